@@ -1,4 +1,4 @@
-"""The one exception that means: what the user gave cannot be used.
+"""The exceptions whose message is meant for the user.
 
 Raised anywhere below the entry points, caught only by `icre_jax.command`, which prints the message without a traceback
 and exits with a non-zero code. The message names the value, what is allowed and the fix.
@@ -7,6 +7,10 @@ and exits with a non-zero code. The message names the value, what is allowed and
 
 class InputError(Exception):
     """A path, file, setting or checkpoint given by the user cannot be used."""
+
+
+class DivergenceError(Exception):
+    """Training left the finite numbers; the message names the step and what was not finite."""
 
 
 def join_findings(findings: list[str], limit: int = 20) -> str:

@@ -1,0 +1,21 @@
+"""Synthetic people for visible-infrared re-identification: rendered, deterministic, no download."""
+
+from icre_jax.data.synthetic.camera import SYSU_MM01_CAMERAS, Camera
+from icre_jax.data.synthetic.person import Person, sample_person
+from icre_jax.data.synthetic.render import render_image, render_with_mask
+from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
+from icre_jax.data.synthetic.sheet import contact_sheet
+from icre_jax.data.synthetic.writers import write_sysu_mm01
+
+__all__ = [
+    "DIFFICULTIES",
+    "SYSU_MM01_CAMERAS",
+    "Camera",
+    "Person",
+    "SyntheticSettings",
+    "contact_sheet",
+    "render_image",
+    "render_with_mask",
+    "sample_person",
+    "write_sysu_mm01",
+]

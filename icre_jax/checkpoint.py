@@ -1,0 +1,183 @@
+"""Checkpoints with orbax: the latest and the best, each with what is needed to trust it.
+
+Items of one checkpoint, so that evaluation and export read only theirs: "params", "batch_stats", "opt_state" (arrays)
+and "facts" (JSON: settings, id -> class map, fingerprint of the data).
+"""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from icre_jax.errors import InputError
+from icre_jax.state import TrainState
+
+_ARRAYS = ("params", "batch_stats", "opt_state")
+# Beyond the arrays themselves: metadata, and room for the log and the results that follow.
+_SPARE_BYTES = 16 * 2**20
+
+
+class Checkpoints:
+    """The checkpoints of one work folder.
+
+    The latest `keep_latest` steps are kept, and the best one by `best_metric`. A checkpoint appears under its final name
+    only when it is complete; what an interrupted save left behind is removed when the folder is opened for writing.
+    """
+
+    def __init__(self, workdir: Path, *, keep_latest: int = 1, best_metric: str = "", read_only: bool = False):
+        """Open `workdir`/checkpoints.
+
+        Args:
+          workdir: work folder of a run.
+          keep_latest: how many of the newest steps to keep.
+          best_metric: key of the scores given to `save` by which the best step is chosen (higher is better).
+          read_only: for evaluation; nothing is created or cleaned.
+        """
+        self._folder = workdir.resolve() / "checkpoints"  # orbax refuses relative paths, and only in its save thread
+        self._best_metric = best_metric
+        if read_only and not self._folder.is_dir():
+            raise InputError(f"{workdir} holds no checkpoints. Give the workdir of a run that was trained.")
+
+        def metric(scores: dict[str, float]) -> float:
+            return scores.get(best_metric, -math.inf)  # saved without having been scored
+
+        # `best_fn` makes orbax store the scores. Not with `max_to_keep`: that deletes the newest steps when they are not
+        # the best.
+        policy = policies.AnyPreservationPolicy(
+            [policies.LatestN(keep_latest), policies.BestN(get_metric_fn=metric, n=1)]
+        )
+        options = ocp.CheckpointManagerOptions(
+            best_fn=metric,
+            preservation_policy=policy,
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=(*_ARRAYS, "facts"))
+
+    def save(self, state: TrainState, facts: dict[str, Any], scores: dict[str, float] | None = None) -> None:
+        """Write the state under its step; returns when it is on disk.
+
+        Args:
+          state: to save.
+          facts: JSON-able.
+          scores: of this very state by name, if it was scored.
+
+        Raises:
+          InputError: the disk is full or not writable; older checkpoints are intact.
+        """
+        step = int(state.step)
+        trees = {name: getattr(state, name) for name in _ARRAYS}
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _SPARE_BYTES
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise InputError(
+                f"The disk of {self._folder} has {free / 2**20:.0f} MiB free; the checkpoint of step {step} needs "
+                f"{needed / 2**20:.0f} MiB. Older checkpoints are intact: free space and start the same command again."
+            )
+        items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        try:
+            self._manager.save(
+                step, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **items), metrics=scores or {}, force=True
+            )
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"The checkpoint of step {step} could not be written to {self._folder}: {error}. Older checkpoints are "
+                "intact: free space and start the same command again."
+            ) from error
+
+    @property
+    def steps(self) -> list[int]:
+        """Saved steps, ascending."""
+        return sorted(self._manager.all_steps())
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest saved step; None in a new folder."""
+        return self.steps[-1] if self.steps else None
+
+    @property
+    def best_step(self) -> int | None:
+        """The saved step with the highest `best_metric` (the newest of equals); None if no saved step was scored."""
+        scores = {step: self._manager.metrics(step) or {} for step in self.steps}
+        scored = [(scores[step][self._best_metric], step) for step in self.steps if self._best_metric in scores[step]]
+        return max(scored)[1] if scored else None
+
+    def read_facts(self, step: int) -> dict[str, Any]:
+        """The JSON facts of a step."""
+        self._require(step)
+        return self._restore(step, facts=ocp.args.JsonRestore())["facts"]
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The whole state of a step.
+
+        Args:
+          step: a saved one.
+          like: shapes, types and shardings to restore to (arrays or `jax.ShapeDtypeStruct`).
+
+        Raises:
+          InputError: no such step, or arrays of other names or shapes than the network of this config has.
+        """
+        self._require(step)
+        for name in _ARRAYS:
+            self._check_shapes(step, name, getattr(like, name))
+        trees = self._restore(step, **{name: ocp.args.StandardRestore(getattr(like, name)) for name in _ARRAYS})
+        return like.replace(  # type: ignore[attr-defined]
+            step=jax.device_put(jax.numpy.full((), step, jax.numpy.int32), like.step.sharding), **trees
+        )
+
+    def restore_variables(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """Only {"params", "batch_stats"}, for evaluation and export; arguments and errors as in `restore`."""
+        self._require(step)
+        for name, tree in like.items():
+            self._check_shapes(step, name, tree)
+        return self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
+
+    def close(self) -> None:
+        """Wait for what is being written and let go of the folder."""
+        self._manager.close()
+
+    def _restore(self, step: int, **items: Any) -> dict[str, Any]:
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                f"The checkpoint of step {step} in {self._folder} is damaged: {error}. Delete that folder to fall back "
+                f"to another step of {self.steps}."
+            ) from error
+        return {name: restored[name] for name in items}
+
+    def _require(self, step: int) -> None:
+        if step not in self.steps:
+            raise InputError(f"{self._folder} holds no checkpoint of step {step}; there are {self.steps}.")
+
+    def _check_shapes(self, step: int, name: str, like: Any) -> None:
+        """Compare names and shapes before reading: orbax itself would say less, or pad and cut."""
+        metadata = self._manager.item_metadata(step)[name]
+        if metadata is None:
+            raise InputError(f"The checkpoint of step {step} in {self._folder} is damaged: {name!r} is missing.")
+        saved, wanted = _shapes(metadata.tree if hasattr(metadata, "tree") else metadata), _shapes(like)
+        if saved != wanted:
+            keys = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
+            lines = [f"  {name}{key}: saved {saved.get(key)}, this network {wanted.get(key)}" for key in keys[:10]]
+            raise InputError(
+                f"The checkpoint of step {step} in {self._folder} is of another network; {len(keys)} arrays differ:\n"
+                + "\n".join(lines)
+                + "\nUse the config it was trained with, or another workdir."
+            )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
+    return {_key(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
+
+
+def _key(path: tuple[Any, ...]) -> str:
+    # Saved trees spell attributes and positions as dictionary keys.
+    parts = (getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry))) for entry in path)
+    return "".join(f".{part}" for part in parts)

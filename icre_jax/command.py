@@ -1,0 +1,66 @@
+"""What every command shares: the config flag, and how an error reaches the user."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from icre_jax.errors import DivergenceError, InputError
+from icre_jax.settings import Settings, parse
+
+EXIT_BAD_INPUT = 2
+EXIT_DIVERGED = 3
+EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command again to continue
+
+
+def read_config(arguments: Sequence[str]) -> Settings:
+    """Settings from `--config FILE[:variant]` and any number of `--config.some.field=value`.
+
+    Args:
+      arguments: the command line without the program and without flags of other kinds.
+
+    Raises:
+      InputError: the file, a field or a value cannot be used.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        rest = values(["icre_jax", *arguments], known_only=False)
+        config = values.config
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+        raise InputError(f"The config flags cannot be used: {error}") from error
+    if len(rest) > 1:
+        raise InputError(f"Unknown arguments: {' '.join(rest[1:])}. See --help.")
+    if config is None:
+        raise InputError("No config given. Say for example --config configs/synthetic.py")
+    return parse(config)
+
+
+def split_config_flags(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """The command's own flags, and the config flags for `read_config`; anything else is refused by `parser`.
+
+    `--config FILE` is declared here so that it stands in --help; fields below it are open-ended (`--config.a.b=value`).
+    """
+    parser.add_argument("--config", metavar="FILE[:variant]", help="what to do; one field: --config.some.field=value")
+    known, rest = parser.parse_known_args(arguments)
+    foreign = [argument for argument in rest if not argument.startswith("--config.")]
+    if foreign:
+        parser.error(f"unknown arguments: {' '.join(foreign)} (write a field as --config.some.field=value)")
+    return known, ([f"--config={known.config}"] if known.config else []) + rest
+
+
+def run(main: Callable[[Sequence[str]], int]) -> None:
+    """Run a command and leave the process: 0 done, 2 unusable input, 3 not finite, 75 stopped on request, 1 anything else."""
+    try:
+        code = main(sys.argv[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    except DivergenceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_DIVERGED
+    sys.exit(code)

@@ -1,0 +1,103 @@
+"""SYSU-MM01 as it is delivered (`protocols.md`, section 1).
+
+    camN/IIII/KKKK.jpg          N = 1..6, four-digit identity and picture number
+    exp/{train,val,test}_id.txt one line of comma-separated integers each
+
+Cameras 1, 2, 4, 5 are visible, 3 and 6 infrared. Folders hold identities that are in no list; the lists decide.
+"""
+
+from pathlib import Path
+
+from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.errors import InputError, join_findings
+
+VISIBLE_CAMERAS = (1, 2, 4, 5)
+INFRARED_CAMERAS = (3, 6)
+ID_LISTS = ("train", "val", "test")
+SPLITS = ("train", "val", "query", "gallery")
+HOW_TO_GET = (
+    "SYSU-MM01 is given out by its authors on request. The folder holds cam1 .. cam6 (camN/IIII/KKKK.jpg) and "
+    "exp/train_id.txt, exp/val_id.txt, exp/test_id.txt, as in the archive."
+)
+
+
+def scan(data_dir: Path) -> dict[str, list[Record]]:
+    """List the pictures of every split.
+
+    Args:
+      data_dir: the folder that holds cam1 .. cam6 and exp.
+
+    Returns:
+      "train" and "val" (both modalities), "query" (test identities, infrared), "gallery" (test identities, visible);
+      each sorted by camera, identity and file name.
+
+    Raises:
+      InputError: naming every missing folder or list, identity without pictures, identity in two lists, foreign file.
+    """
+    if not data_dir.is_dir():
+        raise InputError(f"No SYSU-MM01 at {data_dir}: the folder does not exist.\n{HOW_TO_GET}")
+    findings = []
+    cameras = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
+    findings += [f"folder cam{camera} is missing" for camera in cameras if not (data_dir / f"cam{camera}").is_dir()]
+    lists = {name: _read_ids(data_dir / "exp" / f"{name}_id.txt", findings) for name in ID_LISTS}
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        both = sorted(set(lists[first]) & set(lists[second]))
+        if both:
+            findings.append(f"identities in both {first}_id.txt and {second}_id.txt: {both}")
+    if findings:
+        raise InputError(f"{data_dir} is not a SYSU-MM01 tree:\n{join_findings(findings)}\n{HOW_TO_GET}")
+
+    splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
+    seen: set[int] = set()
+    for camera in cameras:
+        modality = VISIBLE if camera in VISIBLE_CAMERAS else INFRARED
+        test_split = "gallery" if modality == VISIBLE else "query"
+        for name, ids in lists.items():
+            split = test_split if name == "test" else name
+            for pid in ids:
+                files = _list_pictures(data_dir / f"cam{camera}" / f"{pid:04d}", findings)
+                if files:
+                    seen.add(pid)
+                paths = [file.relative_to(data_dir).as_posix() for file in files]
+                splits[split] += [Record(path, pid, camera, modality) for path in paths]
+    for name, ids in lists.items():
+        findings += [
+            f"exp/{name}_id.txt names identity {pid}, of which no camera has a picture"
+            for pid in ids
+            if pid not in seen
+        ]
+    findings += [f"no picture at all for the split {name!r}" for name in SPLITS if not splits[name]]
+    if findings:
+        raise InputError(f"{data_dir} does not hold what its lists name:\n{join_findings(findings)}")
+    return splits
+
+
+def _read_ids(path: Path, findings: list[str]) -> list[int]:
+    """Ascending identities of one list; what is wrong with it goes into `findings`."""
+    if not path.is_file():
+        findings.append(f"list exp/{path.name} is missing")
+        return []
+    try:
+        ids = [int(field) for field in path.read_text(encoding="utf-8").replace("\n", ",").split(",") if field.strip()]
+    except ValueError as error:
+        findings.append(f"exp/{path.name} is not one line of comma-separated integers ({error})")
+        return []
+    if not ids:
+        findings.append(f"exp/{path.name} names no identity")
+    doubles = sorted({pid for pid in ids if ids.count(pid) > 1})
+    if doubles:
+        findings.append(f"exp/{path.name} names identities twice: {doubles}")
+    return sorted(set(ids))
+
+
+def _list_pictures(folder: Path, findings: list[str]) -> list[Path]:
+    """Pictures of one identity at one camera by name; hidden files and Thumbs.db, left by file managers, are no pictures."""
+    if not folder.is_dir():
+        return []
+    pictures = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in (".jpg", ".jpeg") and file.is_file():
+            pictures.append(file)
+        elif not file.name.startswith(".") and file.name != "Thumbs.db":
+            findings.append(f"{folder.parent.name}/{folder.name}/{file.name} is not a .jpg file")
+    return pictures

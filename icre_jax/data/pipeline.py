@@ -1,0 +1,132 @@
+"""From records to batches, with grain.
+
+    plan (slots) -> decode and augment -> batch -> prefetch
+
+Every random decision is seeded by the position of its slot, and batches are formed before work is spread over
+processes, so the sequence of batches does not depend on workers, threads or where it was started.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from icre_jax.data import augment
+from icre_jax.data.images import decode
+from icre_jax.data.plan import BalancedPlan, Slot
+from icre_jax.data.prepared import PreparedDataset
+from icre_jax.data.records import MODALITIES, VISIBLE, SplitIndex
+from icre_jax.settings import Augment, Data
+
+_AUGMENT_STREAM = 3
+
+Batch = dict[str, np.ndarray]
+
+
+class RecordSource:
+    """Records of several splits laid end to end, with their index."""
+
+    def __init__(self, prepared: PreparedDataset, splits: tuple[str, ...]):
+        """Open the splits.
+
+        Args:
+          prepared: the data set.
+          splits: names of the splits, in order.
+        """
+        self.index = SplitIndex.concatenate([prepared.index[split] for split in splits])
+        self._sources = [prepared.source(split) for split in splits]
+        self._starts = np.cumsum([0] + [len(prepared.index[split]) for split in splits])
+
+    def image_bytes(self, record: int) -> bytes:
+        """The picture's file as it was stored."""
+        part = int(np.searchsorted(self._starts, record, side="right")) - 1
+        return self._sources[part][int(record - self._starts[part])]["image"]
+
+
+class _LoadTraining(grain.transforms.Map):
+    """Slot -> one augmented row of a training batch."""
+
+    def __init__(self, source: RecordSource, image_size: tuple[int, int], settings: Augment, seed: int):
+        self._source = source
+        self._image_size = image_size
+        self._settings = settings
+        self._seed = seed
+
+    def map(self, slot: Slot) -> Batch:
+        settings = self._settings
+        rng = np.random.default_rng((self._seed, _AUGMENT_STREAM, slot.position))
+        modality = int(self._source.index.modality[slot.record])
+        image = decode(self._source.image_bytes(slot.record), self._image_size)
+        image = augment.pad_and_crop(image, rng, pad=settings.pad)
+        image = augment.flip(image, rng, probability=settings.flip_probability)
+        if MODALITIES[modality] == VISIBLE:
+            image = augment.exchange_channels(image, rng, probability=settings.channel_probability)
+        image = augment.erase(
+            image,
+            rng,
+            probability=settings.erasing_probability,
+            area=settings.erasing_area,
+            aspect=settings.erasing_aspect,
+        )
+        return {
+            "image": np.ascontiguousarray(image),
+            "label": np.int32(slot.label),
+            "modality": np.int32(modality),
+        }
+
+
+class _LoadEvaluation(grain.transforms.Map):
+    """(record, is it real) -> one row of an evaluation batch."""
+
+    def __init__(self, source: RecordSource, image_size: tuple[int, int]):
+        self._source = source
+        self._image_size = image_size
+
+    def map(self, item: tuple[int, bool]) -> Batch:
+        record, real = item
+        return {"image": decode(self._source.image_bytes(record), self._image_size), "mask": np.bool_(real)}
+
+
+def training_batches(
+    source: RecordSource, plan: BalancedPlan, *, data: Data, settings: Augment, seed: int, start: int = 0
+) -> Iterator[Batch]:
+    """Batches `start` .. `plan.num_batches - 1`.
+
+    Returns:
+      An iterator (close it with `contextlib.closing`) over "image" [B, H, W, 3] uint8, "label" [B] int32 and
+      "modality" [B] int32 (0 visible, 1 infrared), in batch order: even rows visible, odd rows infrared.
+    """
+    slots = grain.MapDataset.source(plan).map(_LoadTraining(source, data.image_size, settings, seed))
+    return _iterate(slots.batch(plan.batch_size)[start:], data)
+
+
+def evaluation_batches(source: RecordSource, *, data: Data, batch_size: int) -> Iterator[Batch]:
+    """Every record once and in order, in batches of one fixed shape.
+
+    Returns:
+      An iterator over "image" [batch_size, H, W, 3] uint8 and "mask" [batch_size] bool; rows whose mask is False pad
+      the last batch and repeat the last record.
+    """
+    num_records = len(source.index)
+    num_padded = -(-num_records // batch_size) * batch_size
+    items = [(min(i, num_records - 1), i < num_records) for i in range(num_padded)]
+    rows = grain.MapDataset.source(items).map(_LoadEvaluation(source, data.image_size))
+    return _iterate(rows.batch(batch_size), data)
+
+
+def _iterate(batches: Any, data: Data) -> Iterator[Batch]:
+    options = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=max(2, data.num_threads))
+    iterable = batches.to_iter_dataset(options)
+    if data.num_workers:
+        # grain asks absl for flags that only an absl program has parsed; notebooks, tests and our commands are none.
+        flags.FLAGS.mark_as_parsed()
+        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=data.num_workers))
+    iterator = iter(iterable)
+    try:
+        yield from iterator
+    finally:
+        with contextlib.suppress(AttributeError):
+            iterator.close()

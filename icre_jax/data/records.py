@@ -1,0 +1,67 @@
+"""What one picture is, before and after it was prepared."""
+
+import dataclasses
+
+import numpy as np
+
+VISIBLE = "visible"
+INFRARED = "infrared"
+# Stored as its index: 0 is visible, 1 is infrared, in every file and array of the project.
+MODALITIES = (VISIBLE, INFRARED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One picture of a data set as it lies on disk.
+
+    Attributes:
+      path: relative to the root of the data set, with forward slashes.
+      pid: identity, as the data set numbers it.
+      camid: camera, as the data set numbers it.
+      modality: "visible" or "infrared".
+    """
+
+    path: str
+    pid: int
+    camid: int
+    modality: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitIndex:
+    """All of a split but the pixels, in the order of its records.
+
+    Attributes:
+      path: [N] str.
+      pid: [N] int64.
+      camid: [N] int64.
+      modality: [N] int64, an index into `MODALITIES`.
+    """
+
+    path: np.ndarray
+    pid: np.ndarray
+    camid: np.ndarray
+    modality: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pid)
+
+    @staticmethod
+    def from_records(records: list[Record]) -> "SplitIndex":
+        """Columns of a list of records."""
+        return SplitIndex(
+            path=np.array([record.path for record in records], dtype=np.str_),
+            pid=np.array([record.pid for record in records], dtype=np.int64),
+            camid=np.array([record.camid for record in records], dtype=np.int64),
+            modality=np.array([MODALITIES.index(record.modality) for record in records], dtype=np.int64),
+        )
+
+    @staticmethod
+    def concatenate(parts: "list[SplitIndex]") -> "SplitIndex":
+        """Several splits one after the other."""
+        return SplitIndex(
+            path=np.concatenate([part.path for part in parts]),
+            pid=np.concatenate([part.pid for part in parts]),
+            camid=np.concatenate([part.camid for part in parts]),
+            modality=np.concatenate([part.modality for part in parts]),
+        )

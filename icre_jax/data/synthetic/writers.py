@@ -1,0 +1,143 @@
+"""Writes a synthetic data set to disk: all of it or nothing, once."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from PIL import Image
+
+from icre_jax.data.synthetic.layouts import Layout, Shot, sysu_mm01_layout
+from icre_jax.data.synthetic.person import sample_person
+from icre_jax.data.synthetic.render import jpeg_quality, render_image
+from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
+from icre_jax.errors import InputError, join_findings
+
+RENDERER_VERSION = 1  # raise it whenever a pixel changes
+RECORD = "synthetic.json"
+
+
+def write_sysu_mm01(
+    root: Path,
+    settings: SyntheticSettings,
+    *,
+    num_workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Writes a data set in the layout of SYSU-MM01 to `root`; does nothing if it is there already.
+
+    num_workers: processes that render (0: this one); the files are the same for any number.
+    progress: called with (identities done, identities in all) after each identity.
+    Raises InputError if `root` holds anything else, or a data set of other settings.
+    """
+    _write(root, settings, sysu_mm01_layout(settings), num_workers, progress)
+
+
+def _write(
+    root: Path,
+    settings: SyntheticSettings,
+    layout: Layout,
+    num_workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    if num_workers < 0:
+        raise InputError(f"num_workers is {num_workers}; allowed: 0 or more. Fix: 0 renders in this process.")
+    record = {"renderer_version": RENDERER_VERSION, "layout": layout.name, **asdict(settings)}
+    # Tuples become lists, as they are when read back.
+    record = json.loads(json.dumps(record))
+    if _is_finished(root, record):
+        return
+    with _appears_when_done(root, record) as folder:
+        for path, text in layout.texts.items():
+            (folder / path.parent).mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="ascii")
+        job = partial(_write_person, folder, settings)
+        total = len(layout.shots)
+        with _mapper(num_workers) as run:
+            for done, _ in enumerate(run(job, layout.shots.items()), start=1):
+                if progress is not None:
+                    progress(done, total)
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="ascii")
+
+
+def _write_person(folder: Path, settings: SyntheticSettings, item: tuple[int, tuple[Shot, ...]]) -> None:
+    pid, shots = item
+    person = sample_person(settings.seed, pid)
+    difficulty = DIFFICULTIES[settings.difficulty]
+    for parent in {folder / shot.path.parent for shot in shots}:
+        parent.mkdir(parents=True, exist_ok=True)
+    for shot in shots:
+        pixels = render_image(
+            person,
+            shot.camera,
+            shot.number,
+            seed=settings.seed,
+            difficulty=difficulty,
+            image_size=settings.image_size,
+        )
+        quality = jpeg_quality(person, shot.camera, shot.number, seed=settings.seed, difficulty=difficulty)
+        Image.fromarray(pixels).save(folder / shot.path, format="JPEG", quality=quality)
+
+
+@contextmanager
+def _mapper(num_workers: int) -> Iterator[Callable]:
+    if num_workers == 0:
+        yield map
+        return
+    # Spawned, not forked: the caller may hold threads of JAX, which do not survive a fork.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        yield partial(pool.map, chunksize=4)
+
+
+@contextmanager
+def _appears_when_done(root: Path, record: dict) -> Iterator[Path]:
+    """A temporary folder beside `root` that takes its name if the block succeeds and is removed if not."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{root.name}.unfinished-", dir=root.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)  # mkdtemp makes it private
+        try:
+            if root.is_dir():
+                root.rmdir()  # an empty folder; Windows cannot rename onto it
+            folder.rename(root)
+        except OSError:
+            # Another process may have finished the same data set meanwhile.
+            if not _is_finished(root, record):
+                raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_finished(root: Path, record: dict) -> bool:
+    """Whether `root` holds this data set; False if nothing is there, InputError if something else is."""
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file; a folder is written there. Fix: another data_dir.")
+    if not root.is_dir() or not any(root.iterdir()):
+        return False
+    try:
+        found = json.loads((root / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(
+            f"{root} is not empty and holds no readable {RECORD}, so it is not a finished synthetic data set and "
+            "stays as it is. Fix: another data_dir, or delete the folder."
+        )
+    if found == record:
+        return True
+    differing = [
+        f"{key} is {found.get(key)!r} there and {record.get(key)!r} here"
+        for key in [*record, *(key for key in found if key not in record)]
+        if found.get(key) != record.get(key)
+    ]
+    raise InputError(
+        f"{root} holds a synthetic data set with other settings:\n{join_findings(differing)}\n"
+        "Fix: another data_dir, or delete the folder."
+    )

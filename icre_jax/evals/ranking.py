@@ -1,0 +1,297 @@
+"""Rank a gallery for every query and score the ranking: CMC, mAP, mINP.
+
+Nothing here knows a data set. A protocol says which gallery images a query may not see (`excluded`), whether the CMC
+counts an id once (`deduplicate_ids`) and which columns of the gallery pool belong to the trial (`columns`).
+
+Shape letters: Q queries, G gallery images, D feature size, N either. All scores are fractions in [0, 1].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from icre_jax.errors import InputError, join_findings
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+KeyArray = npt.NDArray[np.uint64]
+
+# (query pid [Q], query camid [Q], gallery pid [G], gallery camid [G]) -> [Q, G], True where the query may not see the
+# item.
+Exclusion = Callable[[IntArray, IntArray, IntArray, IntArray], BoolArray]
+
+# Elements of one [queries, gallery] block: some 10 MB with its keys, masks and the sort; larger ones are not faster.
+_BLOCK_ELEMENTS = 2**18
+
+
+def exclude_nothing(
+    query_pid: IntArray, query_camid: IntArray, gallery_pid: IntArray, gallery_camid: IntArray
+) -> BoolArray:
+    """[Q, G], all False: every query sees the whole gallery (RegDB)."""
+    return np.zeros((len(query_pid), len(gallery_pid)), bool)
+
+
+def exclude_same_id_and_camera(
+    query_pid: IntArray, query_camid: IntArray, gallery_pid: IntArray, gallery_camid: IntArray
+) -> BoolArray:
+    """[Q, G], True where the item shows the query's person in the query's camera (LLCM)."""
+    return (query_pid[:, None] == gallery_pid) & (query_camid[:, None] == gallery_camid)
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """The images of one side (query or gallery) after the network.
+
+    Attributes:
+      features: [N, D] float32, finite, not necessarily normalised.
+      pid: [N] int64, the person.
+      camid: [N] int64, the camera.
+      path: [N] str, where the image came from.
+
+    Raises:
+      InputError: no image, lengths or types that do not fit, or a feature that is not finite.
+    """
+
+    features: Float32Array
+    pid: IntArray
+    camid: IntArray
+    path: npt.NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        findings = []
+        if self.features.ndim != 2 or 0 in self.features.shape:
+            findings.append(f"features must be [N, D] with N, D > 0, not {list(self.features.shape)}")
+        for name, array, kind in (
+            ("features", self.features, "float32"),
+            ("pid", self.pid, "int64"),
+            ("camid", self.camid, "int64"),
+            ("path", self.path, "str"),
+        ):
+            if array.dtype != kind and not (kind == "str" and array.dtype.kind == "U"):
+                findings.append(f"{name} must be {kind}, not {array.dtype}")
+            if name != "features" and array.shape != self.features.shape[:1]:
+                findings.append(f"{name} is {list(array.shape)}, features are {list(self.features.shape)}")
+        if findings:
+            raise InputError("These embedded images cannot be scored:\n" + join_findings(findings))
+        broken = np.flatnonzero(~np.isfinite(self.features).all(axis=1))
+        if broken.size:
+            raise InputError(
+                f"{broken.size} of {len(self)} images have features that are not finite, first {self.path[broken[0]]}. "
+                "The network has diverged or the checkpoint is damaged: use an earlier one or a lower learning rate."
+            )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def subset(self, index: IntArray) -> "Embedded":
+        """The images at `index` [M], in that order (an order, a subset, repeats: all allowed)."""
+        return Embedded(self.features[index], self.pid[index], self.camid[index], self.path[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How well one gallery was ranked: fractions in [0, 1], means over the valid queries.
+
+    Attributes:
+      cmc: [max_rank] float64, entry k-1 is the share of queries whose first true match has rank <= k.
+      mAP: mean over queries of the average precision.
+      mINP: mean over queries of (true matches) / (rank of the last one).
+      chance: the Rank-1 to expect of a random ranking: mean over queries of (true matches) / (items the query may see).
+      num_queries: all queries.
+      num_valid_queries: those that have a true match left; only they count.
+    """
+
+    cmc: Float64Array
+    mAP: float  # noqa: N815  (the field's spelling)
+    mINP: float  # noqa: N815
+    chance: float
+    num_queries: int
+    num_valid_queries: int
+
+    def rank(self, k: int) -> float:
+        """Rank-k, k from 1 to max_rank; ValueError outside."""
+        if not 1 <= k <= len(self.cmc):
+            raise ValueError(f"Rank-{k} is not known: the CMC holds ranks 1 to {len(self.cmc)}.")
+        return float(self.cmc[k - 1])
+
+
+@dataclass(frozen=True, eq=False)
+class RankList:
+    """The best T gallery images of one query, best first: which, how similar (cosine), and whether it is the person."""
+
+    gallery_index: IntArray  # [T]
+    similarity: Float32Array  # [T]
+    correct: BoolArray  # [T]
+
+
+def normalize(features: Float32Array) -> Float32Array:
+    """[N, D] scaled to L2 norm 1 per row, float32; a zero row stays zero (cosine 0 with everything)."""
+    # The squares are summed in float64: in float32 they overflow from 1.8e19 on.
+    norm = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
+    return (features / np.maximum(norm, 1e-12)[:, None].astype(np.float32)).astype(np.float32, copy=False)
+
+
+def cosine_similarity(query: Embedded, gallery: Embedded) -> Float32Array:
+    """[Q, G] float32. Compute it once, then let every trial `score` its `columns`.
+
+    Raises:
+      InputError: the two sides have different feature sizes.
+    """
+    _check_feature_sizes(query, gallery)
+    return normalize(query.features) @ normalize(gallery.features).T
+
+
+def score(
+    query: Embedded,
+    gallery: Embedded,
+    *,
+    excluded: Exclusion,
+    deduplicate_ids: bool,
+    max_rank: int = 20,
+    similarity: Float32Array | None = None,
+    columns: IntArray | None = None,
+) -> Scores:
+    """Score the ranking of the gallery by cosine similarity; equal similarities keep the gallery's order.
+
+    Memory is bounded by blocks of queries; the result is exact (no approximate search).
+
+    Args:
+      query: Q images.
+      gallery: G images, the whole pool if `columns` is given.
+      excluded: which items a query may not see; they are dropped before ranks are counted.
+      deduplicate_ids: count every id once in the CMC, at its first image. mAP and mINP always use the full list.
+      max_rank: length of the CMC. With fewer gallery ids it stays at its last value.
+      similarity: [Q, G] float32, `cosine_similarity(query, gallery)`; computed here block by block if None.
+      columns: [M] the gallery of this trial as indices into `gallery`, each at most once, None for all. Ties follow
+        this order.
+
+    Raises:
+      InputError: no query has a true match it may see, or the feature sizes differ.
+      ValueError: arguments that do not fit each other.
+    """
+    if max_rank < 1:
+        raise ValueError(f"max_rank must be at least 1, not {max_rank}.")
+    columns = _checked_columns(query, gallery, similarity, columns)
+    # Columns of an id side by side, so that one reduceat tells which ids come before the first true match.
+    position = np.argsort(gallery.pid[columns], kind="stable")
+    columns = columns[position]
+    pid, camid = gallery.pid[columns], gallery.camid[columns]
+    id_starts = np.flatnonzero(np.append(True, pid[1:] != pid[:-1]))
+    if similarity is None:
+        query_unit, gallery_unit = normalize(query.features), normalize(gallery.features)[columns]
+
+    per_query = []  # blocks of [4, Q]: rank of the first match, AP, INP, chance
+    block_rows = max(1, _BLOCK_ELEMENTS // len(columns))
+    for start in range(0, len(query), block_rows):
+        rows = np.arange(start, min(start + block_rows, len(query)))
+        removed = excluded(query.pid[rows], query.camid[rows], pid, camid)
+        match = (query.pid[rows, None] == pid) & ~removed
+        valid = match.any(axis=1)
+        rows, removed, match = rows[valid], removed[valid], match[valid]
+        if not rows.size:
+            continue
+        block = query_unit[rows] @ gallery_unit.T if similarity is None else similarity[rows[:, None], columns]
+        keys = _sort_keys(block, removed, match, position)
+        first, ap, inp = _measure(keys, id_starts if deduplicate_ids else None)
+        per_query.append(np.stack([first, ap, inp, match.sum(axis=1) / (~removed).sum(axis=1)]))
+    if not per_query:
+        raise InputError(
+            f"None of the {len(query)} queries has a true match among the {len(columns)} gallery images it may see. "
+            "Query and gallery must show the same people: check the id lists and the cameras of both sides."
+        )
+    first, ap, inp, chance = np.concatenate(per_query, axis=1)
+    cmc = (first[:, None] <= np.arange(1, max_rank + 1)).mean(axis=0)
+    return Scores(cmc, float(ap.mean()), float(inp.mean()), float(chance.mean()), len(query), len(first))
+
+
+def rank_list(
+    query: Embedded,
+    gallery: Embedded,
+    *,
+    excluded: Exclusion,
+    query_index: int,
+    top: int,
+    similarity: Float32Array | None = None,
+    columns: IntArray | None = None,
+) -> RankList:
+    """The `top` gallery images of one query (fewer where it may see fewer), ids not de-duplicated.
+
+    `similarity` and `columns` as in `score`; the indices that come back always point into `gallery`.
+    """
+    columns = _checked_columns(query, gallery, similarity, columns)
+    row = np.array([query_index])
+    pid, camid = gallery.pid[columns], gallery.camid[columns]
+    removed = excluded(query.pid[row], query.camid[row], pid, camid)
+    match = (query.pid[row, None] == pid) & ~removed
+    if similarity is None:
+        block = normalize(query.features[row]) @ normalize(gallery.features[columns]).T
+    else:
+        block = similarity[row[:, None], columns]
+    ranked = np.sort(_sort_keys(block, removed, match, np.arange(len(columns)))[0])[: min(top, int((~removed).sum()))]
+    position = (ranked & np.uint64(0xFFFFFFFF)).astype(np.int64) >> 1
+    return RankList(columns[position], block[0, position], match[0, position])
+
+
+def _check_feature_sizes(query: Embedded, gallery: Embedded) -> None:
+    if query.features.shape[1] != gallery.features.shape[1]:
+        raise InputError(
+            f"Query features have {query.features.shape[1]} dimensions, gallery features {gallery.features.shape[1]}: "
+            "embed both sides with the same checkpoint."
+        )
+
+
+def _checked_columns(
+    query: Embedded, gallery: Embedded, similarity: Float32Array | None, columns: IntArray | None
+) -> IntArray:
+    _check_feature_sizes(query, gallery)
+    if similarity is not None and (similarity.shape != (len(query), len(gallery)) or similarity.dtype != np.float32):
+        raise ValueError(
+            f"similarity must be float32 {[len(query), len(gallery)]}, not {similarity.dtype} {list(similarity.shape)}."
+        )
+    if columns is None:
+        return np.arange(len(gallery))
+    if columns.ndim != 1 or not columns.size or columns.min() < 0 or columns.max() >= len(gallery):
+        raise ValueError(f"columns must be [M], M > 0, of indices from 0 to {len(gallery) - 1}.")
+    if np.unique(columns).size != columns.size:
+        raise ValueError("columns names a gallery image twice.")
+    return columns
+
+
+def _sort_keys(similarity: Float32Array, removed: BoolArray, match: BoolArray, position: IntArray) -> KeyArray:
+    """[Q, G] integers in ranking order: similarity downwards, then `position` upwards, removed items last.
+
+    Sorting them is an exact stable sort, four times as fast as a stable argsort, and the lowest bit says whether the
+    item is a true match. Layout: 32 bits of similarity, 31 of position, 1 of match.
+    """
+    bits = np.add(similarity, np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0, which must tie
+    # Negative floats already grow with their magnitude; the others are reversed and put in front of them.
+    descending = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
+    descending[removed] = 0xFFFFFFFF
+    keys = descending.astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys |= position.astype(np.uint64) << np.uint64(1)
+    keys |= match
+    return keys
+
+
+def _measure(keys: KeyArray, id_starts: IntArray | None) -> tuple[IntArray, Float64Array, Float64Array]:
+    """Rank of the first true match, AP and INP, each [Q]; every row has a match.
+
+    With `id_starts` (first column of each id) the rank counts ids, not images.
+    """
+    ranked = np.sort(keys, axis=1)
+    row, column = np.nonzero((ranked & np.uint64(1)).astype(bool))  # row by row, so ranks ascend within a query
+    count = np.bincount(row, minlength=len(keys))
+    begin = np.cumsum(count) - count
+    nth = np.arange(len(row)) - begin[row] + 1
+    ap = np.add.reduceat(nth / (column + 1), begin) / count
+    inp = count / (column[begin + count - 1] + 1)
+    first = column[begin]
+    if id_starts is not None:
+        ahead = keys < np.take_along_axis(ranked, first[:, None], axis=1)
+        first = np.logical_or.reduceat(ahead, id_starts, axis=1).sum(axis=1)
+    return first + 1, ap, inp

@@ -1,0 +1,215 @@
+"""What an evaluation leaves behind: one record per setting, in results.json and results.csv, for machines.
+
+Every number is a fraction in [0, 1]; percent is for people (`icre_jax.evals.tables`).
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icre_jax.errors import InputError
+from icre_jax.evals.ranking import Scores
+
+# Raise when a field changes its meaning, is added or removed.
+SCHEMA_VERSION = 1
+METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+CMC_LENGTH = 20
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """One setting of one protocol, summarised over its trials; fractions in [0, 1].
+
+    Attributes:
+      dataset: the data the numbers are about; "SYSU-MM01" only for the real one.
+      search, shot: the setting, e.g. "all" and "single".
+      gallery_source: who drew the galleries, e.g. "python-random".
+      direction: e.g. "infrared->visible", query first.
+      feature: which output of the network was compared.
+      flip: whether the mirrored image was averaged in.
+      reranking: whether the ranking was refined by k-reciprocal neighbours.
+      num_trials: gallery draws summarised here.
+      num_queries, num_valid_queries: all, and those with a true match left, which are the ones that count.
+      mean, std: per metric of `METRICS`, over the trials. std is the spread of these very trials (divisor num_trials).
+      cmc: Rank-1 to Rank-20, mean over the trials.
+      chance: the Rank-1 to expect of a random ranking of the same galleries, mean over the trials.
+
+    Raises:
+      ValueError: a metric is missing, or a number is not a fraction.
+    """
+
+    dataset: str
+    search: str
+    shot: str
+    gallery_source: str
+    direction: str
+    feature: str
+    flip: bool
+    reranking: bool
+    num_trials: int
+    num_queries: int
+    num_valid_queries: int
+    mean: dict[str, float]
+    std: dict[str, float]
+    cmc: list[float]
+    chance: float
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if set(values) != set(METRICS):
+                raise ValueError(f"{name} must hold {', '.join(METRICS)}, not {', '.join(values)}.")
+        if len(self.cmc) != CMC_LENGTH:
+            raise ValueError(f"cmc must hold {CMC_LENGTH} ranks, not {len(self.cmc)}.")
+        for value in (*self.mean.values(), *self.std.values(), *self.cmc, self.chance):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{value} is not a fraction from 0 to 1.")
+
+    @property
+    def name(self) -> str:
+        """The setting, e.g. "all/single"."""
+        return f"{self.search}/{self.shot}"
+
+    def scalars(self) -> dict[str, float]:
+        """{"all/single/rank1": mean, ..., "all/single/mINP": mean}: the names checkpoint selection and logs use."""
+        return {f"{self.name}/{metric}": self.mean[metric] for metric in METRICS}
+
+
+def summarize(
+    trials: Sequence[Scores],
+    *,
+    dataset: str,
+    search: str,
+    shot: str,
+    gallery_source: str,
+    direction: str,
+    feature: str,
+    flip: bool,
+    reranking: bool,
+) -> ProtocolResult:
+    """Mean and standard deviation over the trials of one setting (step 7); the labels are kept as given.
+
+    Raises:
+      ValueError: no trial, fewer than 20 ranks, or trials that do not count the same number of queries.
+    """
+    counts = {(trial.num_queries, trial.num_valid_queries) for trial in trials}
+    if len(counts) != 1:
+        # A draw takes an image from every folder, so which queries have a match cannot depend on the trial.
+        raise ValueError(f"The trials must agree on (queries, valid queries), they have {sorted(counts)}.")
+    ((num_queries, num_valid_queries),) = counts
+    # [T, 6], in the order of METRICS.
+    values = np.array([[*(t.rank(k) for k in (1, 5, 10, 20)), t.mAP, t.mINP] for t in trials])
+    return ProtocolResult(
+        dataset=dataset,
+        search=search,
+        shot=shot,
+        gallery_source=gallery_source,
+        direction=direction,
+        feature=feature,
+        flip=flip,
+        reranking=reranking,
+        num_trials=len(trials),
+        num_queries=num_queries,
+        num_valid_queries=num_valid_queries,
+        mean=dict(zip(METRICS, values.mean(axis=0).tolist(), strict=True)),
+        std=dict(zip(METRICS, values.std(axis=0).tolist(), strict=True)),
+        cmc=np.mean([t.cmc[:CMC_LENGTH] for t in trials], axis=0).tolist(),
+        chance=float(np.mean([t.chance for t in trials])),
+    )
+
+
+def to_document(results: Sequence[ProtocolResult], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of results.json: schema version, provenance (JSON-able, the caller's) and the results."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "provenance": dict(provenance),
+        "results": [asdict(result) for result in results],
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> tuple[list[ProtocolResult], dict[str, Any]]:
+    """The results and the provenance of `to_document`.
+
+    Raises:
+      InputError: another schema version, or records that are not complete.
+    """
+    version = document.get("schema_version") if isinstance(document, Mapping) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"These results have schema version {version}; this icre_jax reads {SCHEMA_VERSION}. Evaluate again."
+        )
+    try:
+        return [ProtocolResult(**record) for record in document["results"]], dict(document["provenance"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"These results are damaged ({error}). Evaluate again.") from error
+
+
+def write_results(
+    folder: str | os.PathLike[str], results: Sequence[ProtocolResult], provenance: Mapping[str, Any]
+) -> None:
+    """Write results.json and results.csv into `folder` (created), each whole or not at all.
+
+    Args:
+      folder: where to; files of an earlier evaluation are replaced.
+      results: one row of the csv each.
+      provenance: JSON-able: checkpoint, configuration, versions, command.
+
+    Raises:
+      InputError: the folder cannot be written.
+      TypeError, ValueError: provenance cannot be stored as JSON; nothing has been written then.
+    """
+    texts = {
+        "results.json": json.dumps(to_document(results, provenance), indent=2, allow_nan=False) + "\n",
+        "results.csv": _to_csv(results),
+    }
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            _replace(folder / name, text)
+    except OSError as error:
+        raise InputError(
+            f"The results cannot be written to {folder}: {error}. Give a folder you may write to."
+        ) from error
+
+
+def read_results(folder: str | os.PathLike[str]) -> tuple[list[ProtocolResult], dict[str, Any]]:
+    """What `write_results` left in `folder`: the results and their provenance.
+
+    Raises:
+      InputError: no readable results.json, or not one of this schema.
+    """
+    path = Path(folder) / "results.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. It is written by an evaluation.") from error
+    return from_document(document)
+
+
+def _to_csv(results: Sequence[ProtocolResult]) -> str:
+    """One row per setting; labels and counts, chance, then mean and std of every metric. The cmc is in the json."""
+    labels = [field.name for field in fields(ProtocolResult) if field.name not in ("mean", "std", "cmc")]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(labels + [f"{metric}_{kind}" for metric in METRICS for kind in ("mean", "std")])
+    for result in results:
+        values = [getattr(result, label) for label in labels]
+        writer.writerow(values + [kind[metric] for metric in METRICS for kind in (result.mean, result.std)])
+    return stream.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    # In the same folder, because a replace is atomic only within one file system.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,155 @@
+"""Score a trained network: `python -m icre_jax.evaluate --workdir DIR [--checkpoint STEP]`.
+
+Embeds query and gallery once, scores every setting of the protocol from that, prints the table and writes results.json
+and results.csv into the work folder (or --out).
+"""
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from rich.console import Console
+
+from icre_jax import command, provenance
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.data.pipeline import RecordSource, evaluation_batches
+from icre_jax.data.prepared import PreparedDataset
+from icre_jax.data.records import INFRARED, VISIBLE
+from icre_jax.errors import InputError
+from icre_jax.evals import sysu_mm01
+from icre_jax.evals.ranking import Embedded
+from icre_jax.evals.results import ProtocolResult, write_results
+from icre_jax.evals.tables import table
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.prepare import prepare_data
+from icre_jax.runlog import Screen
+from icre_jax.settings import Settings, from_json
+from icre_jax.state import create_state
+from icre_jax.steps import embed_step
+
+
+class Evaluator:
+    """Query and gallery of a data set, ready to be embedded and scored any number of times."""
+
+    def __init__(self, network: ReIDNetwork, prepared: PreparedDataset, settings: Settings):
+        """Open the test splits.
+
+        Args:
+          network: what embeds.
+          prepared: the data set.
+          settings: of the run.
+        """
+        self._network = network
+        self._settings = settings
+        self.query = RecordSource(prepared, ("query",))
+        self.gallery = RecordSource(prepared, ("gallery",))
+
+    def embed(self, variables: Any) -> tuple[Embedded, Embedded]:
+        """Query (infrared) and gallery (visible) as the network sees them, rows in the order of the index."""
+        return self._embed(variables, self.query, INFRARED), self._embed(variables, self.gallery, VISIBLE)
+
+    def score(self, embedded: tuple[Embedded, Embedded]) -> list[ProtocolResult]:
+        """Every setting of the protocol, from one embedding pass."""
+        query, gallery = embedded
+        return sysu_mm01.evaluate(
+            query,
+            gallery,
+            dataset=provenance.dataset_label(self._settings),
+            num_trials=self._settings.evaluation.num_trials,
+        )
+
+    def _embed(self, variables: Any, source: RecordSource, modality: str) -> Embedded:
+        settings = self._settings
+        batches = evaluation_batches(source, data=settings.data, batch_size=settings.evaluation.batch_size)
+        rows = []
+        with contextlib.closing(batches):
+            for batch in batches:
+                embeddings = embed_step(variables, batch["image"], network=self._network, modality=modality)
+                rows.append(np.asarray(embeddings)[batch["mask"]])
+        index = source.index
+        return Embedded(features=np.concatenate(rows), pid=index.pid, camid=index.camid, path=index.path)
+
+
+def build_network(settings: Settings, num_classes: int) -> ReIDNetwork:
+    """The network of a config."""
+    model = settings.model
+    return ReIDNetwork(
+        num_classes=num_classes,
+        depth=model.depth,
+        width=model.width,
+        last_stride=model.last_stride,
+        gem_p=model.gem_p,
+        dtype=np.dtype(model.dtype) if model.dtype == "float32" else jax.numpy.bfloat16,
+    )
+
+
+def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: Screen) -> list[ProtocolResult]:
+    """Score one checkpoint of a run and write its results.
+
+    Args:
+      workdir: of the run.
+      step: which checkpoint; None for the latest.
+      out: folder for results.json and results.csv.
+      screen: where progress goes.
+
+    Raises:
+      InputError: no run or no such checkpoint in `workdir`, a checkpoint of another network, or other data than the
+        network was trained for.
+    """
+    config_file = workdir / "config.json"
+    if not config_file.is_file():
+        raise InputError(f"{workdir} is not the workdir of a run: {config_file} is missing.")
+    settings = from_json(config_file.read_text(encoding="utf-8"))
+    checkpoints = Checkpoints(workdir, best_metric=settings.checkpoint.best_metric, read_only=True)
+    with contextlib.closing(checkpoints):
+        if not checkpoints.steps:
+            raise InputError(f"{workdir} holds no finished checkpoint yet.")
+        chosen = checkpoints.steps[-1] if step is None else step
+        facts = checkpoints.read_facts(chosen)
+        prepared = prepare_data(settings.data, screen)
+        if facts["data_fingerprint"] != prepared.fingerprint:
+            raise InputError(
+                f"The checkpoint was trained on data with fingerprint {facts['data_fingerprint'][:12]}; "
+                f"{prepared.folder} has {prepared.fingerprint[:12]}: its test identities may be training identities of "
+                "this network. Point data_dir and prepared_dir of the run's config.json to the data it was trained on."
+            )
+        network = build_network(settings, num_classes=len(facts["class_pids"]))
+        shapes = jax.eval_shape(
+            lambda: create_state(
+                jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=settings.data.image_size
+            )
+        )
+        variables = checkpoints.restore_variables(chosen, shapes.variables)
+        label = "last" if step is None else "chosen"
+    screen.say(f"Scoring step {chosen} of {workdir}")
+    evaluator = Evaluator(network, prepared, settings)
+    results = evaluator.score(evaluator.embed(variables))
+    write_results(out, results, provenance.collect(settings, prepared, step=chosen, checkpoint=label))
+    return results
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m icre_jax.evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("--workdir", required=True, type=Path, help="work folder of a run")
+    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
+    parser.add_argument("--out", type=Path, help="folder for results.json and results.csv; default: the workdir")
+    flags = parser.parse_args(arguments)
+    screen = Screen(Console())
+    out = flags.out or flags.workdir
+    try:
+        results = evaluate_checkpoint(flags.workdir, step=flags.checkpoint, out=out, screen=screen)
+    finally:
+        screen.close()
+    screen.console.print(table(results, published=results[0].dataset == "SYSU-MM01"))
+    screen.say(f"Results: {out / 'results.json'}, {out / 'results.csv'}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

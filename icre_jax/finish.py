@@ -1,0 +1,110 @@
+"""The end of a run: the last and the best scores, results.json, results.csv, report.html."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from icre_jax import provenance
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.data.images import decode
+from icre_jax.evals.ranking import Embedded, rank_list
+from icre_jax.evals.results import ProtocolResult, write_results
+from icre_jax.evals.sysu_mm01 import PYTHON_RANDOM, SEARCHES, SHOTS, exclude_same_place, group_into_folders
+from icre_jax.evals.tables import table
+from icre_jax.prepare import count_data
+from icre_jax.report import Evaluation, RankedPicture, RankedQuery, write_report
+from icre_jax.run import Run
+from icre_jax.runlog import RunLog, Screen
+from icre_jax.state import TrainState, num_parameters
+
+NUM_RANK_LISTS = 8
+RANK_LIST_LENGTH = 10
+_PICTURE_SIZE = (144, 72)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Scores of a finished run: of the untrained network, after the last step, and at the best saved step."""
+
+    untrained: list[ProtocolResult]
+    last: list[ProtocolResult]
+    best: list[ProtocolResult]
+    best_step: int
+
+
+def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, screen: Screen) -> Outcome:
+    """Score the last state, save it if that was not done, and write what a finished run leaves.
+
+    Safe to call again on a finished run: results and report are then written anew from the same numbers.
+    """
+    embedded = run.evaluator.embed(state.variables)
+    last = run.evaluator.score(embedded)
+    if run.num_steps not in checkpoints.steps:
+        scores = log.write_evaluation(run.num_steps, run.settings.schedule.num_epochs, last, screen)
+        checkpoints.save(state, run.facts, scores)
+
+    best_step = checkpoints.best_step
+    assert best_step is not None  # the last state was just saved with its scores
+    evaluations = log.read_evaluations()
+    outcome = Outcome(untrained=evaluations[0], last=last, best=evaluations[best_step], best_step=best_step)
+    facts = {
+        label: provenance.collect(run.settings, run.prepared, step=step, checkpoint=label)
+        for label, step in (("last", run.num_steps), ("best", best_step))
+    }
+    write_results(run.workdir, last, facts["last"])
+    write_results(run.workdir / "best", outcome.best, facts["best"])
+    shown = [
+        Evaluation(label, step, step / run.steps_per_epoch, results)
+        for label, step, results in (
+            ("untrained", 0, outcome.untrained),
+            ("last", run.num_steps, outcome.last),
+            ("best", best_step, outcome.best),
+        )
+    ]
+    write_report(
+        run.workdir / "report.html",
+        settings=run.settings,
+        steps=log.read_steps(),
+        timings=log.read_speed(),
+        evaluations=shown,
+        score_curve=log.read_score_curve(),
+        provenance=facts["last"] | {"parameters": num_parameters(state.params), "data": count_data(run.prepared)},
+        rank_lists=_rank_lists(run, *embedded),
+    )
+    real = last[0].dataset == "SYSU-MM01"
+    screen.console.print(table(last, published=real))
+    screen.say(f"{_compare(outcome)}\nResults: {run.workdir / 'results.json'}\nReport:  {run.workdir / 'report.html'}")
+    return outcome
+
+
+def _compare(outcome: Outcome) -> str:
+    last, untrained = outcome.last[0], outcome.untrained[0]
+    rank1, before = last.mean["rank1"], untrained.mean["rank1"]
+    return (
+        f"{last.name} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), "
+        f"{rank1 / max(before, 1e-9):.1f} times the untrained network ({before:.1%})."
+    )
+
+
+def _rank_lists(run: Run, query: Embedded, gallery: Embedded) -> list[RankedQuery]:
+    """Rank lists of queries spread evenly over the query set, on the gallery of trial 0 (all-search, single-shot)."""
+    columns = PYTHON_RANDOM.draw(group_into_folders(gallery), SEARCHES["all"], SHOTS["single"], 0)
+    lists = []
+    for index in np.linspace(0, len(query) - 1, NUM_RANK_LISTS).round().astype(int).tolist():
+        ranked = rank_list(
+            query, gallery, excluded=exclude_same_place, query_index=index, top=RANK_LIST_LENGTH, columns=columns
+        )
+        rows = zip(ranked.gallery_index.tolist(), ranked.similarity.tolist(), ranked.correct.tolist(), strict=True)
+        lists.append(
+            RankedQuery(
+                query=_picture(run.evaluator.query, index, None, None),
+                ranked=[_picture(run.evaluator.gallery, row, similarity, correct) for row, similarity, correct in rows],
+            )
+        )
+    return lists
+
+
+def _picture(source: Any, record: int, similarity: float | None, correct: bool | None) -> RankedPicture:
+    image = decode(source.image_bytes(record), _PICTURE_SIZE)
+    return RankedPicture(image, int(source.index.pid[record]), int(source.index.camid[record]), similarity, correct)

@@ -1,0 +1,57 @@
+"""Head of the network: GeM pooling, BN neck, classifier (`method.md`, Head)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+
+def gem_pool(feature_map: Array, *, p: float = 3.0, epsilon: float = 1e-6) -> Array:
+    """Generalised-mean pooling, (mean over h, w of max(x, epsilon)^p)^(1/p), in float32.
+
+    Args:
+      feature_map: [B, h, w, D].
+      p: exponent; 1 is average pooling, infinity maximum pooling.
+      epsilon: lower clip, which keeps the root differentiable.
+
+    Returns:
+      [B, D] float32.
+    """
+    clipped = jnp.maximum(feature_map.astype(jnp.float32), epsilon)
+    return jnp.mean(clipped**p, axis=(1, 2)) ** (1.0 / p)
+
+
+class Head(nn.Module):
+    """Feature map -> features (f), embeddings (z), logits. Everything here is float32."""
+
+    num_classes: int
+    gem_p: float = 3.0
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, feature_map: Array, *, train: bool) -> dict[str, Array]:
+        """Pool and classify.
+
+        Args:
+          feature_map: [B, h, w, D].
+          train: use (and update) the statistics of the batch in the neck.
+
+        Returns:
+          "features" f [B, D], before the neck: what metric losses see;
+          "embeddings" z [B, D], after the neck: what retrieval compares by cosine;
+          "logits" [B, num_classes].
+        """
+        features = gem_pool(feature_map, p=self.gem_p)
+        neck = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            use_bias=False,
+            axis_name=self.axis_name,
+            name="neck",
+        )
+        embeddings = neck(features)
+        init: Any = nn.initializers.normal(0.001)
+        logits = nn.Dense(self.num_classes, use_bias=False, kernel_init=init, name="classifier")(embeddings)
+        return {"features": features, "embeddings": embeddings, "logits": logits}

@@ -1,0 +1,89 @@
+"""Make a data set ready: render the synthetic people if the config asks for them, check every picture, write records.
+
+    python -m icre_jax.prepare --config configs/synthetic.py
+
+`icre_jax.train` does the same by itself when the records are absent.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from icre_jax import command
+from icre_jax.data import synthetic
+from icre_jax.data.prepared import PreparedDataset, open_or_prepare
+from icre_jax.data.records import MODALITIES
+from icre_jax.runlog import Screen
+from icre_jax.settings import Data
+
+
+def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
+    """The data set of a config, rendered and prepared first where it is absent.
+
+    Raises:
+      InputError: there is nothing to read at `data_dir`, or what is there cannot be used.
+    """
+    data_dir, prepared_dir = Path(settings.data_dir).expanduser(), Path(settings.prepared_dir).expanduser()
+    if settings.synthetic is not None:
+        people = synthetic.SyntheticSettings(**settings.synthetic.model_dump())
+        synthetic.write_sysu_mm01(
+            data_dir, people, progress=lambda done, total: screen.advance("rendering people", done, total)
+        )
+    return open_or_prepare(
+        settings.dataset,
+        data_dir.resolve(),
+        prepared_dir.resolve(),
+        progress=lambda done, total: screen.advance("checking pictures", done, total),
+    )
+
+
+def describe_data(prepared: PreparedDataset) -> Table:
+    """Identities, cameras and pictures per split and modality."""
+    table = Table(title=f"{prepared.dataset} (fingerprint {prepared.fingerprint[:12]})")
+    for column in ("split", "modality", "identities", "cameras", "images"):
+        table.add_column(column, justify="left" if column in ("split", "modality") else "right")
+    for row in count_data(prepared):
+        table.add_row(*(str(value) for value in row.values()))
+    return table
+
+
+def count_data(prepared: PreparedDataset) -> list[dict[str, str | int]]:
+    """The numbers of `describe_data`, one row per split and modality."""
+    rows: list[dict[str, str | int]] = []
+    for split, index in prepared.index.items():
+        for m, modality in enumerate(MODALITIES):
+            chosen = index.modality == m
+            if chosen.any():
+                rows.append(
+                    {
+                        "split": split,
+                        "modality": modality,
+                        "identities": len(np.unique(index.pid[chosen])),
+                        "cameras": len(np.unique(index.camid[chosen])),
+                        "images": int(chosen.sum()),
+                    }
+                )
+    return rows
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m icre_jax.prepare", description=__doc__.split("\n")[0])
+    _, config_flags = command.split_config_flags(parser, arguments)
+    settings = command.read_config(config_flags)
+    screen = Screen(Console())
+    try:
+        prepared = prepare_data(settings.data, screen)
+    finally:
+        screen.close()
+    screen.console.print(describe_data(prepared))
+    screen.say(f"Records: {prepared.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,56 @@
+"""Where a number comes from: what stands beside every result."""
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from typing import Any
+
+import jax
+
+import icre_jax
+from icre_jax.data.prepared import PreparedDataset
+from icre_jax.settings import Settings
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
+
+
+def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpoint: str) -> dict[str, Any]:
+    """Facts that stand beside results: how they were made, of which checkpoint and data, and by which versions.
+
+    Args:
+      settings: of the run.
+      prepared: the data that was scored.
+      step: of the network that was scored.
+      checkpoint: why this one: "untrained", "last", "best" or "chosen".
+    """
+    device = jax.devices()[0]
+    return {
+        "config": settings.name,
+        "command": _command(),
+        "step": step,
+        "checkpoint": checkpoint,
+        "checkpoint_selection": f"best {settings.checkpoint.best_metric} on the test identities",
+        "dataset": dataset_label(settings),
+        "data_fingerprint": prepared.fingerprint,
+        "devices": f"{jax.device_count()} x {device.device_kind}",
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {
+            "icre_jax": icre_jax.__version__,
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def dataset_label(settings: Settings) -> str:
+    """The name results carry; that of the real data set only for the real data set."""
+    return "SYSU-MM01" if settings.data.synthetic is None else "synthetic people"
+
+
+def _command() -> str:
+    """The command line, with the module in place of the path that Python puts there."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    program = f"python -m {spec.name}" if spec is not None else "a notebook or script"
+    return " ".join([program, *(shlex.quote(argument) for argument in sys.argv[1:])])

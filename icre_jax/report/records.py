@@ -1,0 +1,49 @@
+"""What a run hands to its report, besides plain dicts of numbers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from icre_jax.evals.results import ProtocolResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one state of the network.
+
+    Attributes:
+      label: "untrained", "last" or "best".
+      step, epoch: when in the training; epoch may be a fraction.
+      results: one per setting of the protocol.
+    """
+
+    label: str
+    step: int
+    epoch: float
+    results: list[ProtocolResult]
+
+
+@dataclass(frozen=True, eq=False)
+class RankedPicture:
+    """One picture of a rank list.
+
+    Attributes:
+      image: [H, W, 3] uint8, sRGB.
+      pid, camid: who is seen by which camera.
+      similarity: to the query; None for the query itself.
+      correct: whether it shows the person of the query; None for the query itself.
+    """
+
+    image: np.ndarray
+    pid: int
+    camid: int
+    similarity: float | None
+    correct: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class RankedQuery:
+    """A query and the gallery pictures most similar to it, best first."""
+
+    query: RankedPicture
+    ranked: list[RankedPicture]

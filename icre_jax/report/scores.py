@@ -1,0 +1,206 @@
+"""The tiles and tables of a report: scores beside each other, and the numbers behind the plots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult
+from icre_jax.evals.tables import conditions
+from icre_jax.report.numbers import duration, factor, memory, percent, significant
+from icre_jax.report.plots import METRIC_NAMES, keys, series
+from icre_jax.report.records import Evaluation
+
+HEADLINE_SETTING = "all/single"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number: what it is, the number as (digits, unit) parts, and lines that put it into proportion."""
+
+    title: str
+    parts: list[tuple[str, str]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Plain text cells; per row a name and its cells."""
+
+    header: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One result of one state of the network.
+
+    Attributes:
+      label, when: which state, and its epoch and step.
+      conditions: "" where the whole table shares them.
+      cells: per metric and for chance: the mean, and the standard deviation ("" for none), in percent.
+    """
+
+    label: str
+    when: str
+    conditions: str
+    cells: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """The same setting at different times."""
+
+    name: str
+    queries: str
+    rows: list[ScoreRow]
+
+
+def headline(evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ProtocolResult] | None:
+    """The result to put first: of "last", otherwise of the latest given; all-search single-shot if it is there."""
+    scored = [item for item in evaluations if item.results]
+    if not scored:
+        return None
+    chosen = next((item for item in scored if item.label == "last"), scored[-1])
+    # min keeps the first of equals.
+    return chosen, min(chosen.results, key=lambda result: (result.name != HEADLINE_SETTING, result.reranking))
+
+
+def make_tiles(
+    evaluations: Sequence[Evaluation], timings: Sequence[Mapping[str, Any]], wall_clock_seconds: object
+) -> list[Tile]:
+    """Rank-1, mAP, mINP, time and speed, as far as they are known."""
+    tiles = []
+    first = headline(evaluations)
+    if first is not None:
+        chosen, result = first
+        others = {
+            item.label: other
+            for item in evaluations
+            for other in item.results
+            if item is not chosen and _identity(other) == _identity(result)
+        }
+        for metric in ("rank1", "mAP", "mINP"):
+            value = result.mean[metric]
+            notes = []
+            if metric == "rank1":
+                notes.append(_compare(value, result.chance, "chance"))
+            notes += [_compare(value, other.mean[metric], label) for label, other in others.items()]
+            tiles.append(Tile(f"{METRIC_NAMES[metric]}, {result.name}, {chosen.label}", [(percent(value), "%")], notes))
+    if isinstance(wall_clock_seconds, (int, float)):
+        words = duration(wall_clock_seconds).split(" ")
+        tiles.append(Tile("Training time", list(zip(words[::2], words[1::2], strict=True)), []))
+    speed = series(timings, "images_per_second")
+    if np.isfinite(speed).any():
+        notes = ["median of the log"]
+        wait, peak = series(timings, "data_wait"), series(timings, "peak_memory_bytes")
+        if np.isfinite(wait).any():
+            notes.append(f"{percent(float(np.nanmedian(wait)))} % waiting for data")
+        if np.isfinite(peak).any():
+            notes.append(f"{memory(float(np.nanmax(peak)))} peak memory")
+        tiles.append(Tile("Speed", [(f"{float(np.nanmedian(speed)):,.0f}", "images/s")], notes))
+    return tiles
+
+
+def _compare(value: float, base: float, label: str) -> str:
+    times = factor(value, base) if label != "best" else None
+    return f"{times} {label} ({percent(base)} %)" if times else f"{label} {percent(base)} %"
+
+
+def _identity(result: ProtocolResult) -> tuple[object, ...]:
+    """What two results must share to be the same measurement; the number of trials only sharpens it."""
+    labels = (result.dataset, result.name, result.gallery_source, result.direction, result.feature)
+    return (*labels, result.flip, result.reranking)
+
+
+def shared_conditions(evaluations: Sequence[Evaluation]) -> str:
+    """The conditions of all results, or "" if they differ."""
+    found = {conditions(result) for item in evaluations for result in item.results}
+    return found.pop() if len(found) == 1 else ""
+
+
+def group_scores(evaluations: Sequence[Evaluation]) -> list[ScoreGroup]:
+    """Every result; the same setting of all evaluations together, in percent, mean ± std if there are more trials."""
+    groups: dict[tuple[object, ...], list[tuple[Evaluation, ProtocolResult]]] = {}
+    for item in evaluations:
+        for result in item.results:
+            groups.setdefault(_identity(result), []).append((item, result))
+    shared = bool(shared_conditions(evaluations))
+    return [
+        ScoreGroup(
+            name=pairs[0][1].name,
+            queries=" / ".join(
+                dict.fromkeys(f"{r.num_valid_queries:,} of {r.num_queries:,} queries" for _, r in pairs)
+            ),
+            rows=[
+                ScoreRow(
+                    label=item.label,
+                    when=f"epoch {significant(item.epoch)}, step {item.step:,}",
+                    conditions="" if shared else conditions(result),
+                    cells=[
+                        *(
+                            (percent(result.mean[m]), percent(result.std[m]) if result.num_trials > 1 else "")
+                            for m in METRICS
+                        ),
+                        (percent(result.chance), ""),
+                    ],
+                )
+                for item, result in pairs
+            ],
+        )
+        for pairs in groups.values()
+    ]
+
+
+def best_note(evaluations: Sequence[Evaluation], best_metric: str) -> str:
+    """How "best" was chosen; "" if there is none."""
+    best = next((item for item in evaluations if item.label == "best"), None)
+    if best is None:
+        return ""
+    if not any(best_metric in result.scalars() for result in best.results):
+        return f"“best” is the checkpoint with the highest {best_metric}, which is not a score of this table."
+    beside = ", “last” beside it was not chosen" if any(item.label == "last" for item in evaluations) else ""
+    return (
+        f"“best” is the checkpoint with the highest {best_metric}, a score of this very table: it was chosen on the "
+        f"test set, as the field does, and so is a little too good{beside}."
+    )
+
+
+def cmc_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Every CMC in percent, one row per evaluation and result, one column per rank."""
+    shared = bool(shared_conditions(evaluations))
+    rows = [
+        (
+            f"{result.name}, {item.label}" + ("" if shared else f" ({conditions(result)})"),
+            [percent(value) for value in result.cmc],
+        )
+        for item in evaluations
+        for result in item.results
+    ]
+    return Table([str(k) for k in range(1, CMC_LENGTH + 1)], rows)
+
+
+def score_curve_table(score_curve: Sequence[Mapping[str, Any]]) -> Table:
+    """Every score over training in percent, one row per evaluation, one column per metric."""
+    names = keys(score_curve)
+    rows = [
+        (
+            f"epoch {significant(float(row.get('epoch', np.nan)))}, step {significant(float(row.get('step', np.nan)))}",
+            [percent(float(row[name])) if name in row else "-" for name in names],
+        )
+        for row in score_curve
+    ]
+    return Table(names, rows)
+
+
+def curve_summary(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """First, last, lowest, median and highest of every logged number, and how many are not finite."""
+    table = []
+    for name in keys(rows):
+        given = np.array([float(row[name]) for row in rows if name in row], dtype=np.float64)
+        known = given[np.isfinite(given)]
+        spread = [np.min(known), np.median(known), np.max(known)] if known.size else [np.nan] * 3
+        cells = [significant(float(value)) for value in (given[0], given[-1], *spread)]
+        table.append((name, [*cells, str(len(given)), str(len(given) - len(known))]))
+    return Table(["first", "last", "lowest", "median", "highest", "logged", "not finite"], table)

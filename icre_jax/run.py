@@ -1,0 +1,141 @@
+"""Everything one training run is made of, put together from its settings."""
+
+import dataclasses
+import functools
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optax
+
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.data.pipeline import RecordSource
+from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
+from icre_jax.data.prepared import PreparedDataset
+from icre_jax.errors import InputError, join_findings
+from icre_jax.evaluate import Evaluator, build_network
+from icre_jax.losses.objective import objective
+from icre_jax.optimizer import learning_rates, make_optimizer
+from icre_jax.parallel import make_mesh, make_state, make_train_step
+from icre_jax.settings import Settings, differences, from_json, parse, to_json
+from icre_jax.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Attributes:
+      settings: what to do.
+      workdir: where everything goes.
+      prepared, source, plan: the data, its training records, and which of them make up each batch.
+      steps_per_epoch, num_steps: lengths.
+      initial_state: before the first step, on the devices.
+      step: compiled (state, batch) -> (state, metrics); uses up the state.
+      rates: parameter group -> learning rate by step.
+      evaluator: scores the network on the test identities.
+      facts: travel with every checkpoint.
+    """
+
+    settings: Settings
+    workdir: Path
+    prepared: PreparedDataset
+    source: RecordSource
+    plan: BalancedPlan
+    steps_per_epoch: int
+    num_steps: int
+    initial_state: TrainState
+    step: Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
+    rates: dict[str, optax.Schedule]
+    evaluator: Evaluator
+    facts: dict[str, Any]
+
+
+def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Run:
+    """Build a run; nothing is written.
+
+    Raises:
+      InputError: the data has too few identities for a batch, or the batch does not spread over the devices.
+    """
+    source = RecordSource(prepared, settings.data.train_splits)
+    sampling = settings.sampling.model_dump()
+    steps_per_epoch = num_batches_per_epoch(source.index, **sampling)
+    num_steps = steps_per_epoch * settings.schedule.num_epochs
+    plan = BalancedPlan(source.index, **sampling, num_batches=num_steps, seed=settings.seed)
+
+    network = build_network(settings, plan.num_classes)
+    tx = make_optimizer(settings.optimizer, settings.schedule, steps_per_epoch)
+    mesh = make_mesh(plan.batch_size)
+    loss = functools.partial(objective, **settings.loss.model_dump())
+    return Run(
+        settings=settings,
+        workdir=workdir,
+        prepared=prepared,
+        source=source,
+        plan=plan,
+        steps_per_epoch=steps_per_epoch,
+        num_steps=num_steps,
+        initial_state=make_state(mesh, settings.seed, network=network, tx=tx, image_size=settings.data.image_size),
+        step=make_train_step(mesh, network=network, tx=tx, objective=loss),
+        rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
+        evaluator=Evaluator(network, prepared, settings),
+        facts={
+            "settings": settings.model_dump(mode="json"),
+            "class_pids": plan.class_pids.tolist(),
+            "data_fingerprint": prepared.fingerprint,
+        },
+    )
+
+
+def open_workdir(workdir: Path, settings: Settings) -> Path:
+    """Make the folder, or recognise it as that of the same run; its absolute path.
+
+    Raises:
+      InputError: it cannot be written, or holds a run of other settings.
+    """
+    workdir = workdir.expanduser().resolve()
+    config_file = workdir / "config.json"
+    if config_file.is_file():
+        changed = differences(from_json(config_file.read_text(encoding="utf-8")), settings)
+        if changed:
+            raise InputError(
+                f"{workdir} holds a run of another config:\n{join_findings(changed)}\n"
+                "Use the same settings to continue it, or another --workdir."
+            )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        # Under a name of its own first: a full disk must not leave half a config.
+        partial = workdir / f".config-{uuid.uuid4().hex}.json"
+        try:
+            partial.write_text(to_json(settings), encoding="utf-8")
+            partial.replace(config_file)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write to the workdir {workdir}: {error}. Choose another --workdir.") from error
+    return workdir
+
+
+def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int | None]:
+    """The state to continue from and its step; the initial state and None in a new folder.
+
+    Raises:
+      InputError: the latest checkpoint is of other settings or other data, or damaged.
+    """
+    step = checkpoints.latest_step
+    if step is None:
+        return run.initial_state, None
+    saved = checkpoints.read_facts(step)
+    changed = differences(parse(saved["settings"]), run.settings)
+    changed += [
+        f"{name}: {saved.get(name)} -> {run.facts[name]}"
+        for name in ("class_pids", "data_fingerprint")
+        if saved.get(name) != run.facts[name]
+    ]
+    if changed:
+        raise InputError(
+            f"The checkpoint of step {step} in {run.workdir} is of another run:\n{join_findings(changed)}\n"
+            "Use the same settings and data to continue it, or another --workdir."
+        )
+    return checkpoints.restore(step, like=run.initial_state), step

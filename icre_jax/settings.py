@@ -1,0 +1,211 @@
+"""What a config may say: names, types and ranges of every field, checked before anything else happens.
+
+Configs (`configs/*.py`) hold the values, this file holds the rules; there are no defaults here, so a value has one home.
+A field has the name of the keyword argument that consumes it.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from ml_collections import ConfigDict
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import ConfigDict as ModelConfig
+
+from icre_jax.errors import InputError, join_findings
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+# ConfigDict and JSON turn tuples into lists; here a pair is a tuple again.
+Pair = Annotated[tuple[float, float], BeforeValidator(tuple)]
+ImageSize = Annotated[tuple[Positive, Positive], BeforeValidator(tuple)]
+
+
+class _Group(BaseModel):
+    model_config = ModelConfig(extra="forbid", frozen=True, strict=True)
+
+
+class SyntheticData(_Group):
+    """People rendered into `data_dir` when it is absent; see `icre_jax.data.synthetic.SyntheticSettings`."""
+
+    seed: NotNegative
+    difficulty: Literal["easy", "default", "hard"]
+    num_train_ids: Positive
+    num_val_ids: Positive
+    num_test_ids: Positive
+    num_images_per_camera: Positive
+    image_size: ImageSize
+
+
+class Data(_Group):
+    """Where pictures come from and who reads them."""
+
+    dataset: Literal["sysu_mm01"]
+    data_dir: str
+    prepared_dir: str
+    synthetic: SyntheticData | None
+    train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(tuple), Field(min_length=1)]
+    image_size: ImageSize
+    num_workers: NotNegative
+    num_threads: Positive
+
+
+class Sampling(_Group):
+    """The balanced batch: P identities x K pictures x two modalities."""
+
+    num_ids_per_batch: Positive
+    num_images_per_id: Positive
+
+
+class Augment(_Group):
+    """Training augmentation; see `icre_jax.data.augment`."""
+
+    pad: NotNegative
+    flip_probability: Probability
+    channel_probability: Probability
+    erasing_probability: Probability
+    erasing_area: Pair
+    erasing_aspect: Pair
+
+
+class Model(_Group):
+    """The network; see `icre_jax.models.network.ReIDNetwork`."""
+
+    depth: Literal[18, 34, 50, 101]
+    width: Positive
+    last_stride: Literal[1, 2]
+    gem_p: Annotated[float, Field(gt=0)]
+    dtype: Literal["float32", "bfloat16"]
+
+
+class Loss(_Group):
+    """The objective; see `icre_jax.losses`."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Optimizer(_Group):
+    """Update rule and the learning rate of each parameter group."""
+
+    name: Literal["sgd", "adam"]
+    backbone_learning_rate: Annotated[float, Field(gt=0)]
+    head_learning_rate: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class Schedule(_Group):
+    """Learning rate by epoch: linear warm-up, then one factor from each boundary on."""
+
+    num_epochs: Positive
+    warmup_epochs: NotNegative
+    boundaries: Annotated[tuple[Positive, ...], BeforeValidator(tuple)]
+    factors: Annotated[tuple[float, ...], BeforeValidator(tuple)]
+
+
+class Evaluation(_Group):
+    """How and when to score."""
+
+    every_epochs: Positive
+    batch_size: Positive
+    num_trials: Positive
+
+
+class Checkpoint(_Group):
+    """What is kept: the latest `keep_latest` and the best by `best_metric`, for example "all/single/mAP"."""
+
+    every_epochs: Positive
+    keep_latest: Positive
+    best_metric: str
+
+
+class Logging(_Group):
+    """Progress on screen and in files."""
+
+    every_steps: Positive
+    tensorboard: bool
+
+
+class Settings(_Group):
+    """One run."""
+
+    name: str
+    seed: NotNegative
+    data: Data
+    sampling: Sampling
+    augment: Augment
+    model: Model
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    evaluation: Evaluation
+    checkpoint: Checkpoint
+    logging: Logging
+
+
+# Fields that change how fast or how loudly a run goes, never what it computes: a run may continue with others.
+FREE_TO_CHANGE = (
+    "data.data_dir",
+    "data.prepared_dir",
+    "data.num_workers",
+    "data.num_threads",
+    "logging.",
+    "evaluation.batch_size",
+)
+
+
+def parse(config: ConfigDict | dict[str, Any]) -> Settings:
+    """Check a config and give it types.
+
+    Raises:
+      InputError: naming every unknown, missing or unusable field with its value and what is allowed.
+    """
+    values = config.to_dict() if isinstance(config, ConfigDict) else config
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        findings = [_finding(detail) for detail in error.errors()]
+        raise InputError(f"The config cannot be used:\n{join_findings(findings)}") from error
+    schedule = settings.schedule
+    if len(schedule.boundaries) != len(schedule.factors) or list(schedule.boundaries) != sorted(schedule.boundaries):
+        raise InputError(
+            f"schedule.boundaries {schedule.boundaries} and schedule.factors {schedule.factors} must be of one length, "
+            "boundaries ascending."
+        )
+    return settings
+
+
+def _finding(detail: Any) -> str:
+    field = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{field}: unknown field (see icre_jax/settings.py for the known ones)"
+    if detail["type"] == "missing":
+        return f"{field}: missing"
+    return f"{field} = {detail['input']!r}: {detail['msg']}"
+
+
+def to_json(settings: Settings) -> str:
+    """The whole run as JSON, readable by `from_json`."""
+    return settings.model_dump_json(indent=2)
+
+
+def from_json(text: str) -> Settings:
+    """Inverse of `to_json`; raises `InputError` as `parse` does."""
+    return parse(json.loads(text))
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+    """Fields in which two runs differ and that decide what is computed, as "name: old -> new"."""
+    flat_old, flat_new = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    return [
+        f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
+        for name in sorted(flat_old.keys() | flat_new.keys())
+        if flat_old.get(name) != flat_new.get(name) and not name.startswith(FREE_TO_CHANGE)
+    ]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat

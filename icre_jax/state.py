@@ -1,0 +1,57 @@
+"""The state of training: arrays, and nothing that is not an array."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from icre_jax.models.network import ReIDNetwork
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a step reads and writes.
+
+    Attributes:
+      step: [] int32, finished steps.
+      params: trained parameters, float32.
+      batch_stats: running statistics of BatchNorm, float32.
+      opt_state: state of the optimizer.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `network.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_state(
+    seed: Array, *, network: ReIDNetwork, tx: optax.GradientTransformation, image_size: tuple[int, int]
+) -> TrainState:
+    """State before the first step. Pure: call it under `jit` or `eval_shape`.
+
+    Args:
+      seed: [] int; one seed, one initialisation.
+      network: the network.
+      tx: the optimizer.
+      image_size: (height, width) in pixels.
+    """
+    images = jnp.zeros((2, *image_size, 3), jnp.float32)
+    variables = network.init(jax.random.key(seed), images, modality="paired", train=True)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=params, batch_stats=variables["batch_stats"], opt_state=tx.init(params)
+    )
+
+
+def num_parameters(params: Any) -> int:
+    """Trained numbers in a tree (arrays or shapes)."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

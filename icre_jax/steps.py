@@ -1,0 +1,81 @@
+"""The two things a device does: one step of training, and embedding pictures. Pure functions of arrays."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.state import TrainState
+
+Objective = Callable[[dict[str, Array], Array], tuple[Array, dict[str, Array]]]
+
+# Of ImageNet, for pixels in [0, 1]; R, G, B.
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+def normalize_images(images: Array) -> Array:
+    """[..., 3] uint8 -> float32 with ImageNet's mean and standard deviation taken out."""
+    return (images.astype(jnp.float32) / 255.0 - jnp.array(_MEAN)) / jnp.array(_STD)
+
+
+def train_step(
+    state: TrainState,
+    batch: dict[str, Array],
+    *,
+    network: ReIDNetwork,
+    tx: optax.GradientTransformation,
+    objective: Objective,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One update.
+
+    Args:
+      state: before the step.
+      batch: "image" [B, H, W, 3] uint8 and "label" [B] int32 in batch order (even rows visible, odd rows infrared).
+      network: the network.
+      tx: the optimizer.
+      objective: (outputs, labels) -> (loss, parts) over the global batch.
+
+    Returns:
+      The state after the step, and scalars: "loss", "loss/<part>", "accuracy" (of the classifier on this batch) and
+      "gradient_norm".
+    """
+
+    def loss_of(params: Any) -> tuple[Array, tuple[dict[str, Array], Array, Any]]:
+        (outputs, _), updated = network.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            normalize_images(batch["image"]),
+            modality="paired",
+            train=True,
+            mutable=["batch_stats"],
+        )
+        loss, parts = objective(outputs, batch["label"])
+        return loss, (parts, outputs["logits"], updated["batch_stats"])
+
+    (loss, (parts, logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    new_state = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    metrics = {
+        "loss": loss,
+        **{f"loss/{name}": value for name, value in parts.items()},
+        "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"]),
+        "gradient_norm": optax.global_norm(gradients),
+    }
+    return new_state, metrics
+
+
+@functools.partial(jax.jit, static_argnames=("network", "modality"))
+def embed_step(variables: Any, images: Array, *, network: ReIDNetwork, modality: str) -> Array:
+    """Embeddings z [B, D] float32, not normalised, of images [B, H, W, 3] uint8 of one modality."""
+    (outputs, _) = network.apply(variables, normalize_images(images), modality=modality, train=False)
+    return outputs["embeddings"]

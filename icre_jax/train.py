@@ -1,0 +1,167 @@
+"""Train a network: `python -m icre_jax.train --config configs/synthetic.py --workdir DIR`.
+
+Starting the same command again continues where the run stopped. The work folder holds config.json, metrics.jsonl,
+timing.jsonl, checkpoints/ and, at the end, results.json, results.csv and report.html.
+"""
+
+import argparse
+import contextlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from icre_jax import command
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.data.pipeline import training_batches
+from icre_jax.errors import DivergenceError, InputError
+from icre_jax.evals.sysu_mm01 import METRIC_NAMES
+from icre_jax.finish import Outcome, finish
+from icre_jax.prepare import describe_data, prepare_data
+from icre_jax.run import Run, assemble, open_workdir, restore
+from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step
+from icre_jax.settings import Settings
+from icre_jax.state import TrainState, num_parameters
+from icre_jax.stop import StopRequest
+
+
+def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | None = None) -> Outcome | None:
+    """Train to the end of the schedule, or continue to it; score; write results and report.
+
+    Args:
+      settings: what to do.
+      workdir: where everything goes; a folder that holds a run of the same settings continues it.
+      console: where progress goes; standard output by default.
+
+    Returns:
+      The scores; None if the run was asked to stop (SIGINT, SIGTERM) and saved its state instead.
+
+    Raises:
+      InputError: settings, data or workdir cannot be used.
+      DivergenceError: a loss is not finite.
+    """
+    if settings.checkpoint.best_metric not in METRIC_NAMES:
+        raise InputError(
+            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(METRIC_NAMES)}."
+        )
+    with contextlib.ExitStack() as stack:
+        screen = stack.enter_context(contextlib.closing(Screen(console or Console())))
+        workdir = open_workdir(workdir, settings)
+        prepared = prepare_data(settings.data, screen)
+        screen.console.print(describe_data(prepared))
+        run = assemble(settings, workdir, prepared)
+        screen.say(
+            f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.initial_state.params):,} parameters, "
+            f"{run.plan.num_classes} identities, {run.steps_per_epoch} steps per epoch, batch {run.plan.batch_size} "
+            f"on {jax.device_count()} x {jax.devices()[0].device_kind}"
+        )
+        checkpoints = stack.enter_context(
+            contextlib.closing(
+                Checkpoints(
+                    workdir, keep_latest=settings.checkpoint.keep_latest, best_metric=settings.checkpoint.best_metric
+                )
+            )
+        )
+        state, saved_step = restore(run, checkpoints)
+        log = stack.enter_context(
+            contextlib.closing(RunLog(workdir, saved_step, tensorboard=settings.logging.tensorboard))
+        )
+        stop = stack.enter_context(StopRequest())
+        if saved_step is None:
+            scores = _evaluate(run, state, 0, log, screen)
+            checkpoints.save(state, run.facts, scores)
+        elif saved_step < run.num_steps:
+            screen.say(f"Continuing behind step {saved_step} of {run.num_steps}.")
+        state = _loop(run, state, saved_step or 0, checkpoints, log, screen, stop)
+        if int(state.step) < run.num_steps:
+            screen.say(f"Stopped on request; step {int(state.step)} is saved. The same command continues the run.")
+            return None
+        return finish(run, state, checkpoints, log, screen)
+
+
+def _loop(
+    run: Run, state: TrainState, start: int, checkpoints: Checkpoints, log: RunLog, screen: Screen, stop: StopRequest
+) -> TrainState:
+    """Train from behind step `start` to the end or to a request to stop; the state then, saved in the second case."""
+    settings, step = run.settings, start
+    watch = Stopwatch(run.plan.batch_size)
+    metrics: dict[str, Any] = {}
+    batches = training_batches(
+        run.source, run.plan, data=settings.data, settings=settings.augment, seed=settings.seed, start=start
+    )
+    with contextlib.closing(batches):
+        while step < run.num_steps and not stop.requested:
+            with watch.waiting_for_data():
+                batch = next(batches)
+            previous = metrics
+            state, metrics = run.step(state, {"image": batch["image"], "label": batch["label"]})
+            # Looked at one step late, so that the device never waits for the host.
+            _require_finite(previous, step, run.workdir)
+            step += 1
+            watch.count_step()
+            if step == start + 1:
+                jax.block_until_ready(metrics)
+                watch.restart()  # what has passed was mostly compiling
+
+            epoch, step_of_epoch = divmod(step, run.steps_per_epoch)
+            if step % settings.logging.every_steps == 0 or step == run.num_steps:
+                _report_step(run, step, metrics, watch, log, screen)
+            screen.advance("training", step, run.num_steps, note=f"epoch {step / run.steps_per_epoch:.1f}")
+            if step_of_epoch == 0 and step < run.num_steps:
+                with watch.paused():
+                    _require_finite(metrics, step, run.workdir)
+                    scores = None
+                    if epoch % settings.evaluation.every_epochs == 0:
+                        scores = _evaluate(run, state, step, log, screen)
+                    if scores or epoch % settings.checkpoint.every_epochs == 0:
+                        checkpoints.save(state, run.facts, scores)
+    _require_finite(metrics, step, run.workdir)
+    if step < run.num_steps and step not in checkpoints.steps:
+        checkpoints.save(state, run.facts)
+    return state
+
+
+def _evaluate(run: Run, state: TrainState, step: int, log: RunLog, screen: Screen) -> dict[str, float]:
+    """Score the network, log it, and return the scores by name."""
+    results = run.evaluator.score(run.evaluator.embed(state.variables))
+    return log.write_evaluation(step, step / run.steps_per_epoch, results, screen)
+
+
+def _report_step(run: Run, step: int, metrics: dict[str, Any], watch: Stopwatch, log: RunLog, screen: Screen) -> None:
+    line = {"step": step, "epoch": step / run.steps_per_epoch}
+    line |= {name: float(value) for name, value in metrics.items()}
+    line |= {f"learning_rate/{group}": float(rate(step - 1)) for group, rate in run.rates.items()}
+    log.write_step(line)
+    speed = watch.read()
+    if speed is not None:
+        log.write_speed({"step": step} | speed)
+        num_epochs = run.settings.schedule.num_epochs
+        screen.say(describe_step(line, speed, num_epochs=num_epochs, num_steps=run.num_steps))
+
+
+def _require_finite(metrics: dict[str, Any], step: int, workdir: Path) -> None:
+    """Stop where a number of step `step` is not finite. Parts first: they tell more than their sum."""
+    for name in sorted(metrics, key=lambda name: (not name.startswith("loss/"), name)):
+        value = float(metrics[name])
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"{name} is {value} at step {step}; training stopped. The last good checkpoint is in {workdir}. "
+                "A smaller learning rate or a longer warm-up usually helps (optimizer.*, schedule.warmup_epochs)."
+            )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m icre_jax.train", description=__doc__.split("\n")[0])
+    parser.add_argument("--workdir", type=Path, help="where everything goes; default: runs/<name of the config>")
+    flags, config_flags = command.split_config_flags(parser, arguments)
+    settings = command.read_config(config_flags)
+    outcome = train_and_evaluate(settings, flags.workdir or Path("runs") / settings.name)
+    return 0 if outcome else command.EXIT_STOPPED
+
+
+if __name__ == "__main__":
+    command.run(main)

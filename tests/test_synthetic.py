@@ -1,0 +1,264 @@
+"""The synthetic renderer: what it writes, that it is the same everywhere, and that neither colour nor shape solves it."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from icre_jax.data.synthetic import (
+    DIFFICULTIES,
+    SYSU_MM01_CAMERAS,
+    Camera,
+    Person,
+    SyntheticSettings,
+    contact_sheet,
+    render_image,
+    render_with_mask,
+    sample_person,
+    write_sysu_mm01,
+)
+from icre_jax.errors import InputError
+
+SETTINGS = SyntheticSettings(
+    seed=7,
+    difficulty="default",
+    num_train_ids=4,
+    num_val_ids=2,
+    num_test_ids=3,
+    num_images_per_camera=2,
+    image_size=(96, 48),
+)
+CAMERAS = {camera.camid: camera for camera in SYSU_MM01_CAMERAS}
+VISIBLE = [camera for camera in SYSU_MM01_CAMERAS if camera.modality == "visible"]
+INFRARED = [camera for camera in SYSU_MM01_CAMERAS if camera.modality == "infrared"]
+
+
+def draw(person: Person, camera: Camera, number: int = 1, difficulty: str = "default") -> np.ndarray:
+    return render_image(
+        person, camera, number, seed=7, difficulty=DIFFICULTIES[difficulty], image_size=SETTINGS.image_size
+    )
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("synthetic") / "data"
+    write_sysu_mm01(root, SETTINGS)
+    return root
+
+
+def test_two_writes_are_identical_for_any_number_of_workers(tree: Path, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    write_sysu_mm01(tmp_path / "again", SETTINGS, num_workers=2, progress=lambda *step: steps.append(step))
+    assert files_of(tmp_path / "again") == files_of(tree)
+    assert steps == [(i, 9) for i in range(1, 10)]
+
+
+def test_layout_is_that_of_sysu_mm01(tree: Path) -> None:
+    lists = {}
+    for name in ("train", "val", "test"):
+        (line,) = (tree / "exp" / f"{name}_id.txt").read_text().splitlines()
+        lists[name] = [int(word) for word in line.split(",")]
+    assert [len(lists[name]) for name in ("train", "val", "test")] == [4, 2, 3]
+    assert sorted(lists["train"] + lists["val"] + lists["test"]) == list(range(1, 10))
+
+    for pid in range(1, 10):
+        cameras = {camid for camid in CAMERAS if (tree / f"cam{camid}" / f"{pid:04d}").is_dir()}
+        assert {3, 6} <= cameras
+        assert len(cameras & {1, 2, 4, 5}) in (3, 4)
+        for camid in cameras:
+            names = sorted(path.name for path in (tree / f"cam{camid}" / f"{pid:04d}").iterdir())
+            assert names == ["0001.jpg", "0002.jpg"]
+    assert len([path for path in files_of(tree) if path.endswith(".jpg")]) < 9 * 6 * 2, "nobody misses a camera"
+
+
+def test_images_have_the_size_asked_for_and_infrared_is_grey(tree: Path) -> None:
+    for path in sorted(tree.rglob("*.jpg")):
+        with Image.open(path) as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (48, 96))
+            pixels = np.asarray(image).astype(int)
+        camid = int(path.parent.parent.name.removeprefix("cam"))
+        spread = np.ptp(pixels, axis=2).mean()
+        if CAMERAS[camid].modality == "infrared":
+            assert spread == 0
+        else:
+            assert spread > 3
+
+
+def test_jpeg_files_are_the_rendered_images(tree: Path) -> None:
+    pid = 1
+    with Image.open(tree / "cam3" / "0001" / "0002.jpg") as image:
+        written = np.asarray(image).astype(int)
+    assert np.abs(written - draw(sample_person(7, pid), CAMERAS[3], 2)).mean() < 8
+
+
+# The one test that compares with our own output: nothing else notices that another machine, or another version of NumPy
+# or Pillow, draws other pixels. If a change of the pixels is intended, raise RENDERER_VERSION and renew the sums.
+GOLDEN = {}
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_pixels_are_the_same_on_every_machine(difficulty: str) -> None:
+    digest = hashlib.sha256()
+    for pid in (1, 2, 3):
+        for camera in SYSU_MM01_CAMERAS:
+            digest.update(draw(sample_person(11, pid), camera, 5, difficulty).tobytes())
+    assert digest.hexdigest() == GOLDEN[difficulty]
+
+
+def test_colour_is_for_visible_cameras_and_reflectance_for_infrared_ones() -> None:
+    for pid in range(1, 9):
+        person = sample_person(7, pid)
+        recoloured = dataclasses.replace(person, colours=tuple((b, r, g) for r, g, b in person.colours))
+        redyed = dataclasses.replace(person, reflectances=tuple(255 - value for value in person.reflectances))
+        for camera in INFRARED:
+            assert np.array_equal(draw(person, camera), draw(recoloured, camera))
+            assert not np.array_equal(draw(person, camera), draw(redyed, camera))
+        for camera in VISIBLE:
+            assert np.array_equal(draw(person, camera), draw(redyed, camera))
+            assert not np.array_equal(draw(person, camera), draw(recoloured, camera))
+
+
+def test_an_image_does_not_depend_on_what_was_rendered_before() -> None:
+    first = draw(sample_person(7, 3), CAMERAS[4], 2)
+    for pid in range(40, 80):
+        draw(sample_person(7, pid), CAMERAS[4], 2)
+    assert np.array_equal(first, draw(sample_person(7, 3), CAMERAS[4], 2))
+
+
+def test_identities_and_seeds_differ() -> None:
+    people = [dataclasses.replace(sample_person(seed, pid), pid=0) for seed in (1, 2) for pid in range(1, 101)]
+    assert len(set(people)) == 200
+    assert sample_person(1, 5) == sample_person(1, 5)
+
+
+@pytest.mark.parametrize("image_size", [(64, 32), (128, 64), (288, 144), (128, 128)])
+def test_people_fill_the_crop_at_any_size(image_size: tuple[int, int]) -> None:
+    for camera in SYSU_MM01_CAMERAS:
+        rendered = render_with_mask(
+            sample_person(7, 2), camera, 1, seed=7, difficulty=DIFFICULTIES["easy"], image_size=image_size
+        )
+        assert rendered.image.shape == (*image_size, 3)
+        rows = np.flatnonzero(rendered.mask.any(axis=1))
+        assert np.ptp(rows) > 0.8 * image_size[0]
+
+
+# Two things a lazy network could rely on. Chance is 1 / 40 = 2.5 %.
+
+NUM_UNSEEN = 40
+FIRST_UNSEEN = 500
+
+
+def colour_histogram(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """6 x 6 x 6 colours in the upper and lower half of the person: the classic descriptor. [432]"""
+    bins = (image // 43).astype(int) @ np.array([36, 6, 1])
+    rows = np.arange(len(mask))[:, None] < len(mask) // 2
+    parts = [np.bincount(bins[mask & half], minlength=216).astype(float) for half in (rows, ~rows)]
+    return np.concatenate([np.sqrt(part / max(part.sum(), 1)) for part in parts])
+
+
+def silhouette(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The exact mask, a quarter of the resolution: small shifts should not matter. [288]"""
+    del image
+    return mask.reshape(24, 4, 12, 4).mean(axis=(1, 3)).ravel()
+
+
+def rank1(describe, query_cameras: list[Camera], gallery_cameras: list[Camera]) -> float:
+    """Rank-1 of nearest neighbours: two queries per id and camera, a gallery of one image per id and camera."""
+
+    def describe_all(cameras: list[Camera], numbers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        features, pids = [], []
+        for pid in range(FIRST_UNSEEN, FIRST_UNSEEN + NUM_UNSEEN):
+            person = sample_person(7, pid)
+            for camera in cameras:
+                for number in numbers:
+                    rendered = render_with_mask(
+                        person, camera, number, seed=7, difficulty=DIFFICULTIES["default"], image_size=(96, 48)
+                    )
+                    features.append(describe(rendered.image, rendered.mask))
+                    pids.append(pid)
+        return np.stack(features), np.array(pids)
+
+    query, query_pids = describe_all(query_cameras, (2, 3))
+    gallery, gallery_pids = describe_all(gallery_cameras, (1,))
+    distances = ((query[:, None] - gallery[None]) ** 2).sum(axis=2)
+    return float((gallery_pids[distances.argmin(axis=1)] == query_pids).mean())
+
+
+def test_colour_does_not_match_infrared_to_visible_people() -> None:
+    assert rank1(colour_histogram, INFRARED, VISIBLE) <= 2.5 / NUM_UNSEEN
+
+
+def test_colour_does_match_visible_to_visible_people() -> None:
+    assert rank1(colour_histogram, VISIBLE[:2], VISIBLE[2:]) >= 8 / NUM_UNSEEN
+
+
+def test_silhouettes_alone_do_not_match_infrared_to_visible_people() -> None:
+    """Measured XX %."""
+    value = rank1(silhouette, INFRARED, VISIBLE)
+    assert 1.5 / NUM_UNSEEN < value < 0.15
+
+
+def test_writing_again_is_a_no_op_for_the_same_settings_only(tree: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
+    write_sysu_mm01(tree, SETTINGS)
+    assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
+    with pytest.raises(InputError, match=r"seed is 7 there and 8 here[\s\S]*another data_dir, or delete"):
+        write_sysu_mm01(tree, dataclasses.replace(SETTINGS, seed=8))
+    record = json.loads((tree / "synthetic.json").read_text())
+    assert record["image_size"] == [96, 48]
+    assert {field.name for field in dataclasses.fields(SETTINGS)} < set(record)
+
+
+def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_sysu_mm01(tmp_path / "data", SETTINGS, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"synthetic\.json"):
+        write_sysu_mm01(tmp_path, SETTINGS)
+    assert files_of(tmp_path) == {"notes.txt": b"mine"}
+    with pytest.raises(InputError, match="is a file"):
+        write_sysu_mm01(tmp_path / "notes.txt", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("seed", -1, "from 0"),
+        ("seed", 1.5, "integer"),
+        ("difficulty", "brutal", "'easy', 'default', 'hard'"),
+        ("num_train_ids", 0, "from 1"),
+        ("num_test_ids", 9999, "at most 9999"),
+        ("num_images_per_camera", 0, "from 1"),
+        ("image_size", (48, 96), r"\(height, width\)"),
+        ("image_size", 96, r"\(height, width\)"),
+        ("image_size", (8, 8), "from 32"),
+    ],
+)
+def test_bad_settings_say_what_is_allowed(name: str, value: object, allowed: str) -> None:
+    with pytest.raises(InputError, match=allowed) as caught:
+        dataclasses.replace(SETTINGS, **{name: value})
+    assert repr(value) in str(caught.value) or name == "num_test_ids"
+    assert "Fix:" in str(caught.value)
+
+
+def test_contact_sheet_shows_identities_in_rows() -> None:
+    sheet = contact_sheet(SETTINGS, [1, 2, 3], num_images=2)
+    assert sheet.mode == "RGB"
+    assert sheet.height == 3 * 98 + 2
+    pixels = np.asarray(sheet)
+    assert np.array_equal(pixels[2:98, 2:50], draw(sample_person(7, 1), CAMERAS[1]))
