@@ -1,6 +1,7 @@
-"""The synthetic renderer: what it writes, that it is the same everywhere, and that neither colour nor shape solves it."""
+"""The synthetic renderer: its files, that they are the same everywhere, and that neither colour nor shape solves it."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from icre_jax.data.synthetic import (
     SYSU_MM01_CAMERAS,
     Camera,
     Person,
+    Rendered,
     SyntheticSettings,
     contact_sheet,
     render_image,
@@ -101,7 +103,11 @@ def test_jpeg_files_are_the_rendered_images(tree: Path) -> None:
 
 # The one test that compares with our own output: nothing else notices that another machine, or another version of NumPy
 # or Pillow, draws other pixels. If a change of the pixels is intended, raise RENDERER_VERSION and renew the sums.
-GOLDEN = {}
+GOLDEN = {
+    "easy": "554127f31878d3949ae7f3fbf64f3af12bac26e8ad337be0b94dcf9ce8b15346",
+    "default": "73ad6a4f81525e05b7aef936d0d31238aaa5acd29bd8487786e944a932597c46",
+    "hard": "756d918ce953df68d88f1a0262d6e076175b7823b384804ec5b61d64f8b5fa86",
+}
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
@@ -156,6 +162,18 @@ NUM_UNSEEN = 40
 FIRST_UNSEEN = 500
 
 
+@functools.cache
+def unseen(pid: int, camera: Camera, number: int) -> Rendered:
+    return render_with_mask(
+        sample_person(7, pid),
+        camera,
+        number,
+        seed=7,
+        difficulty=DIFFICULTIES["default"],
+        image_size=SETTINGS.image_size,
+    )
+
+
 def colour_histogram(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """6 x 6 x 6 colours in the upper and lower half of the person: the classic descriptor. [432]"""
     bins = (image // 43).astype(int) @ np.array([36, 6, 1])
@@ -176,12 +194,9 @@ def rank1(describe, query_cameras: list[Camera], gallery_cameras: list[Camera]) 
     def describe_all(cameras: list[Camera], numbers: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         features, pids = [], []
         for pid in range(FIRST_UNSEEN, FIRST_UNSEEN + NUM_UNSEEN):
-            person = sample_person(7, pid)
             for camera in cameras:
                 for number in numbers:
-                    rendered = render_with_mask(
-                        person, camera, number, seed=7, difficulty=DIFFICULTIES["default"], image_size=(96, 48)
-                    )
+                    rendered = unseen(pid, camera, number)
                     features.append(describe(rendered.image, rendered.mask))
                     pids.append(pid)
         return np.stack(features), np.array(pids)
@@ -201,7 +216,7 @@ def test_colour_does_match_visible_to_visible_people() -> None:
 
 
 def test_silhouettes_alone_do_not_match_infrared_to_visible_people() -> None:
-    """Measured XX %."""
+    """Measured: 9.4 % here, 11.6 % over 80 identities. A small network trained for minutes must do far better."""
     value = rank1(silhouette, INFRARED, VISIBLE)
     assert 1.5 / NUM_UNSEEN < value < 0.15
 
@@ -246,13 +261,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         ("num_images_per_camera", 0, "from 1"),
         ("image_size", (48, 96), r"\(height, width\)"),
         ("image_size", 96, r"\(height, width\)"),
-        ("image_size", (8, 8), "from 32"),
+        ("image_size", (8, 8), "height is 8; allowed: an integer from 32"),
     ],
 )
 def test_bad_settings_say_what_is_allowed(name: str, value: object, allowed: str) -> None:
     with pytest.raises(InputError, match=allowed) as caught:
         dataclasses.replace(SETTINGS, **{name: value})
-    assert repr(value) in str(caught.value) or name == "num_test_ids"
+    assert name in str(caught.value)
     assert "Fix:" in str(caught.value)
 
 

@@ -47,7 +47,6 @@ _STYLE = {
     "legend.columnspacing": 1.4,
     "lines.solid_capstyle": "round",
     "axes.formatter.limits": (-3, 5),  # beyond, a power of ten above the axis, as the margin is fixed
-    "axes.formatter.use_mathtext": True,
 }
 _SIZE = (5.2, 3.0)  # inches of 72 points, the units of the viewBox
 # Fixed margins (shares of the figure): plots side by side line up, and no layout has to be solved.
@@ -55,6 +54,9 @@ _LEFT, _RIGHT, _BOTTOM, _TOP, _LEGEND_ROW = 0.125, 0.985, 0.155, 0.945, 0.068
 _LEGEND_LETTERS = 56  # fit into one row
 _MAX_POINTS = 1000  # about one per two pixels
 _MAX_MARKERS = 12  # more would be a caterpillar
+
+
+Kind = Literal["line", "dashed", "faint", "point", "level"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class Line:
     x: np.ndarray
     y: np.ndarray
     color: str
-    kind: Literal["line", "dashed", "faint", "point", "level"] = "line"
+    kind: Kind = "line"
 
 
 def draw(
@@ -125,6 +127,11 @@ def draw(
     return Markup(_inline(stream.getvalue(), name, description))
 
 
+def every_nth(num_points: int) -> int:
+    """Lines with more points than the plot has pixels show every n-th only; 1 for all."""
+    return max(1, math.ceil(num_points / _MAX_POINTS))
+
+
 def _visible(line: Line, log: bool) -> np.ndarray:
     """[N] bool."""
     shown = np.isfinite(line.x) & np.isfinite(line.y)
@@ -132,7 +139,8 @@ def _visible(line: Line, log: bool) -> np.ndarray:
 
 
 def _add(axes: Axes, line: Line, log: bool) -> None:
-    label = line.label or "_"  # matplotlib's word for none
+    # Matplotlib takes a leading "_" for no label at all and "$" for mathematics.
+    label = f" {line.label}".replace("$", r"\$") if line.label else "_"
     if line.kind == "level":
         axes.axhline(float(line.y[0]), color=line.color, linestyle=":", linewidth=1.3, label=label)
         return
@@ -140,8 +148,7 @@ def _add(axes: Axes, line: Line, log: bool) -> None:
         axes.plot(line.x, line.y, "D", color=line.color, markersize=5, label=label)
         return
     shown = _visible(line, log)
-    every = max(1, math.ceil(len(line.x) / _MAX_POINTS))
-    keep = np.union1d(np.arange(0, len(line.x), every), [len(line.x) - 1])
+    keep = np.union1d(np.arange(0, len(line.x), every_nth(len(line.x))), [len(line.x) - 1])
     # A value between two gaps would be invisible without a mark.
     alone = shown & ~np.append(False, shown[:-1]) & ~np.append(shown[1:], False)
     marked = np.full_like(shown, line.kind != "faint") if shown.sum() <= _MAX_MARKERS else alone
@@ -152,7 +159,7 @@ def _add(axes: Axes, line: Line, log: bool) -> None:
         linestyle="--" if line.kind == "dashed" else "-",
         linewidth=0.8 if line.kind == "faint" else 1.8,
         alpha=0.35 if line.kind == "faint" else 1.0,
-        marker="o",
+        marker="o" if marked.any() else "",
         markevery=marked[keep].tolist(),
         markersize=3.2,
         label=label,
@@ -161,7 +168,9 @@ def _add(axes: Axes, line: Line, log: bool) -> None:
 
 def _set_limits(axes: Axes, lines: Sequence[Line], *, log: bool, from_zero: bool, highest: float | None) -> None:
     xs = np.concatenate([line.x[_visible(line, log)] for line in lines if line.kind != "level"] or [np.zeros(1)])
-    if xs.size and float(np.max(xs)).is_integer() and np.max(xs) > 3:
+    if len(np.unique(xs)) == 1:
+        axes.set_xticks([xs[0]])
+    elif xs.size and float(np.max(xs)).is_integer() and np.max(xs) > 3:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
     if log:
         axes.yaxis.set_minor_formatter(NullFormatter())

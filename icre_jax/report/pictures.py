@@ -13,7 +13,7 @@ from icre_jax.report.records import RankedPicture, RankedQuery
 _LARGEST_HEIGHT = 192  # pixels; shown at about half of that, sharp on dense screens
 _SMALLEST_HEIGHT = 48
 # All pictures of a report together, so that many rank lists make smaller pictures rather than a huge file.
-_PIXEL_BUDGET = 2_000_000
+_PIXEL_BUDGET = 1_400_000
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from icre_jax.evals.results import CMC_LENGTH, METRICS
-from icre_jax.report.figure import COLORS, MUTED, Line, draw
+from icre_jax.report.figure import COLORS, MUTED, Kind, Line, draw, every_nth
 from icre_jax.report.records import Evaluation
 
 METRIC_NAMES = {
@@ -22,7 +22,11 @@ METRIC_NAMES = {
 }
 # Ranks 5 to 20 would crowd the plot; they are in the table below it.
 _DRAWN_METRICS = ("rank1", "mAP", "mINP")
-_LABEL_STYLES = {"last": (COLORS[0], "line"), "best": (COLORS[1], "dashed"), "untrained": (MUTED, "line")}
+_LABEL_STYLES: dict[str, tuple[str, Kind]] = {
+    "last": (COLORS[0], "line"),
+    "best": (COLORS[1], "dashed"),
+    "untrained": (MUTED, "line"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def plot_cmc(evaluations: Sequence[Evaluation]) -> list[Plot]:
             result = next((result for result in item.results if result.name == setting), None)
             if result is not None:
                 color, kind = _LABEL_STYLES.get(item.label, (COLORS[2 + i % (len(COLORS) - 2)], "line"))
-                lines.append(Line(item.label, ranks, 100 * np.array(result.cmc), color, kind))  # type: ignore[arg-type]
+                lines.append(Line(item.label, ranks, 100 * np.array(result.cmc), color, kind))
                 chance = result.chance
         # Only the first rank: what a random ranking reaches later does not follow from it.
         lines.append(Line("chance, Rank-1", np.ones(1), np.array([100 * chance]), MUTED, "point"))
@@ -186,7 +190,7 @@ def _plot_curves(
         color = COLORS[i % len(COLORS)]
         if window > 1:
             faint.append(Line("", epochs, values, color, "faint"))
-        label = key.removeprefix("learning_rate/") if len(names) > 1 else ""
+        label = key.removeprefix("learning_rate/").removeprefix("loss/") if len(names) > 1 else ""
         lines.append(Line(label, epochs, smooth_values(values, window), color, "dashed" if log and i else "line"))
     svg = draw(
         faint + lines,
@@ -196,7 +200,9 @@ def _plot_curves(
         y_label=y_label,
         log=log,
     )
-    caption = f"Bold: mean over {window} logged steps. Faint: as logged." if window > 1 else ""
+    every = every_nth(len(steps))
+    faintly = "as logged" if every == 1 else f"as logged, one step in {every}"
+    caption = f"Bold: mean over {window} logged steps. Faint: {faintly}." if window > 1 else ""
     return [Plot(title, svg, caption)] if svg is not None else []
 
 

@@ -90,7 +90,7 @@ def make_tiles(
             tiles.append(Tile(f"{METRIC_NAMES[metric]}, {result.name}, {chosen.label}", [(percent(value), "%")], notes))
     if isinstance(wall_clock_seconds, (int, float)):
         words = duration(wall_clock_seconds).split(" ")
-        tiles.append(Tile("Training time", list(zip(words[::2], words[1::2], strict=True)), []))
+        tiles.append(Tile("Training time", list(zip(words[::2], words[1::2], strict=True)), ["wall clock"]))
     speed = series(timings, "images_per_second")
     if np.isfinite(speed).any():
         notes = ["median of the log"]
@@ -182,16 +182,18 @@ def cmc_table(evaluations: Sequence[Evaluation]) -> Table:
 
 
 def score_curve_table(score_curve: Sequence[Mapping[str, Any]]) -> Table:
-    """Every score over training in percent, one row per evaluation, one column per metric."""
-    names = keys(score_curve)
-    rows = [
-        (
-            f"epoch {significant(float(row.get('epoch', np.nan)))}, step {significant(float(row.get('step', np.nan)))}",
-            [percent(float(row[name])) if name in row else "-" for name in names],
-        )
-        for row in score_curve
-    ]
-    return Table(names, rows)
+    """Every score over training in percent, one row per setting and evaluation, one column per metric."""
+    # (setting, metric) of each key "all/single/rank1"
+    pairs = [(key.rpartition("/")[0], key.rpartition("/")[2]) for key in keys(score_curve)]
+    metrics = list(dict.fromkeys(metric for _, metric in pairs))
+    rows = []
+    for setting in dict.fromkeys(setting for setting, _ in pairs):
+        for row in score_curve:
+            when = [f"{name} {significant(float(row.get(name, np.nan)))}" for name in ("epoch", "step")]
+            values = [row.get(f"{setting}/{metric}" if setting else metric) for metric in metrics]
+            cells = ["-" if value is None else percent(float(value)) for value in values]
+            rows.append((", ".join([setting, *when] if setting else when), cells))
+    return Table([METRIC_NAMES.get(metric, metric) for metric in metrics], rows)
 
 
 def curve_summary(rows: Sequence[Mapping[str, Any]]) -> Table:

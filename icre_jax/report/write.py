@@ -85,7 +85,6 @@ def render_report(
     # No user's text gets into the page unescaped; a name missing here is an error, not an empty space.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((resources.files(__package__) / "template.html").read_text(encoding="utf-8"))
-    config = settings.model_dump(mode="json")
     return template.render(
         settings=settings,
         progress=_progress(steps),
@@ -105,11 +104,10 @@ def render_report(
         rank_lists=show_rank_lists(list(rank_lists)),
         speed_plots=plots.plot_speed(timings),
         timing_table=scores.curve_summary(timings),
-        data_config=describe(config["data"]),
         data_provenance=describe(provenance["data"]) if provenance.get("data") else None,
         provenance=describe({key: value for key, value in provenance.items() if key != "data"}),
         has_provenance=any(key != "data" for key in provenance),
-        config=describe(config),
+        config=describe(settings.model_dump(mode="json")),
     )
 
 

@@ -1,8 +1,12 @@
-"""Synthetic people for visible-infrared re-identification: rendered, deterministic, no download."""
+"""Synthetic people for visible-infrared re-identification: rendered, deterministic, no download.
+
+write_sysu_mm01(Path("data/synthetic"), settings, num_workers=2)
+pixels = render_image(sample_person(seed, pid), SYSU_MM01_CAMERAS[2], 1, seed=seed, difficulty=..., image_size=...)
+"""
 
 from icre_jax.data.synthetic.camera import SYSU_MM01_CAMERAS, Camera
 from icre_jax.data.synthetic.person import Person, sample_person
-from icre_jax.data.synthetic.render import render_image, render_with_mask
+from icre_jax.data.synthetic.render import Rendered, render_image, render_with_mask
 from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
 from icre_jax.data.synthetic.sheet import contact_sheet
 from icre_jax.data.synthetic.writers import write_sysu_mm01
@@ -12,6 +16,7 @@ __all__ = [
     "SYSU_MM01_CAMERAS",
     "Camera",
     "Person",
+    "Rendered",
     "SyntheticSettings",
     "contact_sheet",
     "render_image",

@@ -165,7 +165,7 @@ def _add_torso(stage: _Stage, person: Person, skeleton: Skeleton) -> None:
     wide = max(body.hip, body.waist)
     rings: list[Ring] = [
         (top, 0.041 * height, 0.042 * height, 0, 0),
-        (skeleton.shoulder + 0.02 * height, body.shoulder * 0.52, body.depth * 0.7, 0, 3),
+        (skeleton.shoulder + 0.02 * height, body.shoulder * 0.54, body.depth * 0.7, 0, 3),
         (skeleton.shoulder + 0.004 * height, body.shoulder * 0.84, body.depth * 0.85, 0, 6),
         (skeleton.shoulder - 0.02 * height, body.shoulder * 0.96 + loose * 0.4, body.depth + loose * 0.4, 0, 10),
         (skeleton.shoulder - 0.08 * height, body.shoulder * 0.86 + loose, body.depth * 1.1 + loose * 0.8, 0, 21),
@@ -191,7 +191,7 @@ def _add_arms(stage: _Stage, person: Person, skeleton: Skeleton) -> None:
     body, limb = person.body, person.body.limb
     covered = UPPER_CUTS[person.upper.cut][0]
     loose = 0.45 * person.upper.looseness + 0.7
-    skin = (4.7 * limb, 3.8 * limb, 2.9 * limb)
+    skin = (4.5 * limb, 3.8 * limb, 2.9 * limb)
     half = 0.5 * body.arm
     for side in (0, 1):
         shoulder, elbow = skeleton.shoulders[side], skeleton.elbows[side]

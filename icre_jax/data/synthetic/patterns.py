@@ -91,15 +91,15 @@ def motif(shape: Print, circumference: float, at_back: bool) -> np.ndarray:
 def blots(index: int) -> np.ndarray:
     """Smooth blotches that join up around the part, mean about 96 and range about 30-170: uint8 [128, 128], cached."""
     coarse = Draws(Stream.FOLDS, 0, index).rng.integers(0, 192, (12, 12), dtype=np.uint8)
-    return _enlarge(coarse, 12)
+    return _enlarge(coarse)
 
 
 @lru_cache(maxsize=64)
 def folds(index: int) -> np.ndarray:
     """Brightness of draped cloth, 128 is flat: uint8 [128, 128], cached."""
     rng = Draws(Stream.FOLDS, 1, index).rng
-    wide = _enlarge(rng.integers(64, 192, (10, 8), dtype=np.uint8), 8).astype(np.int32)
-    fine = _enlarge(rng.integers(64, 192, (26, 16), dtype=np.uint8), 16).astype(np.int32)
+    wide = _enlarge(rng.integers(64, 192, (10, 8), dtype=np.uint8)).astype(np.int32)
+    fine = _enlarge(rng.integers(64, 192, (26, 16), dtype=np.uint8)).astype(np.int32)
     both = (wide - 128) * 3 // 10 + (fine - 128) * 3 // 10
     # Creases run obliquely: every row is moved by half its number.
     rows = np.arange(PAGE)
@@ -129,10 +129,8 @@ def _number(x: np.ndarray, y: np.ndarray, number: int) -> np.ndarray:
     return mask
 
 
-def _enlarge(coarse: np.ndarray, columns: int) -> np.ndarray:
+def _enlarge(coarse: np.ndarray) -> np.ndarray:
     """Bicubic, periodic in the columns: the coarse grid is repeated before and cut after."""
-    rows = coarse.shape[0]
     tiled = Image.fromarray(np.concatenate([coarse, coarse, coarse], axis=1))
     large = tiled.resize((3 * PAGE, PAGE), Image.Resampling.BICUBIC)
-    assert tiled.size == (3 * columns, rows)
     return np.asarray(large)[:, PAGE : 2 * PAGE]

@@ -117,7 +117,7 @@ LOWER_CUTS = {
     "long skirt": (0.78, 0.0, 0.0),
 }
 _UPPER_PATTERNS = {
-    "plain": 5,
+    "plain": 3,
     "hoops": 3,
     "vertical": 2,
     "diagonal": 1,
@@ -132,7 +132,7 @@ _UPPER_PATTERNS = {
     "diamonds": 1,
     "dipped": 1,
 }
-_LOWER_PATTERNS = {"plain": 9, "side stripe": 3, "checks": 1, "camouflage": 1, "knees": 1, "hoops": 1, "vertical": 1}
+_LOWER_PATTERNS = {"plain": 5, "side stripe": 3, "checks": 2, "camouflage": 1, "knees": 2, "hoops": 2, "vertical": 2}
 _MOTIFS = {
     "disc": 2,
     "ring": 2,
@@ -242,7 +242,7 @@ def _sample_upper(draws: Draws) -> Garment:
     return Garment(
         cut=cut,
         pattern=draws.pick(_UPPER_PATTERNS),
-        pitch=draws.uniform(8, 22),
+        pitch=draws.uniform(9, 24),
         duty=draws.uniform(0.25, 0.65),
         phase=draws.uniform(0, 40),
         textile=draws.pick(textiles),
@@ -268,7 +268,7 @@ def _sample_print(draws: Draws, probability: float) -> Print:
     motif = draws.pick(_MOTIFS)
     return Print(
         motif=motif if draws.chance(probability) else "none",
-        size=draws.uniform(14, 30),
+        size=draws.uniform(18, 34),
         down=draws.uniform(20, 30),
         number=draws.integer(10, 99),
     )
@@ -278,7 +278,7 @@ def _sample_colours(draws: Draws) -> tuple[tuple[int, int, int], ...]:
     colours = {slot: _textile_colour(draws) for slot in Slot}
     for first, second in ((Slot.UPPER, Slot.UPPER_2), (Slot.LOWER, Slot.LOWER_2), (Slot.BAG, Slot.BAG_2)):
         # A pattern exists for the visible camera: redraw until the two differ in luminance.
-        while abs(_luminance(colours[first]) - _luminance(colours[second])) < 45:
+        while abs(_luminance(colours[first]) - _luminance(colours[second])) < 70:
             colours[second] = _textile_colour(draws)
     if draws.chance(0.45):
         colours[Slot.LOWER] = _jitter(draws, (34, 42, 66) if draws.chance(0.6) else (64, 84, 120))
@@ -310,7 +310,7 @@ def _sample_reflectances(draws: Draws) -> tuple[int, ...]:
 
 def _dye_reflectance(draws: Draws, textile: int) -> int:
     """Most dyes are weaker at 850 nm than to the eye, and some are not there at all."""
-    contrast = draws.integer(0, 8) if draws.chance(0.22) else draws.integer(32, 120)
+    contrast = draws.integer(0, 8) if draws.chance(0.12) else draws.integer(60, 130)
     lighter = draws.chance(0.5)
     if textile + contrast > 228:
         lighter = False

@@ -154,7 +154,7 @@ def bend(body: Body, pose: Pose) -> Skeleton:
         tilt = min(0, shin) // 2
         toe = (16 * cos_turn(tilt), 16 * sin_turn(tilt))
         joints["toes"].append((x * 1.1, hip_y + ankle[0] - 3.5 + toe[1], ankle[1] + toe[0]))
-        joint = (sign * (body.shoulder - 3.2 * body.limb), shoulder - 4.0, 0.0)
+        joint = (sign * (body.shoulder - 4.0 * body.limb), shoulder - 4.8, 0.0)
         out = sign * sin_turn(pose.spread[side])
         upper, fore = 0.5 * body.arm, 0.5 * body.arm
         angle = pose.arm[side]

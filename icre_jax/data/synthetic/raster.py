@@ -100,7 +100,8 @@ def stamp_limb(
     texel, light = canvas.texel[top:bottom, left:right], canvas.light[top:bottom, left:right]
     if shadow:
         rim = radius + np.float32(shadow)
-        _darken(light, (distance <= rim * rim) & ~inside)
+        # None around the joint, where sleeve and shoulder are one piece.
+        _darken(light, (distance <= rim * rim) & (t > np.float32(0.3)))
     # Downward parts have their right-hand side at negative `across`; s grows to the right of the screen.
     sign = -1 if dy >= 0 else 1
     step = (across / radius * np.float32(sign * _STEPS) + np.float32(_STEPS + 0.5)).astype(np.intp)
@@ -136,8 +137,7 @@ def stamp_column(
     inside = distance <= half32
     texel, light = canvas.texel[top:bottom, left:right], canvas.light[top:bottom, left:right]
     if shadow:
-        rim = (distance <= half32 + np.float32(shadow)) & ~inside
-        _darken(light, rim)
+        _darken(light, distance <= half32 + np.float32(shadow))
     step = (offset / half32 * np.float32(_STEPS) + np.float32(_STEPS + 0.5)).astype(np.intp)
     rows = np.minimum(np.maximum(row + 0.5, 0), PAGE - 1).astype(np.int32)[:, None]
     np.copyto(texel, rows * PAGE + _columns(page, turn).take(step, mode="clip"), where=inside)

@@ -179,7 +179,7 @@ def _paint_lower(person: Person, slots: np.ndarray, relief: np.ndarray) -> None:
 
 
 def _paint_shoe(person: Person, slots: np.ndarray) -> None:
-    """Rows run from heel to toe; the material at the outline is the sole."""
+    """Rows run from heel to toe."""
     slots[:] = Slot.SHOE
     if person.shoes in ("trainers", "high tops"):
         slots[np.abs(ROW[:, 0] - 60) < 26, :] = Slot.SOLE

@@ -19,7 +19,7 @@ from icre_jax.data.synthetic.render import jpeg_quality, render_image
 from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
 from icre_jax.errors import InputError, join_findings
 
-RENDERER_VERSION = 1  # raise it whenever a pixel changes
+RENDERER_VERSION = 2  # raise it whenever a pixel changes
 RECORD = "synthetic.json"
 
 

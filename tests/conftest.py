@@ -1,0 +1,113 @@
+"""What the tests share: a small rendered tree, a small config, and a cache for compiled programs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import synthetic as synthetic_config
+from icre_jax.data import synthetic
+from icre_jax.data.prepared import PreparedDataset, open_or_prepare
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+PEOPLE = synthetic.SyntheticSettings(
+    seed=3,
+    difficulty="easy",
+    num_train_ids=6,
+    num_val_ids=2,
+    num_test_ids=4,
+    num_images_per_camera=3,
+    image_size=(64, 32),
+)
+
+
+@pytest.fixture(scope="session")
+def compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for XLA: the same tiny network is started by many processes here."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered SYSU-MM01 tree. Read only: a test that damages it copies it first."""
+    folder = tmp_path_factory.mktemp("people") / "tree"
+    synthetic.write_sysu_mm01(folder, PEOPLE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return open_or_prepare("sysu_mm01", tree, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
+    """Three epochs of two steps on the small tree with a network of a few thousand parameters."""
+    config = synthetic_config.get_config()
+    config.data.data_dir = str(tree)
+    config.data.prepared_dir = str(prepared.folder.parent.parent)
+    config.data.synthetic.update(
+        seed=PEOPLE.seed,
+        difficulty=PEOPLE.difficulty,
+        num_train_ids=PEOPLE.num_train_ids,
+        num_val_ids=PEOPLE.num_val_ids,
+        num_test_ids=PEOPLE.num_test_ids,
+        num_images_per_camera=PEOPLE.num_images_per_camera,
+        image_size=PEOPLE.image_size,
+    )
+    config.data.image_size = (32, 16)
+    config.sampling.num_ids_per_batch = 4
+    config.sampling.num_images_per_id = 8
+    config.model.width = 4
+    config.schedule.num_epochs = 3
+    config.schedule.warmup_epochs = 1
+    config.schedule.boundaries = (2,)
+    config.schedule.factors = (0.1,)
+    config.evaluation.every_epochs = 1
+    config.evaluation.batch_size = 16
+    config.evaluation.num_trials = 2
+    config.logging.every_steps = 1
+    return config
+
+
+def flags_of(config: ConfigDict) -> list[str]:
+    """The command-line flags that turn configs/synthetic.py into `config`."""
+    default = synthetic_config.get_config()
+    flags = ["--config", "configs/synthetic.py"]
+    for group, values in config.items():
+        if isinstance(values, ConfigDict):
+            for name, value in values.items():
+                if isinstance(value, ConfigDict):
+                    flags += [f"--config.{group}.{name}.{key}={item}" for key, item in value.items()]
+                elif value != default[group][name]:
+                    flags.append(f"--config.{group}.{name}={value}")
+        elif value_changed(default, group, values):
+            flags.append(f"--config.{group}={values}")
+    return flags
+
+
+def value_changed(default: ConfigDict, name: str, value: object) -> bool:
+    return default[name] != value
+
+
+def run_command(module: str, *arguments: str, cache: Path, **kwargs) -> subprocess.CompletedProcess:
+    """Start a command as a user would; text of both streams is kept."""
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu", "COLUMNS": "160"}
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **kwargs,
+    )

@@ -1,0 +1,146 @@
+"""The network: parameter counts from outside, shapes, stems, precision, the head by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icre_jax.models.head import Head, gem_pool
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet, max_pool
+from icre_jax.state import num_parameters
+
+# torchvision's totals for 1000 classes, minus fc, plus a second stem (conv1 3 * 64 * 49, bn1 2 * 64).
+STEM = 3 * 64 * 49 + 2 * 64
+KNOWN_TOTALS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160}
+KNOWN_FC = {18: 513_000, 34: 513_000, 50: 2_049_000, 101: 2_049_000}
+
+
+def shapes_of(module, images, **kwargs):
+    return jax.eval_shape(lambda key: module.init(key, images, train=False, **kwargs), jax.random.key(0))
+
+
+@pytest.mark.parametrize("depth", NUM_BLOCKS)
+def test_parameter_count_is_torchvisions_plus_one_stem(depth):
+    backbone = DualStreamResNet(depth=depth)
+    shapes = shapes_of(backbone, jnp.zeros((2, 64, 32, 3)), modality="paired")
+    assert num_parameters(shapes["params"]) == KNOWN_TOTALS[depth] - KNOWN_FC[depth] + STEM
+
+
+def test_one_modality_stores_one_stem():
+    shapes = shapes_of(DualStreamResNet(depth=50), jnp.zeros((1, 64, 32, 3)), modality="visible")
+    assert num_parameters(shapes["params"]) == 25_557_032 - 2_049_000
+    assert "infrared_stem" not in shapes["params"]
+
+
+def test_layer_names_are_torchvisions():
+    shapes = shapes_of(DualStreamResNet(depth=50), jnp.zeros((2, 64, 32, 3)), modality="paired")["params"]
+    assert set(shapes) == {"visible_stem", "infrared_stem", "layer1", "layer2", "layer3", "layer4"}
+    assert set(shapes["layer1"]) == {"0", "1", "2"}
+    assert set(shapes["layer1"]["0"]) == {"conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "downsample"}
+    assert set(shapes["layer1"]["1"]) == {"conv1", "bn1", "conv2", "bn2", "conv3", "bn3"}
+    assert set(shapes["layer1"]["0"]["downsample"]) == {"0", "1"}
+    assert shapes["layer4"]["0"]["conv2"]["kernel"].shape == (3, 3, 512, 512)
+
+
+@pytest.mark.parametrize(
+    ("depth", "last_stride", "channels", "rows"), [(50, 1, 2048, 24), (50, 2, 2048, 12), (18, 1, 512, 24)]
+)
+def test_stage_shapes_at_384x144(depth, last_stride, channels, rows):
+    backbone = DualStreamResNet(depth=depth, last_stride=last_stride)
+
+    def run(key):
+        images = jnp.zeros((2, 384, 144, 3))
+        return backbone.init_with_output(key, images, modality="paired", train=False)[0]
+
+    maps = jax.eval_shape(run, jax.random.key(0))
+    assert maps["layer1"].shape == (2, 96, 36, channels // 8)
+    assert maps["layer2"].shape == (2, 48, 18, channels // 4)
+    assert maps["layer3"].shape == (2, 24, 9, channels // 2)
+    assert maps["layer4"].shape[:2] == (2, rows)
+    assert maps["layer4"].shape[3] == channels
+
+
+@pytest.fixture(scope="module")
+def small():
+    network = ReIDNetwork(num_classes=5, depth=18, width=8)
+    images = jax.random.normal(jax.random.key(1), (6, 32, 16, 3))
+    variables = network.init(jax.random.key(0), images, modality="paired", train=True)
+    # Statistics other than 0 and 1, and other in the two stems.
+    noise = jax.random.uniform(jax.random.key(2), (2000,), minval=-0.1, maxval=0.1)
+    stats = jax.tree.map(lambda x: noise[: x.size].reshape(x.shape) + x, variables["batch_stats"])
+    return network, {"params": variables["params"], "batch_stats": stats}, images
+
+
+def test_one_modality_gives_the_rows_of_the_joint_call(small):
+    network, variables, images = small
+    joint, _ = network.apply(variables, images, modality="paired", train=False)
+    visible, _ = network.apply(variables, images[0::2], modality="visible", train=False)
+    infrared, _ = network.apply(variables, images[1::2], modality="infrared", train=False)
+    for name, rows in joint.items():
+        np.testing.assert_allclose(visible[name], rows[0::2], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(infrared[name], rows[1::2], rtol=1e-5, atol=1e-6)
+    # The stems differ, so that swapping them would be seen.
+    swapped, _ = network.apply(variables, images[0::2], modality="infrared", train=False)
+    assert float(jnp.abs(swapped["features"] - visible["features"]).max()) > 1e-3
+
+
+def test_training_updates_both_stems_and_the_neck(small):
+    network, variables, images = small
+    _, updated = network.apply(variables, images, modality="paired", train=True, mutable=["batch_stats"])
+    changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), variables["batch_stats"], updated["batch_stats"])
+    assert all(jax.tree.leaves(changed))
+
+
+def test_bfloat16_computes_low_and_stores_high(small):
+    network, variables, images = small
+    low = network.clone(dtype=jnp.bfloat16)
+    outputs, intermediates = low.apply(variables, images, modality="paired", train=False)
+    assert intermediates["stages"]["layer4"].dtype == jnp.bfloat16
+    assert all(value.dtype == jnp.float32 for value in outputs.values())
+    created = low.init(jax.random.key(0), images, modality="paired", train=True)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(created))
+    exact, _ = network.apply(variables, images, modality="paired", train=False)
+    np.testing.assert_allclose(outputs["features"], exact["features"], rtol=0.1, atol=0.05)
+
+
+def test_wrong_calls_are_refused(small):
+    network, variables, images = small
+    with pytest.raises(ValueError, match="thermal"):
+        network.apply(variables, images, modality="thermal", train=False)
+    with pytest.raises(ValueError, match="5"):
+        network.apply(variables, images[:5], modality="paired", train=False)
+
+
+def test_max_pool_by_hand():
+    x = -jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)  # negative: padding with zeros would win
+    np.testing.assert_array_equal(max_pool(x)[0, :, :, 0], [[-1, -2], [-5, -6]])
+
+
+def test_gem_pool_by_hand():
+    x = jnp.array([[1.0, 2.0], [3.0, -4.0]]).reshape(1, 2, 2, 1)
+    expected = ((1 + 8 + 27 + 1e-18) / 4) ** (1 / 3)
+    np.testing.assert_allclose(gem_pool(x)[0, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(gem_pool(jnp.abs(x), p=1.0)[0, 0], 2.5, rtol=1e-6)
+    assert np.isfinite(jax.grad(lambda y: gem_pool(y).sum())(jnp.zeros((1, 2, 2, 3)))).all()
+
+
+def test_head_against_numpy():
+    head = Head(num_classes=3)
+    x = jax.random.uniform(jax.random.key(0), (4, 2, 3, 5))
+    variables = head.init(jax.random.key(1), x, train=True)
+    assert set(variables["params"]["neck"]) == {"scale"}  # no bias
+    assert set(variables["params"]["classifier"]) == {"kernel"}
+    outputs, _ = head.apply(variables, x, train=True, mutable=["batch_stats"])
+    features = (np.asarray(x, np.float64) ** 3).mean(axis=(1, 2)) ** (1 / 3)
+    embeddings = (features - features.mean(axis=0)) / np.sqrt(features.var(axis=0) + 1e-5)
+    logits = embeddings @ np.asarray(variables["params"]["classifier"]["kernel"], np.float64)
+    np.testing.assert_allclose(outputs["features"], features, rtol=1e-5)
+    np.testing.assert_allclose(outputs["embeddings"], embeddings, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-5)
+
+
+def test_classifier_starts_small():
+    head = Head(num_classes=400)
+    kernel = head.init(jax.random.key(1), jnp.ones((2, 2, 2, 512)), train=True)["params"]["classifier"]["kernel"]
+    assert abs(float(kernel.std()) - 0.001) < 5e-5

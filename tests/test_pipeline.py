@@ -1,0 +1,108 @@
+"""Batches: their content, and that workers, threads and the starting point do not change them."""
+
+import contextlib
+import hashlib
+
+import numpy as np
+import pytest
+
+from icre_jax.data import pipeline
+from icre_jax.data.images import decode
+from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
+from icre_jax.data.plan import BalancedPlan
+from icre_jax.settings import parse
+
+
+@pytest.fixture
+def settings(config):
+    return parse(config)
+
+
+@pytest.fixture
+def source(prepared):
+    return RecordSource(prepared, ("train", "val"))
+
+
+@pytest.fixture
+def plan(source):
+    return BalancedPlan(source.index, num_ids_per_batch=4, num_images_per_id=2, num_batches=6, seed=7)
+
+
+def collect(source, plan, settings, *, workers=0, threads=2, start=0, seed=7):
+    data = settings.data.model_copy(update={"num_workers": workers, "num_threads": threads})
+    batches = training_batches(source, plan, data=data, settings=settings.augment, seed=seed, start=start)
+    with contextlib.closing(batches):
+        return [hashlib.sha256(b["image"].tobytes() + b["label"].tobytes()).hexdigest() for b in batches]
+
+
+def test_workers_threads_and_start_do_not_change_the_batches(source, plan, settings):
+    expected = collect(source, plan, settings)
+    assert len(set(expected)) == plan.num_batches
+    for workers, threads, start in ((1, 2, 0), (2, 1, 0), (2, 4, 3), (0, 1, 5)):
+        assert collect(source, plan, settings, workers=workers, threads=threads, start=start) == expected[start:]
+
+
+def test_the_seed_changes_the_augmentation(source, plan, settings):
+    assert collect(source, plan, settings, seed=7) != collect(source, plan, settings, seed=8)
+
+
+def test_a_training_batch_without_augmentation_is_the_plans_pictures(source, plan, settings):
+    plain = settings.augment.model_copy(
+        update={"pad": 0, "flip_probability": 0.0, "channel_probability": 0.0, "erasing_probability": 0.0}
+    )
+    batches = training_batches(source, plan, data=settings.data, settings=plain, seed=0)
+    with contextlib.closing(batches):
+        batch = next(batches)
+    size = settings.data.image_size
+    assert batch["image"].dtype == np.uint8
+    assert batch["image"].shape == (16, *size, 3)
+    for row in range(plan.batch_size):
+        slot = plan[row]
+        np.testing.assert_array_equal(batch["image"][row], decode(source.image_bytes(slot.record), size))
+        assert batch["label"][row] == slot.label
+    assert batch["modality"].tolist() == [0, 1] * 8
+
+
+def test_infrared_stays_grey_and_visible_gets_the_channel_augmentation(source, plan, settings):
+    always = settings.augment.model_copy(update={"erasing_probability": 0.0, "channel_probability": 1.0})
+    never = settings.augment.model_copy(update={"erasing_probability": 0.0, "channel_probability": 0.0})
+
+    def share_of_grey(augment, rows):
+        batches = training_batches(source, plan, data=settings.data, settings=augment, seed=0)
+        with contextlib.closing(batches):
+            images = next(batches)["image"][rows]
+        return float((images[..., 0] == images[..., 1]).all(axis=(1, 2)).mean())
+
+    visible, infrared = slice(0, None, 2), slice(1, None, 2)
+    assert share_of_grey(always, visible) == 1.0
+    assert share_of_grey(never, visible) == 0.0
+    assert share_of_grey(never, infrared) == 1.0
+
+
+def test_evaluation_pads_the_last_batch_and_says_so(prepared, settings):
+    source = RecordSource(prepared, ("query",))
+    size = settings.data.image_size
+    batches = list(evaluation_batches(source, data=settings.data, batch_size=10))
+    count = len(source.index)
+    assert count % 10  # or there would be nothing to pad
+    assert all(batch["image"].shape == (10, *size, 3) for batch in batches)
+    mask = np.concatenate([batch["mask"] for batch in batches])
+    assert mask.sum() == count
+    assert mask[:count].all()
+    rows = np.concatenate([batch["image"] for batch in batches])[mask]
+    for row in range(0, count, 3):
+        np.testing.assert_array_equal(rows[row], decode(source.image_bytes(row), size))
+
+
+def test_records_of_several_splits_lie_end_to_end(prepared, source):
+    for split, offset in (("train", 0), ("val", len(prepared.index["train"]))):
+        row = len(prepared.index[split]) - 1
+        assert source.image_bytes(offset + row) == prepared.source(split)[row]["image"]
+        assert source.index.path[offset + row] == prepared.index[split].path[row]
+
+
+def test_a_closed_iterator_gives_nothing_more(source, plan, settings):
+    batches = pipeline.training_batches(source, plan, data=settings.data, settings=settings.augment, seed=0)
+    next(batches)
+    batches.close()
+    assert next(batches, None) is None
