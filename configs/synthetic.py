@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from configs import base
 
 
-def get_config(variant: str = "") -> ConfigDict:
+def get_config() -> ConfigDict:
     config = base.get_config()
     config.name = "synthetic"
 
@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.synthetic.num_test_ids = 40
     config.data.synthetic.num_images_per_camera = 4
     config.data.synthetic.image_size = (128, 64)
+    config.data.synthetic.num_workers = 2  # processes that render
     config.data.image_size = (96, 48)
 
     config.sampling.num_ids_per_batch = 8

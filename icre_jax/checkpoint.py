@@ -24,8 +24,8 @@ _SPARE_BYTES = 16 * 2**20
 class Checkpoints:
     """The checkpoints of one work folder.
 
-    The latest `keep_latest` steps are kept, and the best one by `best_metric`. A checkpoint appears under its final name
-    only when it is complete; what an interrupted save left behind is removed when the folder is opened for writing.
+    The latest `keep_latest` steps are kept, and the best one by `best_metric`. A checkpoint appears under its final
+    name when it is complete; what an interrupted save left is removed when the folder is opened for writing.
     """
 
     def __init__(self, workdir: Path, *, keep_latest: int = 1, best_metric: str = "", read_only: bool = False):
@@ -45,8 +45,8 @@ class Checkpoints:
         def metric(scores: dict[str, float]) -> float:
             return scores.get(best_metric, -math.inf)  # saved without having been scored
 
-        # `best_fn` makes orbax store the scores. Not with `max_to_keep`: that deletes the newest steps when they are not
-        # the best.
+        # `best_fn` makes orbax store the scores. Not with `max_to_keep`: that deletes the newest steps when others are
+        # better.
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep_latest), policies.BestN(get_metric_fn=metric, n=1)]
         )
@@ -57,7 +57,10 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=(*_ARRAYS, "facts"))
+        # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
+        handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
+        handlers["facts"] = ocp.JsonCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def save(self, state: TrainState, facts: dict[str, Any], scores: dict[str, float] | None = None) -> None:
         """Write the state under its step; returns when it is on disk.

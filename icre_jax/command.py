@@ -54,7 +54,7 @@ def split_config_flags(
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Run a command and leave the process: 0 done, 2 unusable input, 3 not finite, 75 stopped on request, 1 anything else."""
+    """Run a command and leave the process with its exit code: 0 done, or one of the EXIT_ codes above."""
     try:
         code = main(sys.argv[1:])
     except InputError as error:

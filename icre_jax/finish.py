@@ -62,14 +62,20 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
             ("best", best_step, outcome.best),
         )
     ]
+    speed = log.read_speed()
     write_report(
         run.workdir / "report.html",
         settings=run.settings,
         steps=log.read_steps(),
-        timings=log.read_speed(),
+        timings=speed,
         evaluations=shown,
         score_curve=log.read_score_curve(),
-        provenance=facts["last"] | {"parameters": num_parameters(state.params), "data": count_data(run.prepared)},
+        provenance=facts["last"]
+        | {
+            "num_parameters": num_parameters(state.params),
+            "wall_clock_seconds": sum(line["seconds"] for line in speed),
+            "data": {f"{row['split']}, {row['modality']}": row for row in count_data(run.prepared)},
+        },
         rank_lists=_rank_lists(run, *embedded),
     )
     real = last[0].dataset == "SYSU-MM01"

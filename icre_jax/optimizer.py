@@ -15,8 +15,8 @@ GROUPS = ("backbone", "head")
 def learning_rate(base: float, schedule: Schedule, steps_per_epoch: int) -> optax.Schedule:
     """Learning rate of one group as a function of the step.
 
-    Within the first `warmup_epochs` epoch e (from 0) has base * (e + 1) / warmup_epochs; from each boundary epoch on, the
-    rate is base times its factor. It is constant within an epoch.
+    Within the first `warmup_epochs` epoch e (from 0) has base * (e + 1) / warmup_epochs; from each boundary epoch on,
+    the rate is base times its factor. It is constant within an epoch.
     """
     rates = np.full(schedule.num_epochs, base, dtype=np.float64)
     for boundary, factor in zip(schedule.boundaries, schedule.factors, strict=True):

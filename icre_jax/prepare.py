@@ -17,6 +17,7 @@ from icre_jax import command
 from icre_jax.data import synthetic
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.data.records import MODALITIES
+from icre_jax.errors import InputError
 from icre_jax.runlog import Screen
 from icre_jax.settings import Data
 
@@ -29,10 +30,18 @@ def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
     """
     data_dir, prepared_dir = Path(settings.data_dir).expanduser(), Path(settings.prepared_dir).expanduser()
     if settings.synthetic is not None:
-        people = synthetic.SyntheticSettings(**settings.synthetic.model_dump())
-        synthetic.write_sysu_mm01(
-            data_dir, people, progress=lambda done, total: screen.advance("rendering people", done, total)
-        )
+        people = synthetic.SyntheticSettings(**settings.synthetic.model_dump(exclude={"num_workers"}))
+        try:
+            synthetic.write_sysu_mm01(
+                data_dir,
+                people,
+                num_workers=settings.synthetic.num_workers,
+                progress=lambda done, total: screen.advance("rendering people", done, total),
+            )
+        except OSError as error:
+            raise InputError(
+                f"The synthetic people cannot be written to {data_dir}: {error}. Free space, or name another data_dir."
+            ) from error
     return open_or_prepare(
         settings.dataset,
         data_dir.resolve(),

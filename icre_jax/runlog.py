@@ -54,7 +54,7 @@ class RunLog:
     def write_evaluation(
         self, step: int, epoch: float, results: list[ProtocolResult], screen: "Screen"
     ) -> dict[str, float]:
-        """Scores of one step, in the file and in a line on the screen; returned by name, "all/single/rank1" and so on."""
+        """Scores of one step, in the file and in a line on the screen; returned by name, as "all/single/rank1"."""
         scores = {name: value for result in results for name, value in result.scalars().items()}
         line = {"step": step, "epoch": epoch} | scores
         self._metrics.write({"kind": "evaluation"} | line | {"results": [asdict(result) for result in results]})
@@ -180,13 +180,15 @@ class Stopwatch:
         """Speed since the last look, or None if no step was counted; starts anew.
 
         Returns:
-          "images_per_second", "seconds_per_step", "data_wait" (share of the time) and "peak_memory_bytes".
+          "images_per_second", "seconds" (measured), "seconds_per_step", "data_wait" (share of the time) and
+          "peak_memory_bytes".
         """
         if not self._steps:
             return None
         seconds = time.perf_counter() - self._began
         speed = {
             "images_per_second": self._images_per_step * self._steps / seconds,
+            "seconds": seconds,
             "seconds_per_step": seconds / self._steps,
             "data_wait": self._waited / seconds,
             "peak_memory_bytes": peak_memory_bytes(),

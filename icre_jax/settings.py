@@ -1,6 +1,6 @@
 """What a config may say: names, types and ranges of every field, checked before anything else happens.
 
-Configs (`configs/*.py`) hold the values, this file holds the rules; there are no defaults here, so a value has one home.
+Configs (`configs/*.py`) hold the values, this file holds the rules; no defaults here, so that a value has one home.
 A field has the name of the keyword argument that consumes it.
 """
 
@@ -35,6 +35,7 @@ class SyntheticData(_Group):
     num_test_ids: Positive
     num_images_per_camera: Positive
     image_size: ImageSize
+    num_workers: NotNegative
 
 
 class Data(_Group):
@@ -148,6 +149,7 @@ FREE_TO_CHANGE = (
     "data.data_dir",
     "data.prepared_dir",
     "data.num_workers",
+    "data.synthetic.num_workers",
     "data.num_threads",
     "logging.",
     "evaluation.batch_size",

@@ -69,7 +69,7 @@ def train_step(
         "loss": loss,
         **{f"loss/{name}": value for name, value in parts.items()},
         "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"]),
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(gradients),
     }
     return new_state, metrics
 

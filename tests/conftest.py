@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,18 @@ from ml_collections import ConfigDict
 from configs import synthetic as synthetic_config
 from icre_jax.data import synthetic
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
+
+# Before anything imports jax: the same tiny networks are compiled again and again here, in this process and in those
+# that the tests start. One folder for the machine's user; a program is found by what it computes.
+COMPILED = Path(
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", Path(tempfile.gettempdir()) / f"icre_jax_tests_{os.getuid()}")
+)
+assert "jax" not in sys.modules, "jax reads these when it is imported"
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PLATFORMS": "cpu",
+}
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -24,14 +37,6 @@ PEOPLE = synthetic.SyntheticSettings(
     num_images_per_camera=3,
     image_size=(64, 32),
 )
-
-
-@pytest.fixture(scope="session")
-def compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder for XLA: the same tiny network is started by many processes here."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
-    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +66,7 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
         num_test_ids=PEOPLE.num_test_ids,
         num_images_per_camera=PEOPLE.num_images_per_camera,
         image_size=PEOPLE.image_size,
+        num_workers=0,
     )
     config.data.image_size = (32, 16)
     config.sampling.num_ids_per_batch = 4
@@ -97,14 +103,12 @@ def value_changed(default: ConfigDict, name: str, value: object) -> bool:
     return default[name] != value
 
 
-def run_command(module: str, *arguments: str, cache: Path, **kwargs) -> subprocess.CompletedProcess:
+def run_command(module: str, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
     """Start a command as a user would; text of both streams is kept."""
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu", "COLUMNS": "160"}
-    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env=environment,
+        env=os.environ | {"COLUMNS": "160"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -4,9 +4,9 @@ A builder stores the original bytes of every picture; decoding is the pipeline's
 checks the pictures first and keeps the index beside the records.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,14 +14,16 @@ import tensorflow_datasets as tfds
 from icre_jax.data.layouts import sysu_mm01
 from icre_jax.data.records import MODALITIES, Record
 
-Scan = Callable[[Path], dict[str, list[Record]]]
 
-
-class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """What the builders share: features, order and the way from `Record` to a stored example."""
 
     VERSION = tfds.core.Version("1.0.0")
-    scan: ClassVar[Scan]
+
+    @staticmethod
+    def scan(data_dir: Path) -> dict[str, list[Record]]:
+        """Split name -> its pictures, in the order they are stored; `InputError` if the tree cannot be used."""
+        raise TypeError("A builder of one data set says how its tree is read.")
 
     def __init__(self, *, prepared_dir: Path, data_dir: Path | None = None, metadata: dict[str, Any] | None = None):
         """Open (or, with `data_dir` and `metadata`, get ready to write) the records in `prepared_dir`.
@@ -73,7 +75,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
 
 
-class SysuMm01(ReIDBuilder, skip_registration=True):
+class SysuMm01(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     """SYSU-MM01: visible cameras 1, 2, 4, 5 and infrared cameras 3, 6; splits train, val, query, gallery."""
 
     name = "sysu_mm01"

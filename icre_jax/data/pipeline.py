@@ -7,7 +7,7 @@ processes, so the sequence of batches does not depend on workers, threads or whe
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import grain
@@ -23,7 +23,7 @@ from icre_jax.settings import Augment, Data
 
 _AUGMENT_STREAM = 3
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # of arrays, or of NumPy scalars before rows are batched
 
 
 class RecordSource:
@@ -39,6 +39,11 @@ class RecordSource:
         self.index = SplitIndex.concatenate([prepared.index[split] for split in splits])
         self._sources = [prepared.source(split) for split in splits]
         self._starts = np.cumsum([0] + [len(prepared.index[split]) for split in splits])
+        self._arguments = (prepared, splits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process opens the files for itself; open ones (and TFDS builders) do not travel.
+        return RecordSource, self._arguments
 
     def image_bytes(self, record: int) -> bytes:
         """The picture's file as it was stored."""
@@ -92,7 +97,7 @@ class _LoadEvaluation(grain.transforms.Map):
 
 def training_batches(
     source: RecordSource, plan: BalancedPlan, *, data: Data, settings: Augment, seed: int, start: int = 0
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches `start` .. `plan.num_batches - 1`.
 
     Returns:
@@ -103,7 +108,7 @@ def training_batches(
     return _iterate(slots.batch(plan.batch_size)[start:], data)
 
 
-def evaluation_batches(source: RecordSource, *, data: Data, batch_size: int) -> Iterator[Batch]:
+def evaluation_batches(source: RecordSource, *, data: Data, batch_size: int) -> Generator[Batch, None, None]:
     """Every record once and in order, in batches of one fixed shape.
 
     Returns:
@@ -117,7 +122,7 @@ def evaluation_batches(source: RecordSource, *, data: Data, batch_size: int) -> 
     return _iterate(rows.batch(batch_size), data)
 
 
-def _iterate(batches: Any, data: Data) -> Iterator[Batch]:
+def _iterate(batches: Any, data: Data) -> Generator[Batch, None, None]:
     options = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=max(2, data.num_threads))
     iterable = batches.to_iter_dataset(options)
     if data.num_workers:

@@ -72,7 +72,8 @@ class BalancedPlan:
             missing = [int(p) for p, images in zip(self.class_pids, self._images, strict=True) if not len(images[m])]
             if missing:
                 raise InputError(
-                    f"Balanced sampling needs pictures of both modalities; identities without {modality} ones: {missing}."
+                    f"Balanced sampling needs both modalities of every identity; without {modality} ones: {missing}. "
+                    "Take them out of the training lists."
                 )
         self._labels = _identity_order(len(self.class_pids), num_ids_per_batch, num_batches, seed)
 

@@ -93,9 +93,9 @@ class Block(nn.Module):
         """[B, H, W, C] -> [B, H/stride, W/stride, width or 4 width]."""
         batch_norm = _batch_norm(train, self.dtype, self.axis_name)
         if self.bottleneck:
-            layers = ((self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1))
+            layers = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
         else:
-            layers = ((self.width, 3, self.stride), (self.width, 3, 1))
+            layers = [(self.width, 3, self.stride), (self.width, 3, 1)]
         y = x
         for index, (channels, size, stride) in enumerate(layers, start=1):
             y = batch_norm(f"bn{index}")(_conv(channels, size, stride, self.dtype, f"conv{index}")(y))

@@ -91,7 +91,7 @@ def _read_ids(path: Path, findings: list[str]) -> list[int]:
 
 
 def _list_pictures(folder: Path, findings: list[str]) -> list[Path]:
-    """Pictures of one identity at one camera by name; hidden files and Thumbs.db, left by file managers, are no pictures."""
+    """Pictures of one identity at one camera, by name; what file managers leave (.*, Thumbs.db) is passed over."""
     if not folder.is_dir():
         return []
     pictures = []

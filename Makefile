@@ -1,0 +1,34 @@
+# Each target does all of its set-up: a virtual environment in .venv, the package, what the target needs.
+#   make demo    the whole main job on the built-in synthetic people; leaves runs/demo/report.html
+#   make test    lint, types and the test suite
+#   make docs    the documentation as HTML in docs/_build
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test docs slow clean
+
+demo: $(VENV)/demo.installed
+	$(BIN)/python -m icre_jax.train --config configs/synthetic.py --workdir runs/demo --config.logging.tensorboard=True
+
+test: $(VENV)/test.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+slow: $(VENV)/test.installed
+	$(BIN)/pytest -m slow
+
+docs: $(VENV)/docs.installed
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+
+# One stamp per extra, so that what is installed is installed once.
+$(VENV)/%.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs data docs/_build

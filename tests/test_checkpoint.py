@@ -1,0 +1,128 @@
+"""Checkpoints: what comes back, what is kept, what is refused."""
+
+import contextlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from icre_jax import checkpoint
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.errors import InputError
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.state import create_state
+
+METRIC = "all/single/mAP"
+
+
+def make_state(width=2, step=0, seed=0):
+    network = ReIDNetwork(num_classes=3, depth=18, width=width)
+    create = jax.jit(lambda s: create_state(s, network=network, tx=optax.adam(0.1), image_size=(32, 16)))
+    return create(seed).replace(step=jnp.int32(step))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return make_state()
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path, keep_latest=2, best_metric=METRIC)) as opened:
+        yield opened
+
+
+def test_everything_comes_back_bit_for_bit(checkpoints, state):
+    checkpoints.save(state.replace(step=jnp.int32(7)), {"class_pids": [4, 9]})
+    restored = checkpoints.restore(7, like=make_state(seed=1))
+    assert int(restored.step) == 7
+    for name in ("params", "batch_stats", "opt_state"):
+        expected, actual = getattr(state, name), getattr(restored, name)
+        assert jax.tree.structure(expected) == jax.tree.structure(actual)
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+    assert checkpoints.read_facts(7) == {"class_pids": [4, 9]}
+    variables = checkpoints.restore_variables(7, jax.eval_shape(lambda: make_state().variables))
+    jax.tree.map(np.testing.assert_array_equal, variables, state.variables)
+
+
+def test_another_process_reads_it(tmp_path, state):
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        opened.save(state.replace(step=jnp.int32(4)), {"a": 1}, {METRIC: 0.5})
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC, read_only=True)) as opened:
+        assert opened.best_step == opened.latest_step == 4
+        restored = opened.restore(4, like=make_state(seed=1))
+    jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
+
+
+def test_the_latest_and_the_best_are_kept(checkpoints, state):
+    scores = {1: 0.2, 2: 0.9, 3: None, 4: 0.5, 5: None, 6: 0.9, 7: 0.1, 8: None}
+    for step, score in scores.items():
+        checkpoints.save(state.replace(step=jnp.int32(step)), {}, None if score is None else {METRIC: score})
+        if step == 4:
+            assert checkpoints.steps == [2, 3, 4]
+            assert checkpoints.best_step == 2
+    assert checkpoints.steps == [6, 7, 8]  # 6 is the newest of the best
+    assert checkpoints.best_step == 6
+    assert checkpoints.latest_step == 8
+
+
+def test_nothing_scored_means_no_best(checkpoints, state):
+    assert checkpoints.latest_step is None
+    checkpoints.save(state, {})
+    assert checkpoints.latest_step == 0
+    assert checkpoints.best_step is None
+
+
+def test_a_step_that_is_not_there(checkpoints, state):
+    checkpoints.save(state.replace(step=jnp.int32(3)), {})
+    with pytest.raises(InputError, match=r"no checkpoint of step 5; there are \[3\]"):
+        checkpoints.restore(5, like=state)
+
+
+def test_another_network_is_refused_with_what_differs(checkpoints, state):
+    checkpoints.save(state, {})
+    with pytest.raises(InputError, match=r"(?s)another network.*saved \(.*this network \("):
+        checkpoints.restore(0, like=make_state(width=4))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path, state):
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        opened.save(state, {})
+    for file in (tmp_path / "checkpoints" / "0" / "params").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with (
+        contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened,
+        pytest.raises(InputError, match="is damaged"),
+    ):
+        opened.restore(0, like=state)
+
+
+def test_a_missing_item_is_refused(tmp_path, state):
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        opened.save(state, {})
+    shutil.rmtree(tmp_path / "checkpoints" / "0" / "batch_stats")
+    with (
+        contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened,
+        pytest.raises(InputError, match="is damaged"),
+    ):
+        opened.restore(0, like=state)
+
+
+def test_reading_never_makes_a_folder(tmp_path):
+    with pytest.raises(InputError, match="holds no checkpoints"):
+        Checkpoints(tmp_path / "mistyped", read_only=True)
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_too_little_space_is_said_before_anything_is_written(checkpoints, state, monkeypatch):
+    checkpoints.save(state, {})
+    usage = shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match=r"0 MiB free; the checkpoint of step 9 needs \d+ MiB"):
+        checkpoints.save(state.replace(step=jnp.int32(9)), {})
+    assert checkpoints.steps == [0]

@@ -1,0 +1,261 @@
+"""Every command, started as a user would; each way of bad luck gives clear words and a non-zero exit."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, flags_of, run_command
+
+BAD_INPUT = 2
+
+
+@pytest.fixture(scope="module")
+def made():
+    return {}
+
+
+@pytest.fixture
+def trained(config, made, tmp_path_factory):
+    """A workdir that `python -m icre_jax.train` left, made once for this file."""
+    if not made:
+        workdir = tmp_path_factory.mktemp("trained")
+        made["process"] = run_command("icre_jax.train", *flags_of(config), "--workdir", str(workdir))
+        made["workdir"] = workdir
+    assert made["process"].returncode == 0, made["process"].stderr
+    return made["workdir"]
+
+
+def refused(process: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit code 2, the words on standard error, and no traceback."""
+    assert process.returncode == BAD_INPUT, process.stdout + process.stderr
+    for word in words:
+        assert word in process.stderr, process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_train_ends_in_a_table_and_a_report(trained, made):
+    out = made["process"].stdout
+    assert "Rank-1" in out
+    assert "mINP" in out
+    assert f"Report:  {trained / 'report.html'}" in out
+    assert made["process"].stderr == ""
+    assert (trained / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_evaluate_repeats_the_numbers_of_training(trained, tmp_path):
+    process = run_command("icre_jax.evaluate", "--workdir", str(trained), "--out", str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, trained))
+    assert ours["results"] == theirs["results"]
+    assert "python -m icre_jax.evaluate" in ours["provenance"]["command"]
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(rows) == 5
+    for word in ("all", "indoor", "multi", "single", "Rank-1", "mAP"):
+        assert word in process.stdout
+
+
+def test_evaluate_takes_a_step_and_refuses_one_that_is_not_there(trained, tmp_path):
+    steps = sorted(int(path.name) for path in (trained / "checkpoints").iterdir() if path.name.isdigit())
+    flags = ("--workdir", str(trained), "--out", str(tmp_path), "--checkpoint")
+    process = run_command("icre_jax.evaluate", *flags, str(steps[0]))
+    assert process.returncode == 0, process.stderr
+    assert json.loads((tmp_path / "results.json").read_text())["provenance"]["step"] == steps[0]
+    refused(run_command("icre_jax.evaluate", *flags, "12345"), "no checkpoint of step 12345", str(steps))
+
+
+def test_evaluate_refuses_a_mistyped_workdir(tmp_path):
+    process = run_command("icre_jax.evaluate", "--workdir", str(tmp_path / "mistyped"))
+    refused(process, "mistyped", "config.json is missing")
+
+
+def test_evaluate_refuses_a_checkpoint_of_another_network(trained, tmp_path):
+    workdir = Path(shutil.copytree(trained, tmp_path / "copy"))
+    text = (workdir / "config.json").read_text()
+    (workdir / "config.json").write_text(text.replace('"width": 4', '"width": 6'))
+    refused(run_command("icre_jax.evaluate", "--workdir", str(workdir)), "another network", "saved (", "this network (")
+
+
+def test_evaluate_refuses_other_data(trained, tmp_path, config):
+    workdir = Path(shutil.copytree(trained, tmp_path / "copy"))
+    changed = json.loads((workdir / "config.json").read_text())
+    changed["data"]["synthetic"]["seed"] = 4
+    changed["data"]["data_dir"] = str(tmp_path / "tree")
+    changed["data"]["prepared_dir"] = str(tmp_path / "prepared")
+    (workdir / "config.json").write_text(json.dumps(changed))
+    refused(run_command("icre_jax.evaluate", "--workdir", str(workdir)), "fingerprint", "was trained on")
+
+
+def test_prepare_makes_records_and_a_table(config, tmp_path):
+    config.data.data_dir = str(tmp_path / "tree")
+    config.data.prepared_dir = str(tmp_path / "prepared")
+    process = run_command("icre_jax.prepare", *flags_of(config))
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "prepared" / "sysu_mm01" / "1.0.0" / "index.npz").is_file()
+    for word in ("train", "query", "gallery", "infrared", "identities"):
+        assert word in process.stdout
+
+
+def real(config, data_dir: Path, tmp_path: Path) -> list[str]:
+    """Flags for a real tree: nothing is rendered."""
+    flags = [flag for flag in flags_of(config) if ".synthetic." not in flag and "_dir=" not in flag]
+    flags += [f"--config.data.data_dir={data_dir}", f"--config.data.prepared_dir={tmp_path / 'records'}"]
+    return [*flags, "--workdir", str(tmp_path / "work")]
+
+
+def test_a_missing_data_folder(config, tmp_path):
+    flags = [*real(config, tmp_path / "absent", tmp_path)]
+    flags[1] = "configs/sysu_mm01.py"
+    refused(
+        run_command("icre_jax.train", *flags), str(tmp_path / "absent"), "does not exist", "cam1 .. cam6", "test_id"
+    )
+
+
+def test_an_empty_data_folder(config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    flags = real(config, tmp_path / "empty", tmp_path)
+    flags[1] = "configs/sysu_mm01.py"
+    refused(run_command("icre_jax.train", *flags), "folder cam1 is missing", "list exp/train_id.txt is missing")
+
+
+def test_a_truncated_picture(config, tree, tmp_path):
+    copy = Path(shutil.copytree(tree, tmp_path / "tree"))
+    file = sorted(copy.glob("cam1/*/*.jpg"))[0]
+    file.write_bytes(file.read_bytes()[:300])
+    flags = real(config, copy, tmp_path)
+    flags[1] = "configs/sysu_mm01.py"
+    refused(run_command("icre_jax.train", *flags), file.relative_to(copy).as_posix(), "not readable")
+
+
+def test_a_list_that_names_an_absent_identity(config, tree, tmp_path):
+    copy = Path(shutil.copytree(tree, tmp_path / "tree"))
+    path = copy / "exp" / "train_id.txt"
+    path.write_text(path.read_text().strip() + ",4321\n")
+    flags = real(config, copy, tmp_path)
+    flags[1] = "configs/sysu_mm01.py"
+    refused(run_command("icre_jax.train", *flags), "exp/train_id.txt names identity 4321")
+
+
+def test_more_identities_per_batch_than_there_are(config, tmp_path):
+    config.sampling.num_ids_per_batch = 64
+    process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(tmp_path))
+    refused(process, "num_ids_per_batch (P) is 64", "8 identities")
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--config.model.widht=8", ("widht",)),
+        ("--config.model.depth=51", ("model.depth = 51", "18, 34, 50 or 101")),
+        ("--config.augment.flip_probability=1.5", ("augment.flip_probability = 1.5", "less than or equal to 1")),
+        ("--config.sampling.num_ids_per_batch=many", ("num_ids_per_batch", "many")),
+        ("--config.checkpoint.best_metric=map", ("'map'", "all/single/mAP")),
+        ("--workdirs=x", ("--workdirs",)),
+        ("positional", ("positional",)),
+    ],
+)
+def test_flags_that_cannot_be_used(flag, words, tmp_path):
+    flags = ("--config", "configs/synthetic.py", "--workdir", str(tmp_path / "w"), flag)
+    refused(run_command("icre_jax.train", *flags), *words)
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_config_file_that_sets_an_unknown_field(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs import synthetic\n\n\ndef get_config():\n    config = synthetic.get_config()\n"
+        "    config.model.drpout = 0.5\n    del config.seed\n    return config\n"
+    )
+    process = run_command("icre_jax.train", "--config", str(file), "--workdir", str(tmp_path / "w"))
+    refused(process, "model.drpout: unknown field", "seed: missing")
+
+
+@pytest.mark.parametrize("flags", [(), ("--config", "configs/absent.py"), ("--config", "configs/synthetic.py:no")])
+def test_no_such_config(flags, tmp_path):
+    refused(run_command("icre_jax.train", *flags, "--workdir", str(tmp_path / "w")), "onfig")
+
+
+def test_a_workdir_that_cannot_be_written(config):
+    # The kernel's own folder: read-only for root as well.
+    process = run_command("icre_jax.train", *flags_of(config), "--workdir", "/proc/icre_jax_run")
+    refused(process, "Cannot write to the workdir /proc/icre_jax_run")
+
+
+def test_a_workdir_that_is_a_file(config, tmp_path):
+    (tmp_path / "file").write_text("x")
+    refused(run_command("icre_jax.train", *flags_of(config), "--workdir", str(tmp_path / "file")), "Cannot write")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk(config, small_disk):
+    process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(small_disk / "run"))
+    refused(process, "MiB free", "needs", "start the same command again")
+
+
+def test_a_workdir_of_another_config(trained, config):
+    config.sampling.num_images_per_id = 4
+    process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(trained))
+    refused(process, "another config", "sampling.num_images_per_id: 8 -> 4")
+
+
+def test_training_that_diverges(config, tmp_path):
+    config.optimizer.name = "sgd"
+    config.optimizer.backbone_learning_rate = config.optimizer.head_learning_rate = 1e30
+    process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(tmp_path))
+    assert process.returncode == 3
+    assert "at step" in process.stderr
+    assert "loss/identity" in process.stderr or "gradient_norm" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number):
+    config.schedule.num_epochs = 300
+    config.evaluation.every_epochs = 1000
+    command = [sys.executable, "-m", "icre_jax.train", *flags_of(config), "--workdir", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count('"train"') > 3) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    step = int(out.split("Stopped on request; step ")[1].split()[0])
+    assert (tmp_path / "checkpoints" / str(step)).is_dir()
+    again = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert again.stdout is not None
+    for line in again.stdout:
+        if "Continuing behind step" in line:
+            assert f"step {step} of" in line
+            break
+    else:
+        pytest.fail("the second start did not continue")
+    again.kill()
+    again.wait()
+
+
+@pytest.mark.parametrize("module", ["icre_jax.train", "icre_jax.evaluate", "icre_jax.prepare"])
+def test_help_says_what_the_command_is_for(module):
+    process = run_command(module, "--help")
+    assert process.returncode == 0
+    assert f"python -m {module}" in process.stdout
+    assert process.stdout.count("\n") > 5

@@ -1,0 +1,212 @@
+"""The whole loop on the real path, small: it learns, it repeats itself, it continues, it stops."""
+
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from rich.console import Console
+
+from icre_jax import train
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.errors import DivergenceError, InputError
+from icre_jax.evals.results import read_results
+from icre_jax.settings import parse
+from icre_jax.train import train_and_evaluate
+
+
+def run(config, workdir: Path):
+    screen = io.StringIO()
+    outcome = train_and_evaluate(parse(config), workdir, console=Console(file=screen, width=160))
+    return outcome, screen.getvalue()
+
+
+def arrays_of(workdir: Path, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, read with orbax alone."""
+    names = ("params", "batch_stats", "opt_state")
+    with ocp.StandardCheckpointer() as reader:
+        trees = {name: reader.restore(workdir / "checkpoints" / str(step) / name) for name in names}
+    leaves = jax.tree_util.tree_leaves_with_path(trees)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same_checkpoint(first: Path, second: Path, step: int) -> None:
+    a, b = arrays_of(first, step), arrays_of(second, step)
+    assert a.keys() == b.keys()
+    assert len(a) > 100
+    for name, value in a.items():
+        assert value.tobytes() == b[name].tobytes(), name
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return {}
+
+
+@pytest.fixture
+def finished(config, shared, tmp_path_factory):
+    """One run to the end, made once for this file."""
+    if not shared:
+        workdir = tmp_path_factory.mktemp("finished")
+        shared["outcome"], shared["screen"] = run(config, workdir)
+        shared["workdir"] = workdir
+        shared["steps"] = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return shared
+
+
+@pytest.mark.newest
+def test_a_run_leaves_what_its_docstring_says(finished, config):
+    workdir, outcome, screen = finished["workdir"], finished["outcome"], finished["screen"]
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        "config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "results.json", "results.csv", "best",
+        "report.html",
+    }  # fmt: skip
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    last_step = lines[-1]["step"]
+    steps = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in steps] == list(range(1, last_step + 1))
+    assert {"loss", "loss/identity", "accuracy", "gradient_norm", "learning_rate/head"} <= steps[0].keys()
+    assert [line["step"] for line in lines if line["kind"] == "evaluation"] == [
+        epoch * last_step // 3 for epoch in range(4)
+    ]
+    # It learns: the loss on the few identities falls.
+    assert np.mean([line["loss"] for line in steps[-2:]]) < steps[0]["loss"]
+
+    results, provenance = read_results(workdir)
+    assert results == outcome.last
+    assert [result.name for result in results] == ["all/single", "all/multi", "indoor/single", "indoor/multi"]
+    assert results[0].dataset == "synthetic people"
+    assert provenance["step"] == last_step
+    assert len(provenance["data_fingerprint"]) == 64
+    assert provenance["versions"]["jax"] == jax.__version__
+    assert provenance["settings"] == parse(config).model_dump(mode="json")
+    best, _ = read_results(workdir / "best")
+    assert best == outcome.best
+    scores = {line["step"]: line["all/single/mAP"] for line in lines if line["kind"] == "evaluation"}
+    assert scores[outcome.best_step] == max(scores.values())
+    assert results[0].mean["mAP"] == scores[last_step]
+
+    for words in ("Rank-1", "images/s", "data wait", "ETA", "peak memory", "times the untrained network"):
+        assert words in screen
+    assert "synthetic people" in (workdir / "report.html").read_text()
+
+
+def test_the_same_seed_gives_the_same_bits(finished, config, tmp_path):
+    run(config, tmp_path)
+    last = finished["steps"][-1]
+    assert_same_checkpoint(finished["workdir"], tmp_path, last)
+    for name in ("metrics.jsonl", "config.json"):
+        assert (tmp_path / name).read_bytes() == (finished["workdir"] / name).read_bytes()
+
+
+def test_another_seed_gives_others(finished, config, tmp_path):
+    config.seed = 1
+    config.schedule.num_epochs = 1
+    run(config, tmp_path)
+    ours = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    theirs = (finished["workdir"] / "metrics.jsonl").read_text().splitlines()
+    assert ours[0] != theirs[0]
+
+
+def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, monkeypatch):
+    stops = iter([2, 3, 1])  # steps until the next request to stop: in the middle of epochs
+
+    class StopAfter(train.StopRequest):
+        def __init__(self):
+            super().__init__()
+            self._left = next(stops, 10**6)
+
+        @property
+        def requested(self):
+            self._left -= 1
+            return self._left < 0
+
+        @requested.setter
+        def requested(self, value):
+            pass
+
+    monkeypatch.setattr(train, "StopRequest", StopAfter)
+    config.data.num_workers = 1  # how batches are read may change on the way
+    for expected in (2, 5, 6):
+        outcome, screen = run(config, tmp_path)
+        assert outcome is None
+        assert f"Stopped on request; step {expected} is saved" in screen
+        config.data.num_workers = 0
+    outcome, screen = run(config, tmp_path)
+    assert "Continuing behind step 6" in screen
+    assert outcome.last == finished["outcome"].last
+    assert_same_checkpoint(finished["workdir"], tmp_path, finished["steps"][-1])
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (finished["workdir"] / "metrics.jsonl").read_bytes()
+
+
+def test_a_finished_run_is_not_trained_again(finished, config):
+    before = {p: p.read_bytes() for p in finished["workdir"].glob("*.jsonl")}
+    outcome, _ = run(config, finished["workdir"])
+    assert outcome == finished["outcome"]
+    assert {p: p.read_bytes() for p in finished["workdir"].glob("*.jsonl")} == before
+
+
+def test_another_config_in_the_same_workdir_is_refused(finished, config):
+    config.optimizer.weight_decay = 0.25
+    with pytest.raises(InputError, match=r"(?s)another config.*optimizer\.weight_decay: .* -> 0\.25"):
+        run(config, finished["workdir"])
+
+
+def test_other_data_in_the_same_workdir_is_refused(finished, config, monkeypatch):
+    real = train.prepare_data
+    monkeypatch.setattr(train, "prepare_data", lambda *args: dataclasses.replace(real(*args), fingerprint="0" * 64))
+    with pytest.raises(InputError, match=r"another run.*(?s:.*)data_fingerprint"):
+        run(config, finished["workdir"])
+
+
+def test_an_infinite_learning_rate_is_named_by_step_and_part(config, tmp_path):
+    config.optimizer.name = "sgd"
+    config.optimizer.backbone_learning_rate = config.optimizer.head_learning_rate = 1e30
+    with pytest.raises(DivergenceError, match=r"(loss/identity|gradient_norm) is (nan|inf) at step \d+") as caught:
+        run(config, tmp_path)
+    step = int(re.search(r"step (\d+)", str(caught.value)).group(1))
+    assert step <= 3
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.latest_step == 0  # the last good one
+    checkpoints.close()
+    assert all(np.isfinite(value).all() for value in arrays_of(tmp_path, 0).values())
+
+
+def test_an_unknown_best_metric_is_refused_before_anything_is_done(config, tmp_path):
+    config.checkpoint.best_metric = "all/single/rank7"
+    with pytest.raises(InputError, match=r"rank7.*allowed are all/single/rank1"):
+        run(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished):
+    config.schedule.num_epochs = 1
+    run(config, tmp_path)
+    clean = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(clean + b'{"kind": "train", "st')
+    run(config, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == clean
+
+
+def test_tensorboard_files_on_request(config, tmp_path):
+    config.schedule.num_epochs = 1
+    config.logging.tensorboard = True
+    run(config, tmp_path)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+@pytest.mark.newest
+def test_bfloat16_and_sgd_train_as_well(config, tmp_path):
+    config.schedule.num_epochs = 1
+    config.model.dtype = "bfloat16"
+    config.optimizer.name = "sgd"
+    config.optimizer.backbone_learning_rate = 0.01
+    config.optimizer.head_learning_rate = 0.1
+    outcome, _ = run(config, tmp_path)
+    assert 0 <= outcome.last[0].mean["rank1"] <= 1
