@@ -19,28 +19,32 @@ def get_config() -> ConfigDict:
     config.data.synthetic = ConfigDict()
     config.data.synthetic.seed = 0
     config.data.synthetic.difficulty = "default"
-    config.data.synthetic.num_train_ids = 100
-    config.data.synthetic.num_val_ids = 20
-    config.data.synthetic.num_test_ids = 40
-    config.data.synthetic.num_images_per_camera = 4
+    config.data.synthetic.num_train_ids = 200
+    config.data.synthetic.num_val_ids = 40
+    config.data.synthetic.num_test_ids = 80
+    config.data.synthetic.num_images_per_camera = 2
     config.data.synthetic.image_size = (128, 64)
     config.data.synthetic.num_workers = 2  # processes that render
     config.data.image_size = (96, 48)
 
-    config.sampling.num_ids_per_batch = 8
-    config.sampling.num_images_per_id = 4
+    # From scratch and in minutes, many identities matter more than many pictures of each.
+    config.sampling.num_ids_per_batch = 32
+    config.sampling.num_images_per_id = 1
     config.augment.pad = 4
+    config.augment.channel_probability = 1.0
+    config.augment.erasing_probability = 0.0
 
     config.model.depth = 18
-    config.model.width = 24
+    config.model.width = 16
 
     config.optimizer.name = "adam"
-    config.optimizer.backbone_learning_rate = 1e-3
-    config.optimizer.head_learning_rate = 1e-3
-    config.schedule.num_epochs = 6
+    config.optimizer.backbone_learning_rate = 3e-3
+    config.optimizer.head_learning_rate = 1e-2
+    config.optimizer.weight_decay = 1e-4
+    config.schedule.num_epochs = 9
     config.schedule.warmup_epochs = 1
-    config.schedule.boundaries = (5,)
+    config.schedule.boundaries = (7,)
     config.schedule.factors = (0.1,)
     config.evaluation.every_epochs = 3
-    config.logging.every_steps = 10
+    config.logging.every_steps = 18
     return config

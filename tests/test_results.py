@@ -75,7 +75,7 @@ def test_trials_that_do_not_belong_together_are_refused():
 
 def test_files_hold_what_was_measured(tmp_path):
     results = [result(), result("indoor", "multi", flip=True)]
-    provenance = {"command": "evaluate", "checkpoint": {"epoch": 3}}
+    provenance = {"command": "evaluate", "step": 7, "dataset": "a label of its own", "checkpoint": {"epoch": 3}}
     write_results(tmp_path / "new" / "folder", results, provenance)
     folder = tmp_path / "new" / "folder"
     assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "results.json"]
@@ -91,8 +91,9 @@ def test_files_hold_what_was_measured(tmp_path):
     assert " ".join(rows[0]) == (
         "dataset search shot gallery_source direction feature flip reranking num_trials num_queries num_valid_queries "
         "chance rank1_mean rank1_std rank5_mean rank5_std rank10_mean rank10_std rank20_mean rank20_std mAP_mean "
-        "mAP_std mINP_mean mINP_std"
+        "mAP_std mINP_mean mINP_std command step"
     )
+    assert [(row["command"], row["step"]) for row in rows] == [("evaluate", "7")] * 2
     assert [(row["search"], row["shot"], row["flip"]) for row in rows] == [
         ("all", "single", "False"),
         ("indoor", "multi", "True"),

@@ -158,7 +158,7 @@ def write_results(
     Args:
       folder: where to; files of an earlier evaluation are replaced.
       results: one row of the csv each.
-      provenance: JSON-able: checkpoint, configuration, versions, command.
+      provenance: JSON-able: checkpoint, configuration, versions, command. Its strings and numbers become columns.
 
     Raises:
       InputError: the folder cannot be written.
@@ -166,7 +166,7 @@ def write_results(
     """
     texts = {
         "results.json": json.dumps(to_document(results, provenance), indent=2, allow_nan=False) + "\n",
-        "results.csv": _to_csv(results),
+        "results.csv": _to_csv(results, provenance),
     }
     folder = Path(folder)
     try:
@@ -193,15 +193,21 @@ def read_results(folder: str | os.PathLike[str]) -> tuple[list[ProtocolResult], 
     return from_document(document)
 
 
-def _to_csv(results: Sequence[ProtocolResult]) -> str:
-    """One row per setting; labels and counts, chance, then mean and std of every metric. The cmc is in the json."""
+def _to_csv(results: Sequence[ProtocolResult], provenance: Mapping[str, Any]) -> str:
+    """One row per setting: labels and counts, chance, mean and std of every metric, the plain facts of the provenance.
+
+    The cmc and nested facts are in the json.
+    """
+    facts = {name: value for name, value in provenance.items() if isinstance(value, str | int | float)}
+    facts = {name: value for name, value in facts.items() if name not in ProtocolResult.__dataclass_fields__}
     labels = [field.name for field in fields(ProtocolResult) if field.name not in ("mean", "std", "cmc")]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(labels + [f"{metric}_{kind}" for metric in METRICS for kind in ("mean", "std")])
+    writer.writerow(labels + [f"{metric}_{kind}" for metric in METRICS for kind in ("mean", "std")] + [*facts])
     for result in results:
         values = [getattr(result, label) for label in labels]
-        writer.writerow(values + [kind[metric] for metric in METRICS for kind in (result.mean, result.std)])
+        numbers = [kind[metric] for metric in METRICS for kind in (result.mean, result.std)]
+        writer.writerow(values + numbers + [*facts.values()])
     return stream.getvalue()
 
 
