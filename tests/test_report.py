@@ -38,6 +38,7 @@ def make_settings(synthetic: bool = True) -> Settings:
             "num_test_ids": 20,
             "num_images_per_camera": 4,
             "image_size": (128, 64),
+            "num_workers": 0,
         }
     return parse(config)
 
