@@ -2,7 +2,7 @@
 
 project = "icre_jax"
 author = "the icre_jax authors"
-copyright = "2026, the icre_jax authors"  # noqa: A001
+copyright = "2026, the icre_jax authors"
 extensions = ["myst_nb"]
 html_theme = "furo"
 exclude_patterns = ["_build"]

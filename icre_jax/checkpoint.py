@@ -149,11 +149,15 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"The checkpoint of step {step} in {self._folder} is damaged: {error}. Delete that folder to fall back "
-                f"to another step of {self.steps}."
-            ) from error
+            raise self._damaged(step, error) from error
         return {name: restored[name] for name in items}
+
+    def _damaged(self, step: int, error: Exception) -> InputError:
+        reason = str(error).split("[tensorstore_spec")[0]  # what follows is for the library's authors
+        return InputError(
+            f"The checkpoint of step {step} in {self._folder} is damaged: {reason}. Delete {self._folder / str(step)} "
+            f"to fall back to another step of {self.steps}."
+        )
 
     def _require(self, step: int) -> None:
         if step not in self.steps:
@@ -161,9 +165,10 @@ class Checkpoints:
 
     def _check_shapes(self, step: int, name: str, like: Any) -> None:
         """Compare names and shapes before reading: orbax itself would say less, or pad and cut."""
-        metadata = self._manager.item_metadata(step)[name]
-        if metadata is None:
-            raise InputError(f"The checkpoint of step {step} in {self._folder} is damaged: {name!r} is missing.")
+        try:
+            metadata = self._manager.item_metadata(step)[name]
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(step, error) from error
         saved, wanted = _shapes(metadata.tree if hasattr(metadata, "tree") else metadata), _shapes(like)
         if saved != wanted:
             keys = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))

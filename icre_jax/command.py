@@ -30,7 +30,10 @@ def read_config(arguments: Sequence[str]) -> Settings:
         rest = values(["icre_jax", *arguments], known_only=False)
         config = values.config
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
-        raise InputError(f"The config flags cannot be used: {error}") from error
+        # The library puts a whole traceback into its message; the first and the last line say what happened.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
+        raise InputError(f"The config flags cannot be used: {reason}") from error
     if len(rest) > 1:
         raise InputError(f"Unknown arguments: {' '.join(rest[1:])}. See --help.")
     if config is None:

@@ -1,5 +1,6 @@
 """What the tests share: a small rendered tree, a small config, and a cache for compiled programs."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -83,24 +84,20 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
     return config
 
 
-def flags_of(config: ConfigDict) -> list[str]:
-    """The command-line flags that turn configs/synthetic.py into `config`."""
-    default = synthetic_config.get_config()
-    flags = ["--config", "configs/synthetic.py"]
+def flags_of(config: ConfigDict, file: str = "configs/synthetic.py") -> list[str]:
+    """The command-line flags that turn `file` into `config`; what it says of synthetic people only for synthetic.py."""
+    default = importlib.import_module(file.removesuffix(".py").replace("/", ".")).get_config()
+    flags = ["--config", file]
     for group, values in config.items():
-        if isinstance(values, ConfigDict):
-            for name, value in values.items():
-                if isinstance(value, ConfigDict):
+        if not isinstance(values, ConfigDict):
+            continue
+        for name, value in values.items():
+            if isinstance(value, ConfigDict):
+                if default[group][name] is not None:
                     flags += [f"--config.{group}.{name}.{key}={item}" for key, item in value.items()]
-                elif value != default[group][name]:
-                    flags.append(f"--config.{group}.{name}={value}")
-        elif value_changed(default, group, values):
-            flags.append(f"--config.{group}={values}")
+            elif value != default[group][name]:
+                flags.append(f"--config.{group}.{name}={value}")
     return flags
-
-
-def value_changed(default: ConfigDict, name: str, value: object) -> bool:
-    return default[name] != value
 
 
 def run_command(module: str, *arguments: str, **kwargs) -> subprocess.CompletedProcess:

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from icre_jax.data.synthetic import (
     render_with_mask,
     sample_person,
     write_sysu_mm01,
+    writers,
 )
 from icre_jax.errors import InputError
 
@@ -277,3 +280,23 @@ def test_contact_sheet_shows_identities_in_rows() -> None:
     assert sheet.height == 3 * 98 + 2
     pixels = np.asarray(sheet)
     assert np.array_equal(pixels[2:98, 2:50], draw(sample_person(7, 1), CAMERAS[1]))
+
+
+def test_a_failing_process_is_an_error_and_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(writers.sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="a rendering process failed"):
+        write_sysu_mm01(tmp_path / "data", SETTINGS, num_workers=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
+    """A script without a main guard, as in the docs, may render with several processes."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom icre_jax.data.synthetic import SyntheticSettings, write_sysu_mm01\n"
+        "print('once')\n"
+        f"write_sysu_mm01(Path({str(tmp_path / 'data')!r}), {SETTINGS!r}, num_workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout == "once\n"
+    assert (tmp_path / "data" / "synthetic.json").is_file()

@@ -55,3 +55,6 @@ def _sysu_mm01_shots(settings: SyntheticSettings, pid: int) -> tuple[Shot, ...]:
         if camera.camid != missing
         for number in range(1, settings.num_images_per_camera + 1)
     )
+
+
+LAYOUTS = {"sysu_mm01": sysu_mm01_layout}

@@ -1,15 +1,17 @@
 """Writes a synthetic data set to disk: all of it or nothing, once."""
 
 import json
+import queue
 import shutil
+import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -57,17 +59,70 @@ def _write(
         for path, text in layout.texts.items():
             (folder / path.parent).mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="ascii")
-        job = partial(_write_person, folder, settings)
-        total = len(layout.shots)
-        with _mapper(num_workers) as run:
-            for done, _ in enumerate(run(job, layout.shots.items()), start=1):
-                if progress is not None:
-                    progress(done, total)
+        people = (
+            _render(folder, settings, layout)
+            if num_workers == 0
+            else _render_in_processes(folder, settings, layout, num_workers)
+        )
+        for done, _ in enumerate(people, start=1):
+            if progress is not None:
+                progress(done, len(layout.shots))
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="ascii")
 
 
-def _write_person(folder: Path, settings: SyntheticSettings, item: tuple[int, tuple[Shot, ...]]) -> None:
-    pid, shots = item
+def _render(folder: Path, settings: SyntheticSettings, layout: Layout) -> Iterator[int]:
+    for pid, shots in layout.shots.items():
+        write_person(folder, settings, pid, shots)
+        yield pid
+
+
+def _render_in_processes(folder: Path, settings: SyntheticSettings, layout: Layout, num_workers: int) -> Iterator[int]:
+    """Yields each pid when its images are written; the identities are dealt out in turn.
+
+    Processes of their own command, not `multiprocessing`: its workers start by running the caller's main module again,
+    which a script without a main guard does not survive, and which would load jax into each of them.
+    """
+    pids = list(layout.shots)
+    done: queue.Queue[int | None] = queue.Queue()
+    workers = []
+    with ExitStack() as stack:
+        for first in range(num_workers):
+            job: dict[str, Any] = {"folder": str(folder), "settings": asdict(settings), "layout": layout.name}
+            job["pids"] = pids[first::num_workers]
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "icre_jax.data.synthetic.worker", json.dumps(job)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(worker)
+            stack.callback(worker.kill)
+            workers.append(worker)
+            threading.Thread(target=_listen, args=(worker, done), daemon=True).start()
+        num_running = num_workers
+        while num_running:
+            pid = done.get()
+            if pid is None:
+                num_running -= 1
+            else:
+                yield pid
+        for worker in workers:
+            assert worker.stderr is not None
+            words = worker.stderr.read().strip()
+            if worker.wait():
+                raise OSError(f"a rendering process failed: {words.splitlines()[-1] if words else worker.returncode}")
+
+
+def _listen(worker: subprocess.Popen, done: "queue.Queue[int | None]") -> None:
+    """Passes on the pids that a worker prints, and None at its end."""
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        done.put(int(line))
+    done.put(None)
+
+
+def write_person(folder: Path, settings: SyntheticSettings, pid: int, shots: tuple[Shot, ...]) -> None:
+    """Renders and writes all images of one identity below `folder`."""
     person = sample_person(settings.seed, pid)
     difficulty = DIFFICULTIES[settings.difficulty]
     for parent in {folder / shot.path.parent for shot in shots}:
@@ -83,16 +138,6 @@ def _write_person(folder: Path, settings: SyntheticSettings, item: tuple[int, tu
         )
         quality = jpeg_quality(person, shot.camera, shot.number, seed=settings.seed, difficulty=difficulty)
         Image.fromarray(pixels).save(folder / shot.path, format="JPEG", quality=quality)
-
-
-@contextmanager
-def _mapper(num_workers: int) -> Iterator[Callable]:
-    if num_workers == 0:
-        yield map
-        return
-    # Spawned, not forked: the caller may hold threads of JAX, which do not survive a fork.
-    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
-        yield partial(pool.map, chunksize=4)
 
 
 @contextmanager
