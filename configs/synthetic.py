@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.data.synthetic.difficulty = "default"
     config.data.synthetic.num_train_ids = 200
     config.data.synthetic.num_val_ids = 40
-    config.data.synthetic.num_test_ids = 80
+    config.data.synthetic.num_test_ids = 120
     config.data.synthetic.num_images_per_camera = 2
     config.data.synthetic.image_size = (128, 64)
     config.data.synthetic.num_workers = 2  # processes that render
