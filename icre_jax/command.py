@@ -1,6 +1,7 @@
 """What every command shares: the config flag, and how an error reaches the user."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ from icre_jax.settings import Settings, parse
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
+EXIT_INTERRUPTED = 130  # as a shell says it
 EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command again to continue
 
 
@@ -63,6 +65,16 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_BAD_INPUT
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(
+            f"error: {error}. Free space or choose another folder, and start the same command again.", file=sys.stderr
+        )
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is kept; start the same command again.", file=sys.stderr)
+        code = EXIT_INTERRUPTED
     except DivergenceError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_DIVERGED

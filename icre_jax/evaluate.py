@@ -46,6 +46,7 @@ class Evaluator:
         """
         self._network = network
         self._settings = settings
+        self._dataset = provenance.dataset_label(prepared)
         self.query = RecordSource(prepared, ("query",))
         self.gallery = RecordSource(prepared, ("gallery",))
 
@@ -59,7 +60,7 @@ class Evaluator:
         return sysu_mm01.evaluate(
             query,
             gallery,
-            dataset=provenance.dataset_label(self._settings),
+            dataset=self._dataset,
             num_trials=self._settings.evaluation.num_trials,
         )
 

@@ -19,7 +19,7 @@ from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.data.records import MODALITIES
 from icre_jax.errors import InputError
 from icre_jax.runlog import Screen
-from icre_jax.settings import Data
+from icre_jax.settings import Data, resolve_paths
 
 
 def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
@@ -28,7 +28,7 @@ def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
     Raises:
       InputError: there is nothing to read at `data_dir`, or what is there cannot be used.
     """
-    data_dir, prepared_dir = Path(settings.data_dir).expanduser(), Path(settings.prepared_dir).expanduser()
+    data_dir, prepared_dir = Path(settings.data_dir), Path(settings.prepared_dir)
     if settings.synthetic is not None:
         people = synthetic.SyntheticSettings(**settings.synthetic.model_dump(exclude={"num_workers"}))
         try:
@@ -44,8 +44,8 @@ def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
             ) from error
     return open_or_prepare(
         settings.dataset,
-        data_dir.resolve(),
-        prepared_dir.resolve(),
+        data_dir,
+        prepared_dir,
         progress=lambda done, total: screen.advance("checking pictures", done, total),
     )
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m icre_jax.prepare", description=__doc__.split("\n")[0])
     _, config_flags = command.split_config_flags(parser, arguments)
-    settings = command.read_config(config_flags)
+    settings = resolve_paths(command.read_config(config_flags))
     screen = Screen(Console())
     try:
         prepared = prepare_data(settings.data, screen)

@@ -31,7 +31,7 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
         "step": step,
         "checkpoint": checkpoint,
         "checkpoint_selection": f"best {settings.checkpoint.best_metric} on the test identities",
-        "dataset": dataset_label(settings),
+        "dataset": dataset_label(prepared),
         "data_fingerprint": prepared.fingerprint,
         "devices": f"{jax.device_count()} x {device.device_kind}",
         "machine": f"{platform.system()} {platform.machine()}",
@@ -44,9 +44,9 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
     }
 
 
-def dataset_label(settings: Settings) -> str:
+def dataset_label(prepared: PreparedDataset) -> str:
     """The name results carry; that of the real data set only for the real data set."""
-    return "SYSU-MM01" if settings.data.synthetic is None else "synthetic people"
+    return "synthetic people" if prepared.synthetic else "SYSU-MM01"
 
 
 def _command() -> str:

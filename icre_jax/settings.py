@@ -5,6 +5,7 @@ A field has the name of the keyword argument that consumes it.
 """
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
@@ -175,6 +176,13 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
             "boundaries ascending."
         )
     return settings
+
+
+def resolve_paths(settings: Settings) -> Settings:
+    """The same run with absolute paths, so that its config.json finds the data from any folder."""
+    names = ("data_dir", "prepared_dir")
+    paths = {name: str(Path(getattr(settings.data, name)).expanduser().resolve()) for name in names}
+    return settings.model_copy(update={"data": settings.data.model_copy(update=paths)})
 
 
 def _finding(detail: Any) -> str:

@@ -23,7 +23,7 @@ from icre_jax.finish import Outcome, finish
 from icre_jax.prepare import describe_data, prepare_data
 from icre_jax.run import Run, assemble, open_workdir, restore
 from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step
-from icre_jax.settings import Settings
+from icre_jax.settings import Settings, resolve_paths
 from icre_jax.state import TrainState, num_parameters
 from icre_jax.stop import StopRequest
 
@@ -47,6 +47,7 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         raise InputError(
             f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(METRIC_NAMES)}."
         )
+    settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(contextlib.closing(Screen(console or Console())))
         workdir = open_workdir(workdir, settings)

@@ -12,6 +12,7 @@ from icre_jax.data.images import decode, find_defect
 from icre_jax.data.layouts import sysu_mm01
 from icre_jax.data.prepared import open_or_prepare
 from icre_jax.errors import InputError
+from icre_jax.provenance import dataset_label
 from tests.conftest import PEOPLE
 
 
@@ -169,6 +170,12 @@ def test_the_fingerprint_sees_one_changed_pixel(copy, prepared, tmp_path):
     assert other.fingerprint != prepared.fingerprint
     with pytest.raises(InputError, match="made from other files than those in"):
         open_or_prepare("sysu_mm01", copy, tmp_path / "same")
+
+
+def test_rendered_people_are_never_called_real(copy, prepared, tmp_path):
+    assert dataset_label(prepared) == "synthetic people"
+    (copy / "synthetic.json").unlink()
+    assert dataset_label(open_or_prepare("sysu_mm01", copy, tmp_path / "real")) == "SYSU-MM01"
 
 
 def test_an_interrupted_preparation_is_done_again(copy, tmp_path):

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from icre_jax.data import synthetic
 from icre_jax.data.builders import BUILDERS, ReIDBuilder
 from icre_jax.data.images import find_defect
 from icre_jax.data.records import Record, SplitIndex
@@ -35,12 +36,14 @@ class PreparedDataset:
       dataset: "sysu_mm01".
       folder: where its records are.
       fingerprint: sha256 over every path, label and picture; equal fingerprints mean equal data.
+      synthetic: whether the people were rendered; told by the tree itself, so that no config can call them real.
       index: split name -> `SplitIndex`.
     """
 
     dataset: str
     folder: Path
     fingerprint: str
+    synthetic: bool
     index: dict[str, SplitIndex]
 
     def source(self, split: str) -> Any:
@@ -89,6 +92,7 @@ def _prepare(
     metadata = {
         "fingerprint": _check_pictures(data_dir, splits, progress),
         "listing": _listing_digest(data_dir, splits),
+        "synthetic": (data_dir / synthetic.RECORD).is_file(),
         "data_dir": str(data_dir),
     }
     tfds.disable_progress_bar()
@@ -124,7 +128,8 @@ def _open(dataset: str, folder: Path) -> tuple[PreparedDataset, dict[str, Any]]:
             names = dict.fromkeys(key.split("/")[0] for key in columns.files)
             fields = [field.name for field in dataclasses.fields(SplitIndex)]
             index = {name: SplitIndex(**{field: columns[f"{name}/{field}"] for field in fields}) for name in names}
-        return PreparedDataset(dataset, folder, metadata["fingerprint"], index), metadata
+        prepared = PreparedDataset(dataset, folder, metadata["fingerprint"], metadata["synthetic"], index)
+        return prepared, metadata
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
             f"The prepared records in {folder} are damaged ({error}). Delete that folder; they are then prepared anew."

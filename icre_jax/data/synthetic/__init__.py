@@ -9,10 +9,11 @@ from icre_jax.data.synthetic.person import Person, sample_person
 from icre_jax.data.synthetic.render import Rendered, render_image, render_with_mask
 from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
 from icre_jax.data.synthetic.sheet import contact_sheet
-from icre_jax.data.synthetic.writers import write_sysu_mm01
+from icre_jax.data.synthetic.writers import RECORD, write_sysu_mm01
 
 __all__ = [
     "DIFFICULTIES",
+    "RECORD",
     "SYSU_MM01_CAMERAS",
     "Camera",
     "Person",

@@ -1,0 +1,58 @@
+"""Spreading a batch over devices does not change a step. Simulated devices need a process of their own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from icre_jax.errors import InputError
+from icre_jax.parallel import make_mesh
+from tests.conftest import ROOT
+
+SCRIPT = """
+import functools, json, sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+import numpy as np
+import optax
+from icre_jax.losses.objective import objective
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.parallel import make_mesh, make_state, make_train_step
+
+network, tx = ReIDNetwork(num_classes=4, depth=18, width=4), optax.sgd(0.1)
+mesh = make_mesh(16)
+state = make_state(mesh, 0, network=network, tx=tx, image_size=(32, 16))
+loss = functools.partial(objective, label_smoothing=0.1)
+step = make_train_step(mesh, network=network, tx=tx, objective=loss)
+rng = np.random.default_rng(0)
+for _ in range(2):
+    images = rng.integers(0, 256, (16, 32, 16, 3), dtype=np.uint8)
+    state, metrics = step(state, {"image": images, "label": np.arange(16, dtype=np.int32) // 4})
+leaves = jax.tree.leaves((state.params, state.batch_stats))
+print(json.dumps([float(metrics["loss"]), *(float(value) for leaf in leaves for value in np.ravel(leaf)[:50])]))
+"""
+
+
+def run_on(num_devices: int) -> np.ndarray:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(num_devices)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return np.array(json.loads(done.stdout))
+
+
+def test_two_and_eight_devices_do_what_one_does():
+    one = run_on(1)
+    assert len(one) > 1000
+    # BatchNorm over each device's own rows would be off in the second digit.
+    np.testing.assert_allclose(run_on(2), one, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_on(8), one, rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_that_do_not_spread_evenly_are_refused(monkeypatch):
+    monkeypatch.setattr("jax.device_count", lambda: 3)
+    with pytest.raises(
+        InputError, match=r"16 rows is 8 visible-infrared pairs, which 3 devices cannot share.*multiple of 3"
+    ):
+        make_mesh(16)
