@@ -25,10 +25,10 @@ docs: $(VENV)/docs.installed
 
 # One stamp per extra, so that what is installed is installed once.
 $(VENV)/%.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs data docs/_build
+	rm -rf $(VENV) docs/_build

@@ -1,6 +1,6 @@
 """What the configs share: the training recipe of `method.md` for ResNet-50 at 384x144. Not a run by itself.
 
-Alternative recipe: `--config FILE:adam` (3.5e-4, /10 at 80 and 120, 140 epochs).
+`use_adam` is the alternative recipe (3.5e-4, /10 at 80 and 120, 140 epochs): `--config configs/sysu_mm01.py:adam`.
 """
 
 from ml_collections import ConfigDict

@@ -4,9 +4,10 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.settings import Settings, parse
@@ -26,20 +27,29 @@ def read_config(arguments: Sequence[str]) -> Settings:
     Raises:
       InputError: the file, a field or a value cannot be used.
     """
+    named = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("--config=")]
+    if not named:
+        raise InputError("No config given. Say for example --config configs/synthetic.py")
+    file = named[0].split(":")[0]
+    if not Path(file).is_file():
+        raise InputError(f"There is no config file {file}. Say for example --config configs/synthetic.py")
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
+    program = ["icre_jax", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=program)
     try:
-        rest = values(["icre_jax", *arguments], known_only=False)
+        rest = values(program, known_only=False)
         config = values.config
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
+    except (KeyError, AttributeError) as error:
+        raise InputError(f"The config has no such field: {error}. See configs/base.py for the known ones.") from error
+    except Exception as error:  # the file is a program: anything may go wrong in it
         # The library puts a whole traceback into its message; the first and the last line say what happened.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
         raise InputError(f"The config flags cannot be used: {reason}") from error
     if len(rest) > 1:
         raise InputError(f"Unknown arguments: {' '.join(rest[1:])}. See --help.")
-    if config is None:
-        raise InputError("No config given. Say for example --config configs/synthetic.py")
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"get_config of {file} must return an ml_collections.ConfigDict, not {config!r}.")
     return parse(config)
 
 

@@ -125,8 +125,11 @@ def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: S
                 jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=settings.data.image_size
             )
         )
-        variables = checkpoints.restore_variables(chosen, shapes.variables)
-        label = "last" if step is None else "chosen"
+        # Onto a device of this process, whatever devices the network was trained on.
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes.variables)
+        variables = checkpoints.restore_variables(chosen, like)
+        label = "latest" if step is None else "chosen"
     screen.say(f"Scoring step {chosen} of {workdir}")
     evaluator = Evaluator(network, prepared, settings)
     results = evaluator.score(evaluator.embed(variables))
@@ -139,10 +142,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m icre_jax.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", required=True, type=Path, help="work folder of a run")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
-    parser.add_argument("--out", type=Path, help="folder for results.json and results.csv; default: the workdir")
+    parser.add_argument(
+        "--out", type=Path, help="for results.json and results.csv; default: the workdir, or step_STEP in it"
+    )
     flags = parser.parse_args(arguments)
     screen = Screen(Console())
-    out = flags.out or flags.workdir
+    # The results of the run itself stay what they are.
+    out = flags.out or (flags.workdir if flags.checkpoint is None else flags.workdir / f"step_{flags.checkpoint}")
     try:
         results = evaluate_checkpoint(flags.workdir, step=flags.checkpoint, out=out, screen=screen)
     finally:

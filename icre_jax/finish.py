@@ -8,6 +8,7 @@ import numpy as np
 from icre_jax import provenance
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.images import decode
+from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded, rank_list
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.sysu_mm01 import PYTHON_RANDOM, SEARCHES, SHOTS, exclude_same_place, group_into_folders
@@ -47,6 +48,11 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
     best_step = checkpoints.best_step
     assert best_step is not None  # the last state was just saved with its scores
     evaluations = log.read_evaluations()
+    if not {0, best_step} <= evaluations.keys():
+        raise InputError(
+            f"{run.workdir / 'metrics.jsonl'} lacks the scores of step 0 or of step {best_step}. Restore it, or use "
+            "another --workdir."
+        )
     outcome = Outcome(untrained=evaluations[0], last=last, best=evaluations[best_step], best_step=best_step)
     facts = {
         label: provenance.collect(run.settings, run.prepared, step=step, checkpoint=label)

@@ -53,7 +53,7 @@ def make_optimizer(settings: Optimizer, schedule: Schedule, steps_per_epoch: int
         if settings.name == "sgd":
             direction = optax.trace(decay=settings.momentum, nesterov=True)
         else:
-            direction = optax.scale_by_adam()
+            direction = optax.scale_by_adam(b1=settings.momentum)
         return optax.chain(
             optax.add_decayed_weights(settings.weight_decay), direction, optax.scale_by_learning_rate(rate)
         )

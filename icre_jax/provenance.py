@@ -22,7 +22,7 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
       settings: of the run.
       prepared: the data that was scored.
       step: of the network that was scored.
-      checkpoint: why this one: "untrained", "last", "best" or "chosen".
+      checkpoint: why this one: "last", "best", "latest" or "chosen" (by the user).
     """
     device = jax.devices()[0]
     return {
@@ -30,7 +30,9 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
         "command": _command(),
         "step": step,
         "checkpoint": checkpoint,
-        "checkpoint_selection": f"best {settings.checkpoint.best_metric} on the test identities",
+        "selected_by": f"{settings.checkpoint.best_metric} on the test identities"
+        if checkpoint == "best"
+        else "nothing",
         "dataset": dataset_label(prepared),
         "data_fingerprint": prepared.fingerprint,
         "devices": f"{jax.device_count()} x {device.device_kind}",

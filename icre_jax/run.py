@@ -91,6 +91,8 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
 def open_workdir(workdir: Path, settings: Settings) -> Path:
     """Make the folder, or recognise it as that of the same run; its absolute path.
 
+    The config is not written yet (`write_config`): a run that cannot begin must not claim the folder.
+
     Raises:
       InputError: it cannot be written, or holds a run of other settings.
     """
@@ -105,16 +107,27 @@ def open_workdir(workdir: Path, settings: Settings) -> Path:
             )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot write to the workdir {workdir}: {error}. Choose another --workdir.") from error
+    return workdir
+
+
+def write_config(workdir: Path, settings: Settings) -> None:
+    """Write config.json, whole or not at all.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    try:
         # Under a name of its own first: a full disk must not leave half a config.
         partial = workdir / f".config-{uuid.uuid4().hex}.json"
         try:
             partial.write_text(to_json(settings), encoding="utf-8")
-            partial.replace(config_file)
+            partial.replace(workdir / "config.json")
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"Cannot write to the workdir {workdir}: {error}. Choose another --workdir.") from error
-    return workdir
 
 
 def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int | None]:

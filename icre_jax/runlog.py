@@ -39,7 +39,7 @@ class RunLog:
         keep_to = -1 if saved_step is None else saved_step
         self._metrics = _JsonLines(workdir / "metrics.jsonl", keep_to)
         self._timing = _JsonLines(workdir / "timing.jsonl", keep_to)
-        self._board = _open_tensorboard(workdir / "tensorboard") if tensorboard else None
+        self._board = _open_tensorboard(workdir / "tensorboard", keep_to + 1) if tensorboard else None
 
     def write_step(self, line: dict[str, Any]) -> None:
         """Numbers of one training step; "step", "epoch" and scalars."""
@@ -117,20 +117,23 @@ class _JsonLines:
             return []
         # The last piece is empty, or half a line of a process that was killed.
         complete = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in complete]
+        try:
+            return [json.loads(line) for line in complete]
+        except ValueError as error:
+            raise InputError(f"{self._path} is damaged ({error}). Restore it, or use another --workdir.") from error
 
     def close(self) -> None:
         self._file.close()
 
 
-def _open_tensorboard(folder: Path) -> Any:
+def _open_tensorboard(folder: Path, purge_step: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise InputError(
             "logging.tensorboard needs an extra: pip install 'icre_jax[tensorboard]' (or set it to False)."
         ) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def peak_memory_bytes() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic import ConfigDict as ModelConfig
 
 from icre_jax.errors import InputError, join_findings
@@ -17,19 +17,35 @@ from icre_jax.errors import InputError, join_findings
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
+NotNegativeFloat = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 # ConfigDict and JSON turn tuples into lists; here a pair is a tuple again.
-Pair = Annotated[tuple[float, float], BeforeValidator(tuple)]
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < pair[0] <= pair[1]:
+        raise ValueError("a pair (smallest, largest) of positive numbers is needed")
+    return pair
+
+
+def _a_share(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[1] > 1:
+        raise ValueError("shares of the picture are at most 1")
+    return pair
+
+
+Range = Annotated[tuple[float, float], BeforeValidator(tuple), AfterValidator(_ascending)]
 ImageSize = Annotated[tuple[Positive, Positive], BeforeValidator(tuple)]
 
 
 class _Group(BaseModel):
-    model_config = ModelConfig(extra="forbid", frozen=True, strict=True)
+    model_config = ModelConfig(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class SyntheticData(_Group):
     """People rendered into `data_dir` when it is absent; see `icre_jax.data.synthetic.SyntheticSettings`."""
 
-    seed: NotNegative
+    seed: Seed
     difficulty: Literal["easy", "default", "hard"]
     num_train_ids: Positive
     num_val_ids: Positive
@@ -66,8 +82,8 @@ class Augment(_Group):
     flip_probability: Probability
     channel_probability: Probability
     erasing_probability: Probability
-    erasing_area: Pair
-    erasing_aspect: Pair
+    erasing_area: Annotated[Range, AfterValidator(_a_share)]
+    erasing_aspect: Range
 
 
 class Model(_Group):
@@ -102,7 +118,7 @@ class Schedule(_Group):
     num_epochs: Positive
     warmup_epochs: NotNegative
     boundaries: Annotated[tuple[Positive, ...], BeforeValidator(tuple)]
-    factors: Annotated[tuple[float, ...], BeforeValidator(tuple)]
+    factors: Annotated[tuple[NotNegativeFloat, ...], BeforeValidator(tuple)]
 
 
 class Evaluation(_Group):
@@ -132,7 +148,7 @@ class Settings(_Group):
     """One run."""
 
     name: str
-    seed: NotNegative
+    seed: Seed
     data: Data
     sampling: Sampling
     augment: Augment
@@ -150,10 +166,9 @@ FREE_TO_CHANGE = (
     "data.data_dir",
     "data.prepared_dir",
     "data.num_workers",
-    "data.synthetic.num_workers",
     "data.num_threads",
+    "data.synthetic.num_workers",
     "logging.",
-    "evaluation.batch_size",
 )
 
 
@@ -170,11 +185,13 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
         findings = [_finding(detail) for detail in error.errors()]
         raise InputError(f"The config cannot be used:\n{join_findings(findings)}") from error
     schedule = settings.schedule
-    if len(schedule.boundaries) != len(schedule.factors) or list(schedule.boundaries) != sorted(schedule.boundaries):
+    if len(schedule.boundaries) != len(schedule.factors) or list(schedule.boundaries) != sorted({*schedule.boundaries}):
         raise InputError(
             f"schedule.boundaries {schedule.boundaries} and schedule.factors {schedule.factors} must be of one length, "
-            "boundaries ascending."
+            "boundaries strictly ascending."
         )
+    if len({*settings.data.train_splits}) < len(settings.data.train_splits):
+        raise InputError(f"data.train_splits names a split twice: {settings.data.train_splits}.")
     return settings
 
 
@@ -200,8 +217,11 @@ def to_json(settings: Settings) -> str:
 
 
 def from_json(text: str) -> Settings:
-    """Inverse of `to_json`; raises `InputError` as `parse` does."""
-    return parse(json.loads(text))
+    """Inverse of `to_json`; raises `InputError` as `parse` does, or if it is no JSON."""
+    try:
+        return parse(json.loads(text))
+    except ValueError as error:
+        raise InputError(f"The config.json of the run is damaged ({error}). Use another workdir.") from error
 
 
 def differences(old: Settings, new: Settings) -> list[str]:

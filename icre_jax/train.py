@@ -21,7 +21,7 @@ from icre_jax.errors import DivergenceError, InputError
 from icre_jax.evals.sysu_mm01 import METRIC_NAMES
 from icre_jax.finish import Outcome, finish
 from icre_jax.prepare import describe_data, prepare_data
-from icre_jax.run import Run, assemble, open_workdir, restore
+from icre_jax.run import Run, assemble, open_workdir, restore, write_config
 from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step
 from icre_jax.settings import Settings, resolve_paths
 from icre_jax.state import TrainState, num_parameters
@@ -54,6 +54,7 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         prepared = prepare_data(settings.data, screen)
         screen.console.print(describe_data(prepared))
         run = assemble(settings, workdir, prepared)
+        write_config(workdir, settings)
         screen.say(
             f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.initial_state.params):,} parameters, "
             f"{run.plan.num_classes} identities, {run.steps_per_epoch} steps per epoch, batch {run.plan.batch_size} "
@@ -70,13 +71,13 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         log = stack.enter_context(
             contextlib.closing(RunLog(workdir, saved_step, tensorboard=settings.logging.tensorboard))
         )
-        stop = stack.enter_context(StopRequest())
         if saved_step is None:
             scores = _evaluate(run, state, 0, log, screen)
             checkpoints.save(state, run.facts, scores)
         elif saved_step < run.num_steps:
             screen.say(f"Continuing behind step {saved_step} of {run.num_steps}.")
-        state = _loop(run, state, saved_step or 0, checkpoints, log, screen, stop)
+        with StopRequest() as stop:
+            state = _loop(run, state, saved_step or 0, checkpoints, log, screen, stop)
         if int(state.step) < run.num_steps:
             screen.say(f"Stopped on request; step {int(state.step)} is saved. The same command continues the run.")
             return None

@@ -100,15 +100,14 @@ def flags_of(config: ConfigDict, file: str = "configs/synthetic.py") -> list[str
     return flags
 
 
-def run_command(module: str, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
-    """Start a command as a user would; text of both streams is kept."""
+def run_command(module: str, *arguments: str, num_devices: int = 1) -> subprocess.CompletedProcess:
+    """Start a command as a user would, on simulated devices; text of both streams is kept."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env=os.environ | {"COLUMNS": "160"},
+        env=os.environ | {"COLUMNS": "160", "JAX_NUM_CPU_DEVICES": str(num_devices)},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
-        **kwargs,
     )

@@ -141,12 +141,15 @@ def test_more_identities_per_batch_than_there_are(config, tmp_path):
     config.sampling.num_ids_per_batch = 64
     process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(tmp_path))
     refused(process, "num_ids_per_batch (P) is 64", "8 identities")
+    assert not (tmp_path / "config.json").exists()  # or the corrected command would be refused
 
 
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--config.model.widht=8", ("widht",)),
+        ("--config.model.widht=8", ("no such field", "widht")),
+        ("--config.augment.erasing_area=(0.4,0.02)", ("erasing_area", "smallest, largest")),
+        ("--config.seed=99999999999", ("seed = 99999999999", "less than 2147483648")),
         ("--config.model.depth=51", ("model.depth = 51", "18, 34, 50 or 101")),
         ("--config.augment.flip_probability=1.5", ("augment.flip_probability = 1.5", "less than or equal to 1")),
         ("--config.sampling.num_ids_per_batch=many", ("num_ids_per_batch", "many")),
@@ -171,9 +174,18 @@ def test_a_config_file_that_sets_an_unknown_field(tmp_path):
     refused(process, "model.drpout: unknown field", "seed: missing")
 
 
-@pytest.mark.parametrize("flags", [(), ("--config", "configs/absent.py"), ("--config", "configs/synthetic.py:no")])
-def test_no_such_config(flags, tmp_path):
-    refused(run_command("icre_jax.train", *flags, "--workdir", str(tmp_path / "w")), "onfig")
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "No config given"),
+        (("--config", "configs/absent.py"), "no config file configs/absent.py"),
+        (("--config", "configs/synthetic.py:no"), "get_config() takes 0 positional arguments"),
+        (("--config", "configs/sysu_mm01.py:no"), "Unknown variant 'no'"),
+        (("--config", "README.md"), "onfig"),
+    ],
+)
+def test_no_such_config(flags, words, tmp_path):
+    refused(run_command("icre_jax.train", *flags, "--workdir", str(tmp_path / "w")), words)
 
 
 def test_a_workdir_that_cannot_be_written(config):

@@ -9,7 +9,7 @@ import pytest
 
 from icre_jax.errors import InputError
 from icre_jax.parallel import make_mesh
-from tests.conftest import ROOT
+from tests.conftest import ROOT, flags_of, run_command
 
 SCRIPT = """
 import functools, json, sys
@@ -48,6 +48,22 @@ def test_two_and_eight_devices_do_what_one_does():
     # BatchNorm over each device's own rows would be off in the second digit.
     np.testing.assert_allclose(run_on(2), one, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(run_on(8), one, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_on_two_devices_is_scored_and_continued_on_one(config, tmp_path):
+    config.schedule.num_epochs = 2
+    flags = [*flags_of(config), "--workdir", str(tmp_path)]
+    trained = run_command("icre_jax.train", *flags, num_devices=2)
+    assert trained.returncode == 0, trained.stderr
+    assert "on 2 x cpu" in trained.stdout
+    theirs = json.loads((tmp_path / "results.json").read_text())["results"]
+    scored = run_command("icre_jax.evaluate", "--workdir", str(tmp_path), "--out", str(tmp_path / "one"))
+    assert scored.returncode == 0, scored.stderr
+    ours = json.loads((tmp_path / "one" / "results.json").read_text())["results"]
+    assert ours[0]["mean"]["mAP"] == pytest.approx(theirs[0]["mean"]["mAP"], abs=0.02)
+    again = run_command("icre_jax.train", *flags)
+    assert again.returncode == 0, again.stderr
+    assert "on 1 x cpu" in again.stdout
 
 
 def test_pairs_that_do_not_spread_evenly_are_refused(monkeypatch):

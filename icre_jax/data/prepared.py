@@ -112,7 +112,7 @@ def _prepare(
         }
         # The index comes last and under its final name at once: where it is, the records are complete.
         partial = folder / "index.partial.npz"
-        np.savez(partial, allow_pickle=False, **columns)
+        np.savez(partial, **columns)
         partial.rename(folder / "index.npz")
     except OSError as error:
         raise InputError(
