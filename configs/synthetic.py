@@ -2,7 +2,7 @@
 
     python -m icre_jax.train --config configs/synthetic.py --workdir runs/synthetic
 
-Takes a few minutes on 2 CPU cores.
+Takes about 3 minutes on 2 CPU cores. Expected: all-search single-shot Rank-1 about 9 %, mAP 11 % (chance 0.83 %).
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from rich.console import Console
 
 from icre_jax import command, provenance
 from icre_jax.checkpoint import Checkpoints
@@ -27,7 +26,7 @@ from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.prepare import prepare_data
-from icre_jax.runlog import Screen
+from icre_jax.runlog import Screen, open_console
 from icre_jax.settings import Settings, from_json
 from icre_jax.state import create_state
 from icre_jax.steps import embed_step
@@ -146,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
         "--out", type=Path, help="for results.json and results.csv; default: the workdir, or step_STEP in it"
     )
     flags = parser.parse_args(arguments)
-    screen = Screen(Console())
+    screen = Screen(open_console())
     # The results of the run itself stay what they are.
     out = flags.out or (flags.workdir if flags.checkpoint is None else flags.workdir / f"step_{flags.checkpoint}")
     try:

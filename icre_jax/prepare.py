@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from icre_jax import command
@@ -18,7 +17,7 @@ from icre_jax.data import synthetic
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.data.records import MODALITIES
 from icre_jax.errors import InputError
-from icre_jax.runlog import Screen
+from icre_jax.runlog import Screen, open_console
 from icre_jax.settings import Data, resolve_paths
 
 
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m icre_jax.prepare", description=__doc__.split("\n")[0])
     _, config_flags = command.split_config_flags(parser, arguments)
     settings = resolve_paths(command.read_config(config_flags))
-    screen = Screen(Console())
+    screen = Screen(open_console())
     try:
         prepared = prepare_data(settings.data, screen)
     finally:

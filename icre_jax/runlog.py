@@ -200,6 +200,12 @@ class Stopwatch:
         return speed
 
 
+def open_console() -> Console:
+    """Standard output; in a file or pipe wide enough for a table of scores."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 class Screen:
     """Progress for people: a live bar on a terminal, plain lines anywhere else."""
 

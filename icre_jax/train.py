@@ -22,7 +22,7 @@ from icre_jax.evals.sysu_mm01 import METRIC_NAMES
 from icre_jax.finish import Outcome, finish
 from icre_jax.prepare import describe_data, prepare_data
 from icre_jax.run import Run, assemble, open_workdir, restore, write_config
-from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step
+from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step, open_console
 from icre_jax.settings import Settings, resolve_paths
 from icre_jax.state import TrainState, num_parameters
 from icre_jax.stop import StopRequest
@@ -49,7 +49,7 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         )
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(contextlib.closing(Screen(console or Console())))
+        screen = stack.enter_context(contextlib.closing(Screen(console or open_console())))
         workdir = open_workdir(workdir, settings)
         prepared = prepare_data(settings.data, screen)
         screen.console.print(describe_data(prepared))
