@@ -61,12 +61,21 @@ def test_evaluate_repeats_the_numbers_of_training(trained, tmp_path):
 
 
 def test_evaluate_takes_a_step_and_refuses_one_that_is_not_there(trained, tmp_path):
-    steps = sorted(int(path.name) for path in (trained / "checkpoints").iterdir() if path.name.isdigit())
-    flags = ("--workdir", str(trained), "--out", str(tmp_path), "--checkpoint")
-    process = run_command("icre_jax.evaluate", *flags, str(steps[0]))
+    workdir = Path(shutil.copytree(trained, tmp_path / "copy"))
+    before = (workdir / "results.json").read_bytes()
+    step = min(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    flags = ("--workdir", str(workdir), "--checkpoint")
+    process = run_command("icre_jax.evaluate", *flags, str(step))
     assert process.returncode == 0, process.stderr
-    assert json.loads((tmp_path / "results.json").read_text())["provenance"]["step"] == steps[0]
-    refused(run_command("icre_jax.evaluate", *flags, "12345"), "no checkpoint of step 12345", str(steps))
+    provenance = json.loads((workdir / f"step_{step}" / "results.json").read_text())["provenance"]
+    assert (provenance["step"], provenance["checkpoint"]) == (step, "chosen")
+    assert (workdir / "results.json").read_bytes() == before  # the run's own results stay
+    refused(run_command("icre_jax.evaluate", *flags, "12345"), "no checkpoint of step 12345", str(step))
+
+
+def test_evaluate_refuses_a_damaged_config(trained, tmp_path):
+    (tmp_path / "config.json").write_text((trained / "config.json").read_text()[:100])
+    refused(run_command("icre_jax.evaluate", "--workdir", str(tmp_path)), "config.json of the run is damaged")
 
 
 def test_evaluate_refuses_a_mistyped_workdir(tmp_path):

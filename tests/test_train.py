@@ -194,6 +194,18 @@ def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished):
     assert (tmp_path / "metrics.jsonl").read_bytes() == clean
 
 
+def test_a_damaged_log_is_refused(config, tmp_path):
+    config.schedule.num_epochs = 1
+    run(config, tmp_path)
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text("{" + whole)
+    with pytest.raises(InputError, match=r"metrics\.jsonl is damaged"):
+        run(config, tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"metrics\.jsonl lacks the scores of step 0"):
+        run(config, tmp_path)
+
+
 def test_tensorboard_files_on_request(config, tmp_path):
     config.schedule.num_epochs = 1
     config.logging.tensorboard = True
