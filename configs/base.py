@@ -1,15 +1,26 @@
-"""What the configs share: the training recipe of `method.md` for ResNet-50 at 384x144. Not a run by itself.
+"""Shared by the configs: full ICRE with the recipe of `method.md` for ResNet-50 at 384x144. Not a run by itself.
 
-`use_adam` is the alternative recipe (3.5e-4, /10 at 80 and 120, 140 epochs): `--config configs/sysu_mm01.py:adam`.
+Variants, as `--config configs/llcm.py:VARIANT`; none is full ICRE:
+
+    baseline          backbone, head and ID loss: what the paper compares with
+    baseline_triplet  baseline + batch-hard triplet loss, margin 0.3
+    agw               non-local blocks + weighted regularised triplet loss (with AGW's own recipe on the real data sets)
+    mpfr              baseline + MPFR (its map added to the deep features)
+    sdce              baseline + SDCE (keys and values from layer3)
+    icg               baseline + ICG loss
+    mpfr_sdce         baseline + MPFR + SDCE: full ICRE without the ICG loss
+    adam              full ICRE with the alternative recipe (3.5e-4, /10 at 80 and 120, 140 epochs)
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "base"
     config.seed = 0
+    config.pretrained = placeholder(str)  # a .safetensors file with the backbone's weights; random without
 
     config.data = ConfigDict()
     config.data.dataset = "sysu_mm01"
@@ -37,15 +48,40 @@ def get_config() -> ConfigDict:
     config.model.depth = 50
     config.model.width = 64
     config.model.last_stride = 1
+    config.model.specific_until = "stem"  # or "layer1"
+    config.model.non_local_blocks = (0, 0, 0, 0)  # at the end of layer1 to layer4
+    config.model.mpfr = ConfigDict()
+    config.model.mpfr.enabled = True
+    config.model.mpfr.channels = 512  # C
+    config.model.mpfr.taps = (1, 2, 3)  # or (2, 3, 4)
+    config.model.mpfr.mask = "sigmoid"  # or "softmax"
+    config.model.mpfr.fusion = "concat"  # or "sum"
+    config.model.sdce = ConfigDict()
+    config.model.sdce.enabled = True
+    config.model.sdce.width = 512  # d
+    config.model.sdce.num_heads = 8
+    config.model.sdce.mlp_ratio = 4
+    config.model.sdce.cross_attention = True
+    config.model.sdce.self_attention = True
+    config.model.sdce.refinement = True
     config.model.gem_p = 3.0
     config.model.dtype = "float32"
 
     config.loss = ConfigDict()
     config.loss.label_smoothing = 0.0
+    config.loss.icg_weight = 1.0  # lambda
+    config.loss.icg_form = "relative"  # or "absolute", "guided"
+    config.loss.icg_rho1 = 0.3
+    config.loss.icg_rho2 = 0.3
+    config.loss.icg_normalize = False
+    config.loss.triplet_weight = 0.0
+    config.loss.triplet_form = "batch_hard"  # or "weighted"
+    config.loss.triplet_margin = 0.3
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"
     config.optimizer.backbone_learning_rate = 0.01
+    config.optimizer.enhancement_learning_rate = 0.01  # MPFR and SDCE
     config.optimizer.head_learning_rate = 0.1  # BN neck and classifier
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
@@ -72,10 +108,40 @@ def get_config() -> ConfigDict:
     return config
 
 
-def use_adam(config: ConfigDict) -> None:
-    """The "adam" recipe of `method.md`."""
+def use_variant(config: ConfigDict, variant: str) -> None:
+    """Turn full ICRE into one of the variants above; "" leaves it as it is."""
+    known = ("baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "adam")
+    if variant and variant not in known:
+        raise ValueError(f"Unknown variant {variant!r}; allowed are {', '.join(known)}.")
+    if variant == "adam":
+        _use_adam(config)
+    elif variant:
+        config.model.mpfr.enabled = variant in ("mpfr", "mpfr_sdce")
+        config.model.sdce.enabled = variant in ("sdce", "mpfr_sdce")
+        config.loss.icg_weight = config.loss.icg_weight if variant == "icg" else 0.0
+    if variant == "baseline_triplet":
+        config.loss.triplet_weight = 1.0
+    if variant == "agw":
+        config.model.non_local_blocks = (0, 2, 3, 0)
+        config.loss.triplet_weight = 1.0
+        config.loss.triplet_form = "weighted"
+    if variant:
+        config.name = f"{config.name}_{variant}"
+
+
+def use_agw_recipe(config: ConfigDict) -> None:
+    """AGW as published: 288x144, P = 8, K = 4, 81 epochs (`protocols.md`, section 4)."""
+    config.data.image_size = (288, 144)
+    config.sampling.num_ids_per_batch = 8
+    config.schedule.num_epochs = 81
+    config.schedule.boundaries = (20, 50)
+    config.schedule.factors = (0.1, 0.01)
+
+
+def _use_adam(config: ConfigDict) -> None:
     config.optimizer.name = "adam"
     config.optimizer.backbone_learning_rate = 3.5e-4
+    config.optimizer.enhancement_learning_rate = 3.5e-4
     config.optimizer.head_learning_rate = 3.5e-4
     config.schedule.num_epochs = 140
     config.schedule.boundaries = (80, 120)

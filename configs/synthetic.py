@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from configs import base
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "") -> ConfigDict:
     config = base.get_config()
     config.name = "synthetic"
 
@@ -27,18 +27,21 @@ def get_config() -> ConfigDict:
     config.data.synthetic.num_workers = 2  # processes that render
     config.data.image_size = (96, 48)
 
-    # From scratch and in minutes, many identities matter more than many pictures of each.
-    config.sampling.num_ids_per_batch = 32
-    config.sampling.num_images_per_id = 1
+    config.sampling.num_ids_per_batch = 16  # P x K of the ICG loss: it wants several pictures of an identity
+    config.sampling.num_images_per_id = 2
     config.augment.pad = 4
     config.augment.channel_probability = 1.0
     config.augment.erasing_probability = 0.0
 
     config.model.depth = 18
     config.model.width = 16
+    config.model.mpfr.channels = 64
+    config.model.sdce.width = 64
+    config.model.sdce.num_heads = 4
 
     config.optimizer.name = "adam"
     config.optimizer.backbone_learning_rate = 3e-3
+    config.optimizer.enhancement_learning_rate = 3e-3
     config.optimizer.head_learning_rate = 1e-2
     config.optimizer.weight_decay = 1e-4
     config.schedule.num_epochs = 9
@@ -47,4 +50,7 @@ def get_config() -> ConfigDict:
     config.schedule.factors = (0.1,)
     config.evaluation.every_epochs = 3
     config.logging.every_steps = 18
+    base.use_variant(config, variant)
+    if variant == "agw":
+        config.model.non_local_blocks = (0, 2, 2, 0)  # as many as a ResNet-18 has blocks
     return config

@@ -24,7 +24,7 @@ from icre_jax.evals import sysu_mm01
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
-from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.prepare import prepare_data
 from icre_jax.runlog import Screen, open_console
 from icre_jax.settings import Settings, from_json
@@ -75,19 +75,6 @@ class Evaluator:
         return Embedded(features=np.concatenate(rows), pid=index.pid, camid=index.camid, path=index.path)
 
 
-def build_network(settings: Settings, num_classes: int) -> ReIDNetwork:
-    """The network of a config."""
-    model = settings.model
-    return ReIDNetwork(
-        num_classes=num_classes,
-        depth=model.depth,
-        width=model.width,
-        last_stride=model.last_stride,
-        gem_p=model.gem_p,
-        dtype=np.dtype(model.dtype) if model.dtype == "float32" else jax.numpy.bfloat16,
-    )
-
-
 def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: Screen) -> list[ProtocolResult]:
     """Score one checkpoint of a run and write its results.
 
@@ -118,7 +105,7 @@ def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: S
                 f"{prepared.folder} has {prepared.fingerprint[:12]}: its test identities may be training identities of "
                 "this network. Point data_dir and prepared_dir of the run's config.json to the data it was trained on."
             )
-        network = build_network(settings, num_classes=len(facts["class_pids"]))
+        network = build_network(settings.model, num_classes=len(facts["class_pids"]))
         shapes = jax.eval_shape(
             lambda: create_state(
                 jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=settings.data.image_size

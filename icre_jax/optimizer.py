@@ -1,4 +1,4 @@
-"""Update rules and learning rates: two parameter groups, schedules by epoch (`method.md`, Training recipe)."""
+"""Update rules and learning rates: three parameter groups, schedules by epoch (`method.md`, Training recipe)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jax import Array
 
 from icre_jax.settings import Optimizer, Schedule
 
-GROUPS = ("backbone", "head")
+GROUPS = ("backbone", "enhancement", "head")
 
 
 def learning_rate(base: float, schedule: Schedule, steps_per_epoch: int) -> optax.Schedule:
@@ -33,13 +33,13 @@ def learning_rate(base: float, schedule: Schedule, steps_per_epoch: int) -> opta
 
 def learning_rates(settings: Optimizer, schedule: Schedule, steps_per_epoch: int) -> dict[str, optax.Schedule]:
     """Group name -> learning rate by step."""
-    bases = {"backbone": settings.backbone_learning_rate, "head": settings.head_learning_rate}
-    return {group: learning_rate(bases[group], schedule, steps_per_epoch) for group in GROUPS}
+    bases = {group: getattr(settings, f"{group}_learning_rate") for group in GROUPS}
+    return {group: learning_rate(base, schedule, steps_per_epoch) for group, base in bases.items()}
 
 
 def group_of_parameters(params: dict[str, Any]) -> dict[str, str]:
-    """Labels for `optax.partition`: the head (BN neck and classifier) is one group, all else the other."""
-    return {name: "head" if name == "head" else "backbone" for name in params}
+    """Labels for `optax.partition`: backbone, head (BN neck and classifier), and all between them."""
+    return {name: name if name in GROUPS else "enhancement" for name in params}
 
 
 def make_optimizer(settings: Optimizer, schedule: Schedule, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -14,8 +14,9 @@ from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.errors import InputError, join_findings
-from icre_jax.evaluate import Evaluator, build_network
+from icre_jax.evaluate import Evaluator
 from icre_jax.losses.objective import objective
+from icre_jax.models.network import build_network
 from icre_jax.optimizer import learning_rates, make_optimizer
 from icre_jax.parallel import make_mesh, make_state, make_train_step
 from icre_jax.settings import Settings, differences, from_json, parse, to_json
@@ -64,7 +65,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     num_steps = steps_per_epoch * settings.schedule.num_epochs
     plan = BalancedPlan(source.index, **sampling, num_batches=num_steps, seed=settings.seed)
 
-    network = build_network(settings, plan.num_classes)
+    network = build_network(settings.model, plan.num_classes)
     tx = make_optimizer(settings.optimizer, settings.schedule, steps_per_epoch)
     mesh = make_mesh(plan.batch_size)
     loss = functools.partial(objective, **settings.loss.model_dump())

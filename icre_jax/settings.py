@@ -28,6 +28,12 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _three_stages(taps: tuple[int, ...]) -> tuple[int, ...]:
+    if taps not in ((1, 2, 3), (2, 3, 4)):
+        raise ValueError("(1, 2, 3) or (2, 3, 4) is needed")
+    return taps
+
+
 def _a_share(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[1] > 1:
         raise ValueError("shares of the picture are at most 1")
@@ -36,6 +42,9 @@ def _a_share(pair: tuple[float, float]) -> tuple[float, float]:
 
 Range = Annotated[tuple[float, float], BeforeValidator(tuple), AfterValidator(_ascending)]
 ImageSize = Annotated[tuple[Positive, Positive], BeforeValidator(tuple)]
+
+
+Taps = Annotated[tuple[int, ...], BeforeValidator(tuple), AfterValidator(_three_stages)]
 
 
 class _Group(BaseModel):
@@ -86,20 +95,54 @@ class Augment(_Group):
     erasing_aspect: Range
 
 
+class Mpfr(_Group):
+    """MPFR; see `icre_jax.models.mpfr.MPFR`."""
+
+    enabled: bool
+    channels: Positive
+    taps: Taps
+    mask: Literal["sigmoid", "softmax"]
+    fusion: Literal["concat", "sum"]
+
+
+class Sdce(_Group):
+    """SDCE; see `icre_jax.models.sdce.SDCE`."""
+
+    enabled: bool
+    width: Positive
+    num_heads: Positive
+    mlp_ratio: Positive
+    cross_attention: bool
+    self_attention: bool
+    refinement: bool
+
+
 class Model(_Group):
-    """The network; see `icre_jax.models.network.ReIDNetwork`."""
+    """The network; see `icre_jax.models.network.build_network`."""
 
     depth: Literal[18, 34, 50, 101]
     width: Positive
     last_stride: Literal[1, 2]
+    specific_until: Literal["stem", "layer1"]
+    non_local_blocks: Annotated[tuple[NotNegative, NotNegative, NotNegative, NotNegative], BeforeValidator(tuple)]
+    mpfr: Mpfr
+    sdce: Sdce
     gem_p: Annotated[float, Field(gt=0)]
     dtype: Literal["float32", "bfloat16"]
 
 
 class Loss(_Group):
-    """The objective; see `icre_jax.losses`."""
+    """The objective; see `icre_jax.losses.objective`. A weight of 0 leaves a loss out."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    icg_weight: NotNegativeFloat
+    icg_form: Literal["relative", "absolute", "guided"]
+    icg_rho1: NotNegativeFloat
+    icg_rho2: NotNegativeFloat
+    icg_normalize: bool
+    triplet_weight: NotNegativeFloat
+    triplet_form: Literal["batch_hard", "weighted"]
+    triplet_margin: NotNegativeFloat
 
 
 class Optimizer(_Group):
@@ -107,6 +150,7 @@ class Optimizer(_Group):
 
     name: Literal["sgd", "adam"]
     backbone_learning_rate: Annotated[float, Field(gt=0)]
+    enhancement_learning_rate: Annotated[float, Field(gt=0)]
     head_learning_rate: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
@@ -149,6 +193,7 @@ class Settings(_Group):
 
     name: str
     seed: Seed
+    pretrained: str | None
     data: Data
     sampling: Sampling
     augment: Augment
@@ -190,6 +235,11 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
             f"schedule.boundaries {schedule.boundaries} and schedule.factors {schedule.factors} must be of one length, "
             "boundaries strictly ascending."
         )
+    if settings.sampling.num_ids_per_batch < 2 and (settings.loss.icg_weight or settings.loss.triplet_weight):
+        raise InputError(
+            f"sampling.num_ids_per_batch is {settings.sampling.num_ids_per_batch}; the ICG and triplet losses compare "
+            "identities within a batch and need 2 or more. Raise it, or set both weights to 0."
+        )
     if len({*settings.data.train_splits}) < len(settings.data.train_splits):
         raise InputError(f"data.train_splits names a split twice: {settings.data.train_splits}.")
     return settings
@@ -197,9 +247,14 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
 
 def resolve_paths(settings: Settings) -> Settings:
     """The same run with absolute paths, so that its config.json finds the data from any folder."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().resolve())
+
     names = ("data_dir", "prepared_dir")
-    paths = {name: str(Path(getattr(settings.data, name)).expanduser().resolve()) for name in names}
-    return settings.model_copy(update={"data": settings.data.model_copy(update=paths)})
+    data = settings.data.model_copy(update={name: absolute(getattr(settings.data, name)) for name in names})
+    pretrained = None if settings.pretrained is None else absolute(settings.pretrained)
+    return settings.model_copy(update={"data": data, "pretrained": pretrained})
 
 
 def _finding(detail: Any) -> str:

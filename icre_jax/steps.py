@@ -12,7 +12,7 @@ from jax import Array
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.state import TrainState
 
-Objective = Callable[[dict[str, Array], Array], tuple[Array, dict[str, Array]]]
+Objective = Callable[[dict[str, Array], Array, Array], tuple[Array, dict[str, Array]]]
 
 # Of ImageNet, for pixels in [0, 1]; R, G, B.
 _MEAN = (0.485, 0.456, 0.406)
@@ -36,10 +36,11 @@ def train_step(
 
     Args:
       state: before the step.
-      batch: "image" [B, H, W, 3] uint8 and "label" [B] int32 in batch order (even rows visible, odd rows infrared).
+      batch: "image" [B, H, W, 3] uint8, "label" [B] int32 and "modality" [B] int32 (0 visible, 1 infrared) in batch
+        order: even rows visible, odd rows infrared.
       network: the network.
       tx: the optimizer.
-      objective: (outputs, labels) -> (loss, parts) over the global batch.
+      objective: (outputs, labels, modality) -> (loss, parts) over the global batch.
 
     Returns:
       The state after the step, and scalars: "loss", "loss/<part>", "accuracy" (of the classifier on this batch) and
@@ -54,7 +55,7 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        loss, parts = objective(outputs, batch["label"])
+        loss, parts = objective(outputs, batch["label"], batch["modality"])
         return loss, (parts, outputs["logits"], updated["batch_stats"])
 
     (loss, (parts, logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

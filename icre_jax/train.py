@@ -99,7 +99,7 @@ def _loop(
             with watch.waiting_for_data():
                 batch = next(batches)
             previous = metrics
-            state, metrics = run.step(state, {"image": batch["image"], "label": batch["label"]})
+            state, metrics = run.step(state, {name: batch[name] for name in ("image", "label", "modality")})
             # Looked at one step late, so that the device never waits for the host.
             _require_finite(previous, step, run.workdir)
             step += 1

@@ -73,6 +73,9 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
     config.sampling.num_ids_per_batch = 4
     config.sampling.num_images_per_id = 8
     config.model.width = 4
+    config.model.mpfr.channels = 8
+    config.model.sdce.width = 8
+    config.model.sdce.num_heads = 2
     config.schedule.num_epochs = 3
     config.schedule.warmup_epochs = 1
     config.schedule.boundaries = (2,)

@@ -12,14 +12,16 @@ import pytest
 from icre_jax import checkpoint
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.errors import InputError
+from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.state import create_state
 
 METRIC = "all/single/mAP"
 
 
 def make_state(width=2, step=0, seed=0):
-    network = ReIDNetwork(num_classes=3, depth=18, width=width)
+    network = ReIDNetwork(DualStreamResNet(depth=18, width=width), Head(num_classes=3))
     create = jax.jit(lambda s: create_state(s, network=network, tx=optax.adam(0.1), image_size=(32, 16)))
     return create(seed).replace(step=jnp.int32(step))
 

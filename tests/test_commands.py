@@ -188,7 +188,7 @@ def test_a_config_file_that_sets_an_unknown_field(tmp_path):
     [
         ((), "No config given"),
         (("--config", "configs/absent.py"), "no config file configs/absent.py"),
-        (("--config", "configs/synthetic.py:no"), "get_config() takes 0 positional arguments"),
+        (("--config", "configs/synthetic.py:no"), "Unknown variant 'no'; allowed are baseline, baseline_triplet, agw"),
         (("--config", "configs/sysu_mm01.py:no"), "Unknown variant 'no'"),
         (("--config", "README.md"), "onfig"),
     ],

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from icre_jax.models.head import Head, gem_pool
+from icre_jax.models.layers import max_pool
 from icre_jax.models.network import ReIDNetwork
-from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet, max_pool
+from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet
 from icre_jax.state import num_parameters
 
 # torchvision's totals for 1000 classes, minus fc, plus a second stem (conv1 3 * 64 * 49, bn1 2 * 64).
@@ -63,7 +64,7 @@ def test_stage_shapes_at_384x144(depth, last_stride, channels, rows):
 
 @pytest.fixture(scope="module")
 def small():
-    network = ReIDNetwork(num_classes=5, depth=18, width=8)
+    network = ReIDNetwork(DualStreamResNet(depth=18, width=8), Head(num_classes=5))
     images = jax.random.normal(jax.random.key(1), (6, 32, 16, 3))
     variables = network.init(jax.random.key(0), images, modality="paired", train=True)
     # Statistics other than 0 and 1, and other in the two stems.
@@ -94,7 +95,7 @@ def test_training_updates_both_stems_and_the_neck(small):
 
 def test_bfloat16_computes_low_and_stores_high(small):
     network, variables, images = small
-    low = network.clone(dtype=jnp.bfloat16)
+    low = ReIDNetwork(network.backbone.clone(dtype=jnp.bfloat16), network.head)
     outputs, intermediates = low.apply(variables, images, modality="paired", train=False)
     assert intermediates["stages"]["layer4"].dtype == jnp.bfloat16
     assert all(value.dtype == jnp.float32 for value in outputs.values())

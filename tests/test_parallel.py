@@ -17,37 +17,54 @@ import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np
 import optax
+from configs import synthetic
 from icre_jax.losses.objective import objective
-from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.network import build_network
 from icre_jax.parallel import make_mesh, make_state, make_train_step
+from icre_jax.settings import parse
 
-network, tx = ReIDNetwork(num_classes=4, depth=18, width=4), optax.sgd(0.1)
+config = synthetic.get_config()
+config.update(json.loads(sys.argv[2]))
+settings = parse(config)
+network, tx = build_network(settings.model, num_classes=4), optax.sgd(0.1)
 mesh = make_mesh(16)
 state = make_state(mesh, 0, network=network, tx=tx, image_size=(32, 16))
-loss = functools.partial(objective, label_smoothing=0.1)
+loss = functools.partial(objective, **settings.loss.model_dump())
 step = make_train_step(mesh, network=network, tx=tx, objective=loss)
 rng = np.random.default_rng(0)
 for _ in range(2):
     images = rng.integers(0, 256, (16, 32, 16, 3), dtype=np.uint8)
-    state, metrics = step(state, {"image": images, "label": np.arange(16, dtype=np.int32) // 4})
+    # Identities of 2, 4 and 10 rows: no device holds whole ones only.
+    labels = np.repeat(np.arange(3, dtype=np.int32), (2, 4, 10))
+    state, metrics = step(state, {"image": images, "label": labels, "modality": np.arange(16, dtype=np.int32) % 2})
 leaves = jax.tree.leaves((state.params, state.batch_stats))
 print(json.dumps([float(metrics["loss"]), *(float(value) for leaf in leaves for value in np.ravel(leaf)[:50])]))
 """
 
 
-def run_on(num_devices: int) -> np.ndarray:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(num_devices)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def run_on(num_devices: int, changes: dict) -> np.ndarray:
+    small = {"width": 4, "mpfr": {"channels": 8}, "sdce": {"width": 8, "num_heads": 2}}
+    changes = {"model": small} | changes
+    command = [sys.executable, "-c", SCRIPT, str(num_devices), json.dumps(changes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return np.array(json.loads(done.stdout))
 
 
-def test_two_and_eight_devices_do_what_one_does():
-    one = run_on(1)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": {"label_smoothing": 0.1}},
+        {"loss": {"icg_form": "absolute", "icg_rho1": 0.7, "triplet_weight": 1.0}},
+        {"loss": {"icg_form": "guided", "triplet_weight": 1.0, "triplet_form": "weighted"}},
+    ],
+    ids=["relative", "absolute and batch-hard triplet", "guided and weighted triplet"],
+)
+def test_two_and_eight_devices_do_what_one_does(changes):
+    one = run_on(1, changes)
     assert len(one) > 1000
-    # BatchNorm over each device's own rows would be off in the second digit.
-    np.testing.assert_allclose(run_on(2), one, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(run_on(8), one, rtol=1e-4, atol=1e-5)
+    # BatchNorm, or centers, over each device's own rows would be off in the second digit.
+    np.testing.assert_allclose(run_on(2, changes), one, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_on(8, changes), one, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_on_two_devices_is_scored_and_continued_on_one(config, tmp_path):

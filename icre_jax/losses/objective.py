@@ -3,19 +3,69 @@
 import jax.numpy as jnp
 from jax import Array
 
+from icre_jax.losses.distances import distances, gram_matrix
+from icre_jax.losses.icg import icg_terms
 from icre_jax.losses.identity import identity_loss
+from icre_jax.losses.triplet import batch_hard_triplet, weighted_triplet
 
 
-def objective(outputs: dict[str, Array], labels: Array, *, label_smoothing: float) -> tuple[Array, dict[str, Array]]:
-    """Total loss of the global batch.
+def objective(
+    outputs: dict[str, Array],
+    labels: Array,
+    modality: Array,
+    *,
+    label_smoothing: float,
+    icg_weight: float,
+    icg_form: str,
+    icg_rho1: float,
+    icg_rho2: float,
+    icg_normalize: bool,
+    triplet_weight: float,
+    triplet_form: str,
+    triplet_margin: float,
+) -> tuple[Array, dict[str, Array]]:
+    """Total loss of the global batch, L = L_id + lambda L_icg (+ a triplet loss for the baselines).
 
     Args:
-      outputs: of the network; "logits" [B, C].
+      outputs: of the network; "logits" [B, C], "features" f and "deep_features" o [B, D].
       labels: [B] int.
+      modality: [B] int, 0 visible or 1 infrared.
       label_smoothing: see `identity_loss`.
+      icg_weight: lambda; 0 leaves ICG out.
+      icg_form, icg_rho1, icg_rho2: see `icg_terms`.
+      icg_normalize: give ICG features of length 1.
+      triplet_weight: 0 leaves the triplet loss out.
+      triplet_form: "batch_hard" or "weighted", see `icre_jax.losses.triplet`.
+      triplet_margin: of "batch_hard".
 
     Returns:
-      The scalar to differentiate, and its parts as scalars: "identity" (L_id).
+      The scalar to differentiate, and its parts as scalars before weighting: "identity" (L_id), "icg" (L_icg) with its
+      terms as "icg/<term>", "triplet"; only those that are in the sum.
     """
     parts = {"identity": jnp.mean(identity_loss(outputs["logits"], labels, label_smoothing=label_smoothing))}
-    return jnp.sum(jnp.stack(list(parts.values()))), parts
+    total = parts["identity"]
+    if not icg_weight and not triplet_weight:
+        return total, parts
+
+    rows = outputs["features"].astype(jnp.float32)
+    if icg_weight and icg_form == "guided":
+        rows = jnp.concatenate([rows, outputs["deep_features"].astype(jnp.float32)])
+    gram = gram_matrix(rows)  # one for all terms
+    if icg_weight:
+        icg_gram = gram_matrix(_unit(rows)) if icg_normalize else gram
+        terms = icg_terms(icg_gram, labels, modality, form=icg_form, rho1=icg_rho1, rho2=icg_rho2)
+        parts["icg"] = jnp.sum(jnp.stack(list(terms.values())))
+        parts |= {f"icg/{name}": term for name, term in terms.items()}
+        total = total + icg_weight * parts["icg"]
+    if triplet_weight:
+        between_rows = distances(gram)[: len(labels), : len(labels)]
+        if triplet_form == "batch_hard":
+            parts["triplet"] = jnp.mean(batch_hard_triplet(between_rows, labels, margin=triplet_margin))
+        else:
+            parts["triplet"] = jnp.mean(weighted_triplet(between_rows, labels))
+        total = total + triplet_weight * parts["triplet"]
+    return total, parts
+
+
+def _unit(rows: Array) -> Array:
+    return rows / jnp.sqrt(jnp.maximum(jnp.sum(rows**2, axis=1, keepdims=True), 1e-12))

@@ -1,4 +1,8 @@
-"""The whole network: dual-stream backbone and head."""
+"""The whole network, put together from its parts: ICRE, its ablation rows and the baselines.
+
+With MPFR and SDCE it is ICRE; with neither, the baseline; `method.md` (Ablation rows) says what stands in for a part
+that is left out.
+"""
 
 from typing import Any
 
@@ -6,28 +10,27 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from icre_jax.models.head import Head
+from icre_jax.errors import InputError
+from icre_jax.models.head import Head, gem_pool
+from icre_jax.models.mpfr import MPFR, Projection
 from icre_jax.models.resnet import DualStreamResNet
+from icre_jax.models.sdce import SDCE, WayBack
+from icre_jax.settings import Model
 
 
 class ReIDNetwork(nn.Module):
     """Images of one or both modalities -> features, embeddings and logits.
 
     Attributes:
-      num_classes: training identities.
-      depth, width, last_stride: see `DualStreamResNet`.
-      gem_p: exponent of GeM pooling.
-      dtype: type of the computation in the backbone; parameters, statistics and the head stay float32.
-      axis_name: mapped axis over which BatchNorm averages its statistics; None under jit.
+      backbone, head: always there.
+      mpfr: reads the shallow stages; without it SDCE takes its keys and values from the projected layer3.
+      sdce: enhances the deep features; without it F_ig is added to them by a `WayBack` alone.
     """
 
-    num_classes: int
-    depth: int = 50
-    width: int = 64
-    last_stride: int = 1
-    gem_p: float = 3.0
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
+    backbone: DualStreamResNet
+    head: Head
+    mpfr: MPFR | None = None
+    sdce: SDCE | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, modality: str, train: bool) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -39,17 +42,59 @@ class ReIDNetwork(nn.Module):
           train: use (and update) the statistics of the batch.
 
         Returns:
-          outputs: "features" [B, D], "embeddings" [B, D], "logits" [B, num_classes], all float32.
-          intermediates: "stages", the backbone's named maps.
+          outputs: "features" f [B, D], "embeddings" z [B, D], "logits" [B, num_classes], and "deep_features" o [B, D],
+            pooled before the enhancement; all float32.
+          intermediates, by name: "stages", the maps of the backbone; "enhanced" F_en [B, h, w, D]; with MPFR "masks"
+            M_i [B, h, w, S] and "guide" F_ig [B, h, w, C]; with SDCE "attention", see there.
         """
-        backbone = DualStreamResNet(
-            depth=self.depth,
-            width=self.width,
-            last_stride=self.last_stride,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            name="backbone",
+        like: dict[str, Any] = {"dtype": self.backbone.dtype, "axis_name": self.backbone.axis_name}
+        stages = self.backbone(images, modality=modality, train=train)
+        deep = enhanced = stages["layer4"]
+        maps: dict[str, Any] = {"stages": stages}
+        if self.mpfr is not None:
+            guide, maps["masks"] = self.mpfr(stages, train=train)
+            maps["guide"] = guide
+        if self.sdce is not None:
+            if self.mpfr is None:
+                _, height, width, _ = deep.shape
+                projection = Projection(self.sdce.width, name="projection", **like)
+                guide = projection(stages["layer3"], (height, width), train=train)
+            enhanced, maps["attention"] = self.sdce(deep, guide, train=train)
+        elif self.mpfr is not None:
+            enhanced = deep + WayBack(deep.shape[-1], name="way_back", **like)(guide, train=train)
+        maps["enhanced"] = enhanced
+        outputs = self.head(enhanced, train=train)
+        return outputs | {"deep_features": gem_pool(deep, p=self.head.gem_p)}, maps
+
+
+def build_network(model: Model, num_classes: int, *, axis_name: str | None = None) -> ReIDNetwork:
+    """The network of a config.
+
+    Args:
+      model: which parts, and their sizes.
+      num_classes: training identities.
+      axis_name: mapped axis over which BatchNorm averages its statistics; None under jit.
+
+    Raises:
+      InputError: the width of SDCE does not divide into its heads.
+    """
+    if model.sdce.width % model.sdce.num_heads:
+        raise InputError(
+            f"model.sdce.width = {model.sdce.width} does not divide into model.sdce.num_heads = "
+            f"{model.sdce.num_heads} heads; choose a multiple."
         )
-        stages = backbone(images, modality=modality, train=train)
-        head = Head(self.num_classes, gem_p=self.gem_p, axis_name=self.axis_name, name="head")
-        return head(stages["layer4"], train=train), {"stages": stages}
+    like: dict[str, Any] = {"dtype": jnp.dtype(model.dtype), "axis_name": axis_name}
+    backbone = DualStreamResNet(
+        depth=model.depth,
+        width=model.width,
+        last_stride=model.last_stride,
+        specific_until=model.specific_until,
+        non_local_blocks=model.non_local_blocks,
+        **like,
+    )
+    return ReIDNetwork(
+        backbone=backbone,
+        head=Head(num_classes, gem_p=model.gem_p, axis_name=axis_name),
+        mpfr=MPFR(**model.mpfr.model_dump(exclude={"enabled"}), **like) if model.mpfr.enabled else None,
+        sdce=SDCE(**model.sdce.model_dump(exclude={"enabled"}), **like) if model.sdce.enabled else None,
+    )
