@@ -71,7 +71,7 @@ def import_weights(file: Path, out: Path, *, depth: int = 50, width: int = 64, s
         with contextlib.closing(Checkpoints(partial, read_only=True)) as checkpoints:
             same = checkpoints.read_facts(0) == facts and _same(variables, checkpoints.read_variables(0))
         if not same:
-            raise InputError(f"{out} was written but read back otherwise; nothing was kept. Is the disk sound?")
+            raise InputError(f"{out} did not read back as it was written; nothing was kept. Is the disk sound?")
         partial.rename(out)
     except OSError as error:
         raise InputError(f"Cannot write {out}: {error}. Choose another --out.") from error

@@ -1,7 +1,7 @@
 """Published ResNet weights into our backbone, and our backbone back into torchvision's names.
 
-Files are safetensors and nothing else: a pickle (.pth, .bin) executes code when it is read. Our layers have the names of
-torchvision (`icre_jax.models.resnet`), as timm's plain ResNets do; so a path in our tree tells its source key:
+Files are safetensors and nothing else: a pickle (.pth, .bin) executes code when it is read. Our layers have the
+names of torchvision's, as those of timm's plain ResNets do; so a path in our tree tells its source key:
 
   target path                                            source key                  transform
   params       {visible,infrared}_stem.conv1.kernel      conv1.weight                OIHW -> HWIO
@@ -87,7 +87,7 @@ def read_backbone(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
             elif stored not in _STORED_TYPES:
                 findings.append(f"{key}: stored as {stored}; float32, float16 or bfloat16 is read")
             else:
-                tensors[key] = _to_float32(file.get_tensor(key), f"{key} of {path}")
+                tensors[key] = _to_float32(file.get_tensor(key), key, path)
                 if not np.isfinite(tensors[key]).all():
                     findings.append(f"{key}: has values that are not finite")
     if findings:
@@ -168,18 +168,17 @@ def write_backbone(path: Path, variables: Mapping[str, Any], *, stem: str | None
     partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # "pt" is what readers of this format look for to know whose layout it is.
-        partial.write_bytes(save(tensors, metadata={"format": "pt"}))
-        again = _flatten(read_backbone(partial, variables))
-        if any(again[target].tobytes() != leaf.tobytes() for target, leaf in chosen.items()):
-            raise InputError(
-                f"{path} was written but read back with other values; nothing was kept. Is the disk sound?"
-            )
-        partial.rename(path)
+        try:
+            # "pt" is what readers of this format look for to know whose layout it is.
+            partial.write_bytes(save(tensors, metadata={"format": "pt"}))
+            again = _flatten(read_backbone(partial, variables))
+            if any(again[target].tobytes() != leaf.tobytes() for target, leaf in chosen.items()):
+                raise InputError(f"{path} did not read back as it was written; nothing was kept. Is the disk sound?")
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error}. Choose another name.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return len(tensors)
 
 
@@ -204,17 +203,17 @@ def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else tuple(shape)
 
 
-def _to_float32(tensor: np.ndarray, name: str) -> np.ndarray:
+def _to_float32(tensor: np.ndarray, key: str, path: Path) -> np.ndarray:
     overflowed = np.isposinf(tensor)
-    if tensor.dtype != np.float16 or not overflowed.any() or ".running_var" not in name:
+    if tensor.dtype != np.float16 or not overflowed.any() or not key.endswith(".running_var"):
         return tensor.astype(np.float32)
     # Left infinite it would stay so: a running average never leaves infinity, and the channel would be constant in
     # evaluation while it is not in training. The true value is not known, only that it was larger than this.
     largest = float(np.finfo(np.float16).max)
     warnings.warn(
-        f"{name} did not fit into float16 in {overflowed.sum()} of {tensor.size} channels; {largest:.0f} stands in for "
-        "infinity there, until training replaces it. A float32 file has the true value.",
-        stacklevel=2,
+        f"{path}: {key} did not fit into float16 in {overflowed.sum()} of {tensor.size} channels; {largest:.0f} stands "
+        "in for infinity there, until training replaces it. A float32 file has the true value.",
+        stacklevel=3,
     )
     return np.where(overflowed, np.float32(largest), tensor.astype(np.float32))
 
