@@ -111,7 +111,7 @@ def test_another_depth_is_refused(half, tmp_path):
 
 
 def test_what_exists_is_not_overwritten(half, run, tmp_path):
-    with pytest.raises(InputError, match="resnet18.safetensors exists already"):
+    with pytest.raises(InputError, match=r"resnet18.safetensors exists already"):
         convert.export_weights(run[0], half, stem="visible")
     (tmp_path / "taken").mkdir()
     with pytest.raises(InputError, match=r"taken exists already. Choose another --out"):

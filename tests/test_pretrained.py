@@ -356,14 +356,12 @@ def test_a_file_that_exists_or_cannot_be_written(file):
 
 def test_a_run_starts_from_a_file(file):
     network = ReIDNetwork(num_classes=2, depth=18, width=WIDTH)
-    create = functools.partial(
-        create_state, jnp.int32(0), network=network, tx=optax.sgd(0.1, momentum=0.9), image_size=(32, 16)
-    )
-    state, loaded = jax.jit(create)(), read_backbone(file, shapes_of())
+    create = functools.partial(create_state, network=network, tx=optax.sgd(0.1, momentum=0.9), image_size=(32, 16))
+    state, loaded = jax.jit(create)(0), read_backbone(file, shapes_of())
     variables = start_from(file, state.variables)
     assert jax.tree.structure(variables) == jax.tree.structure(state.variables)
     assert_same({name: tree["backbone"] for name, tree in variables.items()}, loaded)
     assert_same(*[{name: tree["head"] for name, tree in trees.items()} for trees in (variables, state.variables)])
     # Shapes are enough to read by.
-    from_shapes = start_from(file, jax.eval_shape(create).variables)
+    from_shapes = start_from(file, jax.eval_shape(create, 0).variables)
     assert_same({name: tree["backbone"] for name, tree in from_shapes.items()}, loaded)
