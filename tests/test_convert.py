@@ -18,7 +18,7 @@ from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.state import create_state
 from tests.conftest import run_command
 from tests.test_commands import refused
-from tests.test_pretrained import WIDTH, published, write
+from tests.test_pretrained import WIDTH, filled, published, write
 
 NETWORK = ["--depth", "18", "--width", str(WIDTH)]
 
@@ -39,10 +39,10 @@ def run(tmp_path_factory):
     """A work folder with checkpoints as training leaves them, and the state of step 4."""
     workdir = tmp_path_factory.mktemp("run")
     network = ReIDNetwork(num_classes=3, depth=18, width=WIDTH)
-    create = jax.jit(lambda seed: create_state(seed, network=network, tx=optax.adam(0.1), image_size=(32, 16)))
+    shapes = jax.eval_shape(lambda: create_state(0, network=network, tx=optax.adam(0.1), image_size=(32, 16)))
     with contextlib.closing(Checkpoints(workdir, keep_latest=2)) as checkpoints:
         for step in (2, 4):
-            state = create(step).replace(step=jnp.int32(step))
+            state = filled(shapes, seed=step).replace(step=jnp.int32(step))
             checkpoints.save(state, {"settings": {}})
     return workdir, state
 

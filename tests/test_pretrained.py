@@ -1,6 +1,5 @@
 """Published weights: against a reference's outputs and a ResNet in NumPy, there and back, and what is refused."""
 
-import functools
 import pickle
 import zipfile
 from pathlib import Path
@@ -9,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import optax
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -18,7 +16,6 @@ from icre_jax.models.head import gem_pool
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import STAGES, DualStreamResNet
 from icre_jax.pretrained import overlay, read_backbone, start_from, write_backbone
-from icre_jax.state import create_state
 from tests.conftest import SHARED
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
@@ -212,9 +209,14 @@ def test_export_gives_the_file_back_bit_for_bit(stored, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.safetensors"]
 
 
-def random_backbone(seed=0):
+def filled(shapes, seed=0):
+    """Random values; nothing is compiled for them."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), shapes_of())
+    return jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype), shapes)
+
+
+def random_backbone():
+    return filled(shapes_of())
 
 
 def test_streams_that_differ_need_a_choice(tmp_path):
@@ -355,13 +357,12 @@ def test_a_file_that_exists_or_cannot_be_written(file):
 
 
 def test_a_run_starts_from_a_file(file):
-    network = ReIDNetwork(num_classes=2, depth=18, width=WIDTH)
-    create = functools.partial(create_state, network=network, tx=optax.sgd(0.1, momentum=0.9), image_size=(32, 16))
-    state, loaded = jax.jit(create)(0), read_backbone(file, shapes_of())
-    variables = start_from(file, state.variables)
-    assert jax.tree.structure(variables) == jax.tree.structure(state.variables)
+    network, images = ReIDNetwork(num_classes=2, depth=18, width=WIDTH), jnp.zeros((2, 32, 16, 3))
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, modality="paired", train=True))
+    initial, loaded = filled(shapes), read_backbone(file, shapes_of())
+    variables = start_from(file, initial)
+    assert jax.tree.structure(variables) == jax.tree.structure(initial)
     assert_same({name: tree["backbone"] for name, tree in variables.items()}, loaded)
-    assert_same(*[{name: tree["head"] for name, tree in trees.items()} for trees in (variables, state.variables)])
+    assert_same(*[{name: tree["head"] for name, tree in trees.items()} for trees in (variables, initial)])
     # Shapes are enough to read by.
-    from_shapes = start_from(file, jax.eval_shape(create, 0).variables)
-    assert_same({name: tree["backbone"] for name, tree in from_shapes.items()}, loaded)
+    assert_same({name: tree["backbone"] for name, tree in start_from(file, shapes).items()}, loaded)
