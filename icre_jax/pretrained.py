@@ -42,7 +42,7 @@ _MODULE = re.compile(r"conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\
 _OWN_STREAM = re.compile(r"(visible|infrared)_(?=stem$|layer1$)")
 _NOT_USED = re.compile(r"fc\.(weight|bias)|.+\.num_batches_tracked")
 _STORED_TYPES = ("F32", "F16", "BF16")
-# Blocks of layer1 to layer4, and whether they are bottlenecks. To recognise a file: 152 cannot be trained here.
+# Blocks of layer1 to layer4, and whether they are bottlenecks. 152 is no depth of ours, but one to recognise.
 _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
     ((3, 4, 6, 3), False): 34,
@@ -250,17 +250,15 @@ def _depth(keys: Collection[str]) -> int | None:
 def _advice(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> str:
     theirs, ours = _depth(found), _depth(wanted)
     if theirs and ours and theirs != ours:
-        return (
-            f"model.depth is {ours}, but this looks like a ResNet-{theirs}: set model.depth={theirs} "
-            f"(--depth {theirs} when converting), or give a ResNet-{ours}."
-        )
+        possible = f"set model.depth={theirs} (--depth {theirs} when converting), or " if theirs != 152 else ""
+        return f"model.depth is {ours}, but this looks like a ResNet-{theirs}: {possible}give a ResNet-{ours}."
     widths = [shapes.get("conv1.weight", (0,))[0] for shapes in (found, wanted)]
     if all(widths) and widths[0] != widths[1]:
         return (
             f"model.width is {widths[1]}, but this file has width {widths[0]}: set model.width={widths[0]} "
             f"(--width {widths[0]} when converting), or give other weights."
         )
-    return f"Give a plain ResNet{f'-{ours}' if ours else ''} of torchvision or timm, such as timm/resnet50.tv_in1k."
+    return f"Give a plain ResNet-{ours} of torchvision or timm, such as timm/resnet{ours}.tv_in1k."
 
 
 def _flatten(tree: Mapping[str, Any], prefix: Target = ()) -> dict[Target, Any]:

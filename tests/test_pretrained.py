@@ -298,7 +298,7 @@ def test_everything_that_does_not_fit_stands_in_one_message(tmp_path):
         "  - bn1.running_mean: has values that are not finite",
         "  - layer2.0.conv1.weight: shape [8, 4, 1, 1] found, [8, 4, 3, 3] wanted",
         "  - layer4.0.bn1.weight: stored as I32; float32, float16 or bfloat16 is read",
-        "Give a plain ResNet-18 of torchvision or timm, such as timm/resnet50.tv_in1k.",
+        "Give a plain ResNet-18 of torchvision or timm, such as timm/resnet18.tv_in1k.",
     ]
 
 
