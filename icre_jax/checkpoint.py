@@ -1,7 +1,7 @@
 """Checkpoints with orbax: the latest and the best, each with what is needed to trust it.
 
 Items of one checkpoint, so that evaluation and export read only theirs: "params", "batch_stats", "opt_state" (arrays)
-and "facts" (JSON: settings, id -> class map, fingerprint of the data).
+and "facts" (JSON: settings, id -> class map, fingerprint of the data). Weights without a run have no "opt_state".
 """
 
 import math
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -73,8 +74,13 @@ class Checkpoints:
         Raises:
           InputError: the disk is full or not writable; older checkpoints are intact.
         """
-        step = int(state.step)
-        trees = {name: getattr(state, name) for name in _ARRAYS}
+        self._save(int(state.step), {name: getattr(state, name) for name in _ARRAYS}, facts, scores or {})
+
+    def save_variables(self, step: int, variables: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Write only {"params", "batch_stats"}, for weights that no training state belongs to; otherwise as `save`."""
+        self._save(step, variables, facts, {})
+
+    def _save(self, step: int, trees: dict[str, Any], facts: dict[str, Any], scores: dict[str, float]) -> None:
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _SPARE_BYTES
         free = shutil.disk_usage(self._folder).free
         if free < needed:
@@ -85,7 +91,7 @@ class Checkpoints:
         items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         try:
             self._manager.save(
-                step, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **items), metrics=scores or {}, force=True
+                step, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **items), metrics=scores, force=True
             )
             self._manager.wait_until_finished()
         except (OSError, ValueError) as error:
@@ -141,6 +147,25 @@ class Checkpoints:
             self._check_shapes(step, name, tree)
         return self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
 
+    def read_variables(self, step: int) -> dict[str, Any]:
+        """{"params", "batch_stats"} as they were saved, NumPy arrays: for export, no network needs to be built.
+
+        Raises:
+          InputError: no such step, or it is damaged.
+        """
+        self._require(step)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+        def like(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+
+        trees = {
+            name: jax.tree.map(like, self._metadata(step, name), is_leaf=lambda leaf: hasattr(leaf, "shape"))
+            for name in ("params", "batch_stats")
+        }
+        restored = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
+        return jax.tree.map(np.asarray, restored)
+
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
         self._manager.close()
@@ -163,13 +188,16 @@ class Checkpoints:
         if step not in self.steps:
             raise InputError(f"{self._folder} holds no checkpoint of step {step}; there are {self.steps}.")
 
-    def _check_shapes(self, step: int, name: str, like: Any) -> None:
-        """Compare names and shapes before reading: orbax itself would say less, or pad and cut."""
+    def _metadata(self, step: int, name: str) -> Any:
         try:
             metadata = self._manager.item_metadata(step)[name]
         except (OSError, ValueError, KeyError) as error:
             raise self._damaged(step, error) from error
-        saved, wanted = _shapes(metadata.tree if hasattr(metadata, "tree") else metadata), _shapes(like)
+        return metadata.tree if hasattr(metadata, "tree") else metadata
+
+    def _check_shapes(self, step: int, name: str, like: Any) -> None:
+        """Compare names and shapes before reading: orbax itself would say less, or pad and cut."""
+        saved, wanted = _shapes(self._metadata(step, name)), _shapes(like)
         if saved != wanted:
             keys = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
             lines = [f"  {name}{key}: saved {saved.get(key)}, this network {wanted.get(key)}" for key in keys[:10]]

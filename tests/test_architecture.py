@@ -26,9 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "steps": {"models", "state"},
     "parallel": {"models", "state", "steps"},
     "checkpoint": {"state"},
+    "pretrained": set(),
     "runlog": {"evals"},
     "provenance": {"data"},
     "command": set(),
+    "convert": {"checkpoint", "command", "models", "pretrained"},
     "prepare": {"command", "data", "runlog"},
     "evaluate": {
         "checkpoint", "command", "data", "evals", "models", "prepare", "provenance", "runlog", "state", "steps",
@@ -83,8 +85,9 @@ def test_libraries_stay_in_their_rooms():
     assert users_of("flax.linen") == {"models"}
     assert users_of("orbax") == {"checkpoint"}
     assert users_of("grain") == {"data"}
+    assert users_of("safetensors") == {"pretrained"}
     assert users_of("tensorflow_datasets") == {"data"}
-    assert not users_of("jax") & {"data", "evals", "report", "settings"}
+    assert not users_of("jax") & {"data", "evals", "pretrained", "report", "settings"}
     for library in ("torch", "tensorflow", "clu", "pickle", "cv2", "dill"):
         assert not users_of(library)
 

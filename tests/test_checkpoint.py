@@ -52,6 +52,19 @@ def test_everything_comes_back_bit_for_bit(checkpoints, state):
     jax.tree.map(np.testing.assert_array_equal, variables, state.variables)
 
 
+def test_variables_alone_and_without_a_network(checkpoints, state):
+    checkpoints.save_variables(0, state.variables, {"depth": 18})
+    assert checkpoints.read_facts(0) == {"depth": 18}
+    checkpoints.save(state.replace(step=jnp.int32(7)), {})
+    for step in (0, 7):
+        read = checkpoints.read_variables(step)
+        assert jax.tree.structure(read) == jax.tree.structure(state.variables)
+        jax.tree.map(np.testing.assert_array_equal, read, state.variables)
+        assert all(type(leaf) is np.ndarray and leaf.dtype == np.float32 for leaf in jax.tree.leaves(read))
+    with pytest.raises(InputError, match="no checkpoint of step 3"):
+        checkpoints.read_variables(3)
+
+
 def test_another_process_reads_it(tmp_path, state):
     with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
         opened.save(state.replace(step=jnp.int32(4)), {"a": 1}, {METRIC: 0.5})
