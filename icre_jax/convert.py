@@ -46,9 +46,7 @@ def import_weights(file: Path, out: Path, *, depth: int = 50, width: int = 64, s
     """
     if out.exists():
         raise InputError(f"{out} exists already. Choose another --out or delete it.")
-    # The backbone that has only its stems apart is the default one.
-    layout: dict[str, Any] = {} if specific_until == "stem" else {"specific_until": specific_until}
-    backbone = DualStreamResNet(depth=depth, width=width, **layout)
+    backbone = DualStreamResNet(depth=depth, width=width, specific_until=specific_until)
     like = jax.eval_shape(
         lambda: backbone.init(jax.random.key(0), jnp.zeros((2, 32, 32, 3)), modality="paired", train=False)
     )

@@ -60,15 +60,12 @@ def read_backbone(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
       like: {"params", "batch_stats"} of a `DualStreamResNet` with both its streams (arrays or shapes).
 
     Returns:
-      The same trees with float32 NumPy arrays, each leaf its own memory; leaves of non-local blocks are absent, see
-      `overlay`.
+      The same trees with float32 NumPy arrays, each leaf its own memory and just what the file says (a running
+      variance may be infinite, see `start_from`); leaves of non-local blocks are absent, see `overlay`.
 
     Raises:
       InputError: no safetensors file, or one of another network: every key that is missing, extra, of another shape or
         not usable, in one message.
-
-    Warns:
-      UserWarning: a running variance is infinite because it did not fit into float16; 65504 stands in for it.
     """
     targets = {target: leaf for target, leaf in _flatten(like).items() if not _keeps_its_own(target)}
     sources = {target: _source_key(target) for target in targets}
@@ -87,8 +84,8 @@ def read_backbone(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
             elif stored not in _STORED_TYPES:
                 findings.append(f"{key}: stored as {stored}; float32, float16 or bfloat16 is read")
             else:
-                tensors[key] = _to_float32(file.get_tensor(key), key, path)
-                if not np.isfinite(tensors[key]).all():
+                tensors[key] = file.get_tensor(key).astype(np.float32)
+                if not _usable(tensors[key], key):
                     findings.append(f"{key}: has values that are not finite")
     if findings:
         # Not shortened: what a file is, is seen from the whole list. The fix stands last, where a terminal shows it.
@@ -119,8 +116,13 @@ def start_from(path: Path, variables: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
       New trees of the same structure; the leaves of the backbone are NumPy arrays on the host.
+
+    Warns:
+      UserWarning: a running variance is infinite; the channel then starts with scale 0, mean 0 and variance 1, which
+        gives the same.
     """
     loaded = read_backbone(path, {name: tree["backbone"] for name, tree in variables.items()})
+    _open_closed_channels(loaded, path)
     return overlay(variables, {name: {"backbone": tree} for name, tree in loaded.items()})
 
 
@@ -195,6 +197,11 @@ def _stream(target: Target) -> str | None:
     return match[1] if match else None
 
 
+def _usable(tensor: np.ndarray, key: str) -> bool:
+    # A variance that does not fit into float16 is stored as infinity; BatchNorm can compute with that.
+    return bool(np.all(np.isfinite(tensor) | (np.isposinf(tensor) & key.endswith(".running_var"))))
+
+
 def _keeps_its_own(target: Target) -> bool:
     return any(part.startswith("non_local") for part in target)
 
@@ -203,19 +210,27 @@ def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else tuple(shape)
 
 
-def _to_float32(tensor: np.ndarray, key: str, path: Path) -> np.ndarray:
-    overflowed = np.isposinf(tensor)
-    if tensor.dtype != np.float16 or not overflowed.any() or not key.endswith(".running_var"):
-        return tensor.astype(np.float32)
-    # Left infinite it would stay so: a running average never leaves infinity, and the channel would be constant in
-    # evaluation while it is not in training. The true value is not known, only that it was larger than this.
-    largest = float(np.finfo(np.float16).max)
-    warnings.warn(
-        f"{path}: {key} did not fit into float16 in {overflowed.sum()} of {tensor.size} channels; {largest:.0f} stands "
-        "in for infinity there, until training replaces it. A float32 file has the true value.",
-        stacklevel=3,
-    )
-    return np.where(overflowed, np.float32(largest), tensor.astype(np.float32))
+def _open_closed_channels(loaded: dict[str, Any], path: Path) -> None:
+    """Where a running variance is infinite, BatchNorm gives its bias whatever comes in. So does scale 0, and that can
+    be trained, while a running average never leaves infinity. Changes `loaded`."""
+    closed = {
+        target[1:-1]: np.isposinf(leaf)
+        for target, leaf in _flatten(loaded).items()
+        if target[-1] == "var" and np.isposinf(leaf).any()
+    }
+    for module, channels in closed.items():
+        for collection, leaf, value in (("params", "scale", 0), ("batch_stats", "mean", 0), ("batch_stats", "var", 1)):
+            tree = loaded[collection]
+            for name in module:
+                tree = tree[name]
+            tree[leaf][channels] = value
+    if closed:
+        names = sorted({str(_source_key(("params", *module, "scale"))) for module in closed})
+        warnings.warn(
+            f"{path}: the running variance beside {', '.join(names)} is infinite in some channels (too large for "
+            "float16?), which shuts them. They start with scale 0 instead, which gives the same and can be trained.",
+            stacklevel=3,
+        )
 
 
 def _to_ours(tensor: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import optax
 
 from icre_jax.checkpoint import Checkpoints
@@ -19,6 +20,7 @@ from icre_jax.losses.objective import objective
 from icre_jax.models.network import build_network
 from icre_jax.optimizer import learning_rates, make_optimizer
 from icre_jax.parallel import make_mesh, make_state, make_train_step
+from icre_jax.pretrained import start_from
 from icre_jax.settings import Settings, differences, from_json, parse, to_json
 from icre_jax.state import TrainState
 
@@ -131,15 +133,27 @@ def write_config(workdir: Path, settings: Settings) -> None:
         raise InputError(f"Cannot write to the workdir {workdir}: {error}. Choose another --workdir.") from error
 
 
+def _start(run: Run) -> TrainState:
+    """The initial state, with the backbone of `settings.pretrained` if there is one."""
+    state = run.initial_state
+    if run.settings.pretrained is None:
+        return state
+    variables = start_from(Path(run.settings.pretrained), state.variables)
+    # Copies: the step uses up the memory of the state it is given.
+    variables = jax.device_put(variables, state.step.sharding, may_alias=False)
+    return state.replace(**variables)  # type: ignore[attr-defined]
+
+
 def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int | None]:
-    """The state to continue from and its step; the initial state and None in a new folder.
+    """The state to continue from and its step; the state to start from and None in a new folder.
 
     Raises:
-      InputError: the latest checkpoint is of other settings or other data, or damaged.
+      InputError: the latest checkpoint is of other settings or other data, or damaged; or the file of pretrained
+        weights of a new run does not fit its backbone.
     """
     step = checkpoints.latest_step
     if step is None:
-        return run.initial_state, None
+        return _start(run), None
     saved = checkpoints.read_facts(step)
     changed = differences(parse(saved["settings"]), run.settings)
     changed += [

@@ -72,6 +72,7 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
             contextlib.closing(RunLog(workdir, saved_step, tensorboard=settings.logging.tensorboard))
         )
         if saved_step is None:
+            screen.say(_describe_start(settings))
             scores = _evaluate(run, state, 0, log, screen)
             checkpoints.save(state, run.facts, scores)
         elif saved_step < run.num_steps:
@@ -82,6 +83,19 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
             screen.say(f"Stopped on request; step {int(state.step)} is saved. The same command continues the run.")
             return None
         return finish(run, state, checkpoints, log, screen)
+
+
+def _describe_start(settings: Settings) -> str:
+    if settings.pretrained is not None:
+        return f"The backbone starts from {settings.pretrained}."
+    advice = (
+        ""
+        if settings.data.synthetic
+        else (
+            " The published recipes start from ImageNet's: --config.pretrained=FILE.safetensors (docs/pretrained.md)."
+        )
+    )
+    return f"The backbone starts from random weights.{advice}"
 
 
 def _loop(

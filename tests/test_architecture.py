@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
         "checkpoint", "command", "data", "evals", "models", "prepare", "provenance", "runlog", "state", "steps",
     },
     "run": {
-        "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "state",
+        "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "pretrained", "state",
     },
     "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
     "train": {
