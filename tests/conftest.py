@@ -44,7 +44,7 @@ PEOPLE = synthetic.SyntheticSettings(
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered SYSU-MM01 tree. Read only: a test that damages it copies it first."""
     folder = tmp_path_factory.mktemp("people") / "tree"
-    synthetic.write_sysu_mm01(folder, PEOPLE)
+    synthetic.write_tree("sysu_mm01", folder, PEOPLE)
     return folder
 
 

@@ -23,7 +23,7 @@ from icre_jax.data.synthetic import (
     render_image,
     render_with_mask,
     sample_person,
-    write_sysu_mm01,
+    write_tree,
     writers,
 )
 from icre_jax.errors import InputError
@@ -55,13 +55,13 @@ def files_of(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "data"
-    write_sysu_mm01(root, SETTINGS)
+    write_tree("sysu_mm01", root, SETTINGS)
     return root
 
 
 def test_two_writes_are_identical_for_any_number_of_workers(tree: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    write_sysu_mm01(tmp_path / "again", SETTINGS, num_workers=2, progress=lambda *step: steps.append(step))
+    write_tree("sysu_mm01", tmp_path / "again", SETTINGS, num_workers=2, progress=lambda *step: steps.append(step))
     assert files_of(tmp_path / "again") == files_of(tree)
     assert steps == [(i, 9) for i in range(1, 10)]
 
@@ -226,10 +226,10 @@ def test_silhouettes_alone_do_not_match_infrared_to_visible_people() -> None:
 
 def test_writing_again_is_a_no_op_for_the_same_settings_only(tree: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
-    write_sysu_mm01(tree, SETTINGS)
+    write_tree("sysu_mm01", tree, SETTINGS)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
     with pytest.raises(InputError, match=r"seed is 7 there and 8 here[\s\S]*another data_dir, or delete"):
-        write_sysu_mm01(tree, dataclasses.replace(SETTINGS, seed=8))
+        write_tree("sysu_mm01", tree, dataclasses.replace(SETTINGS, seed=8))
     record = json.loads((tree / "synthetic.json").read_text())
     assert record["image_size"] == [96, 48]
     assert {field.name for field in dataclasses.fields(SETTINGS)} < set(record)
@@ -240,17 +240,17 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_sysu_mm01(tmp_path / "data", SETTINGS, progress=stop)
+        write_tree("sysu_mm01", tmp_path / "data", SETTINGS, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"synthetic\.json"):
-        write_sysu_mm01(tmp_path, SETTINGS)
+        write_tree("sysu_mm01", tmp_path, SETTINGS)
     assert files_of(tmp_path) == {"notes.txt": b"mine"}
     with pytest.raises(InputError, match="is a file"):
-        write_sysu_mm01(tmp_path / "notes.txt", SETTINGS)
+        write_tree("sysu_mm01", tmp_path / "notes.txt", SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_contact_sheet_shows_identities_in_rows() -> None:
 def test_a_failing_process_is_an_error_and_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(writers.sys, "executable", "/bin/false")
     with pytest.raises(OSError, match="a rendering process failed"):
-        write_sysu_mm01(tmp_path / "data", SETTINGS, num_workers=2)
+        write_tree("sysu_mm01", tmp_path / "data", SETTINGS, num_workers=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,9 +293,9 @@ def test_processes_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
     """A script without a main guard, as in the docs, may render with several processes."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from pathlib import Path\nfrom icre_jax.data.synthetic import SyntheticSettings, write_sysu_mm01\n"
+        "from pathlib import Path\nfrom icre_jax.data.synthetic import SyntheticSettings, write_tree\n"
         "print('once')\n"
-        f"write_sysu_mm01(Path({str(tmp_path / 'data')!r}), {SETTINGS!r}, num_workers=2)\n"
+        f"write_tree('sysu_mm01', Path({str(tmp_path / 'data')!r}), {SETTINGS!r}, num_workers=2)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout == "once\n"
