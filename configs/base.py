@@ -3,7 +3,7 @@
 `use_adam` is the alternative recipe (3.5e-4, /10 at 80 and 120, 140 epochs): `--config configs/sysu_mm01.py:adam`.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dataset = "sysu_mm01"
+    config.data.trial = config_dict.placeholder(int)  # None; one of RegDB's ten
     config.data.data_dir = "data/sysu_mm01"  # the data set as it was delivered
     config.data.prepared_dir = "data/prepared"  # ArrayRecord files made from it
     config.data.synthetic = None

@@ -194,7 +194,7 @@ def test_one_trial_has_no_spread():
 
 
 def test_published_numbers_stand_only_beside_the_real_data_in_the_same_setting():
-    text = format_table([result("indoor"), result(), result(shot="multi")], published=True)
+    text = format_table([result("indoor"), result(), result(shot="multi")])
     names = list(cells(text))
     assert names[names.index("all/single") + 1] == "AGW, published"
     assert names[-1] == "all/multi"
@@ -210,7 +210,7 @@ def test_published_numbers_stand_only_beside_the_real_data_in_the_same_setting()
         [result("indoor")],
         [result(direction="visible->infrared")],
     ):
-        text = format_table(other, published=other[0] != result())
+        text = format_table(other)
         assert "published" not in text.lower()
         assert not any(paper.method in text for paper in PUBLISHED)
 
@@ -218,8 +218,8 @@ def test_published_numbers_stand_only_beside_the_real_data_in_the_same_setting()
 def test_a_re_ranked_number_says_so_everywhere():
     plain, reranked = result(), result(reranking=True)
     assert "WITH RE-RANKING" in format_table([reranked]).splitlines()[0]
-    assert list(cells(format_table([reranked], published=True)))[-2:] == ["IDKL, published", "MCJA, published"]
-    rows = [line for line in format_table([plain, reranked], published=True).splitlines() if line[:1] == "|"]
+    assert list(cells(format_table([reranked])))[-2:] == ["IDKL, published", "MCJA, published"]
+    rows = [line for line in format_table([plain, reranked]).splitlines() if line[:1] == "|"]
     ours = [row for row in rows if "all/single" in row]
     assert ["WITH RE-RANKING" in row for row in ours] == [False, True]
     assert ["WITH RE-RANKING" in row for row in rows if "MCJA" in row or "AGW" in row] == [False, True]

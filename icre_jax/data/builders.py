@@ -4,7 +4,7 @@ A builder stores the original bytes of every picture; decoding is the pipeline's
 checks the pictures first and keeps the index beside the records.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,14 +22,8 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
     VERSION = tfds.core.Version("1.0.0")
     title: ClassVar[str]  # the published name
     trials: ClassVar[tuple[int, ...]] = ()  # the ways in which it is divided, if there are several
-
-    @staticmethod
-    def scan(data_dir: Path, *trial: int) -> dict[str, list[Record]]:
-        """Split name -> its pictures, in the order they are stored; `InputError` if the tree cannot be used.
-
-        The trial is given exactly where the data set has `trials`.
-        """
-        raise TypeError("A builder of one data set says how its tree is read.")
+    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its pictures, in the order of the records.
+    scan: ClassVar[Callable[..., dict[str, list[Record]]]]
 
     @classmethod
     def check_trial(cls, trial: int | None) -> None:

@@ -63,8 +63,8 @@ def _sysu_mm01_shots(settings: SyntheticSettings, pid: int) -> tuple[Shot, ...]:
 def llcm_layout(settings: SyntheticSettings) -> Layout:
     """`vis/`, `nir/`, `test_vis/camN/IIII/`, `test_nir/camN/IIII/` and the lists in `idx/`.
 
-    Ids are 1 to N, shuffled into train and test; the train lists label theirs from 0. An identity passes three to six of
-    the nine cameras. No near-infrared test image is of camera 3.
+    Ids are 1 to N, shuffled into train and test; the train lists label theirs from 0. An identity passes three to six
+    of the nine cameras. No near-infrared test image is of camera 3.
     """
     _refuse_val_ids("llcm", settings)
     order = _shuffle(settings, Draws(settings.seed, Stream.SPLIT))
@@ -141,8 +141,8 @@ def _labelled(pictures: Iterable[tuple[PurePosixPath, int]]) -> str:
 def _refuse_val_ids(name: str, settings: SyntheticSettings) -> None:
     if settings.num_val_ids:
         raise InputError(
-            f"num_val_ids is {settings.num_val_ids}; allowed for {name}: 0, as it has no validation list. Fix: add them "
-            "to num_train_ids."
+            f"num_val_ids is {settings.num_val_ids}; allowed for {name}: 0, as it has no validation list. "
+            "Fix: add them to num_train_ids."
         )
 
 

@@ -21,9 +21,10 @@ def contact_sheet(
     site: Sequence[Camera] = SYSU_MM01_CAMERAS,
     num_images: int = 4,
 ) -> Image.Image:
-    """Rows are identities; columns are `num_images` visible, then `num_images` infrared images, cameras of `site` in turn.
+    """Rows are identities; columns are `num_images` visible, then `num_images` infrared images.
 
-    An RGB image of len(pids) * (H + 2) by 2 * num_images * (W + 2) pixels, plus a margin.
+    The cameras of `site` take turns. The page is RGB, of len(pids) * (H + 2) by 2 * num_images * (W + 2) pixels, plus a
+    margin.
     """
     height, width = settings.image_size
     columns = []
