@@ -203,7 +203,7 @@ class Stopwatch:
 def open_console() -> Console:
     """Standard output; in a file or pipe wide enough for a table of scores."""
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return console if console.is_terminal else Console(width=132)
 
 
 class Screen:

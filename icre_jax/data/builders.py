@@ -22,7 +22,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
     VERSION = tfds.core.Version("1.0.0")
     title: ClassVar[str]  # the published name
     trials: ClassVar[tuple[int, ...]] = ()  # the ways in which it is divided, if there are several
-    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its pictures, in the order of the records.
+    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its pictures, in stored order.
     scan: ClassVar[Callable[..., dict[str, list[Record]]]]
 
     @classmethod

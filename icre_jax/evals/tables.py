@@ -60,6 +60,8 @@ PUBLISHED_NOTES = {
     "RegDB": "Those of RegDB are means over its ten trials, ours is of one.",
     "LLCM": "",
 }
+# Of `condition_parts`: direction, gallery and draws. Re-ranking is not among them, as its rows must say so themselves.
+_SETTING_PARTS = (1, 2, 3)
 
 
 def condition_parts(result: ProtocolResult) -> list[str]:
@@ -75,19 +77,43 @@ def condition_parts(result: ProtocolResult) -> list[str]:
     ]
 
 
-def split_conditions(results: Sequence[ProtocolResult]) -> tuple[str, list[str]]:
-    """The conditions that all results share, in one line, and for each result what is left; "" for nothing."""
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions of several results, each said once and as far up as it can be.
+
+    Attributes:
+      shared: by all of them, in one line.
+      of_setting: what else always goes with a setting (who asks whom, which gallery, how many draws).
+      own: for each result what is left, "" for nothing.
+    """
+
+    shared: str
+    of_setting: dict[str, str]
+    own: list[str]
+
+
+def split_conditions(results: Sequence[ProtocolResult]) -> Conditions:
+    """Sort out the conditions of results that are shown together."""
     columns = list(zip(*map(condition_parts, results), strict=True))
-    shared = ", ".join(column[0] for column in columns if len(set(column)) == 1)
-    own = zip(*(column for column in columns if len(set(column)) > 1), strict=True)
-    return shared, [", ".join(parts) for parts in own] or [""] * len(results)
+    settings = [result.setting for result in results]
+    differing = [i for i, column in enumerate(columns) if len(set(column)) > 1]
+    follows = [len({*zip(settings, column, strict=True)}) == len({*settings}) for column in columns]
+    implied = [i for i in differing if i in _SETTING_PARTS and follows[i]]
+    left = [i for i in differing if i not in implied]
+    return Conditions(
+        shared=", ".join(column[0] for i, column in enumerate(columns) if i not in differing),
+        of_setting={
+            setting: ", ".join(columns[i][row] for i in implied) for row, setting in enumerate(settings) if implied
+        },
+        own=[", ".join(columns[i][row] for i in left) for row in range(len(results))],
+    )
 
 
 def table(results: Sequence[ProtocolResult]) -> Table:
-    """In percent, mean ± standard deviation over the trials, one row per result; shared conditions are the title.
+    """In percent, mean ± standard deviation over the trials, one row per result; the conditions are the title.
 
-    Conditions that differ get a column. The papers' numbers stand below the last of our results that they are
-    comparable with, if there is one.
+    Conditions that do not follow from the setting get a column. The papers' numbers stand below the last of our results
+    that they are comparable with, if there is one.
 
     Args:
       results: at least one.
@@ -97,9 +123,11 @@ def table(results: Sequence[ProtocolResult]) -> Table:
     """
     if not results:
         raise ValueError("There is no result to show.")
-    shared, own = split_conditions(results)
+    conditions = split_conditions(results)
+    own = conditions.own
+    lines = [conditions.shared, *(f"{setting}: {words}" for setting, words in conditions.of_setting.items())]
     # Text, because rich would read square brackets in a data set's name as markup.
-    title = Text(shared) if shared else None
+    title = Text("\n".join(line for line in lines if line)) if any(lines) else None
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     # Narrow terminals break lines inside the cells ("fold").
     if any(own):

@@ -116,14 +116,15 @@ def _identity(result: ProtocolResult) -> tuple[object, ...]:
 
 def shared_conditions(evaluations: Sequence[Evaluation]) -> str:
     """The conditions that all results share."""
-    return split_conditions([result for item in evaluations for result in item.results])[0]
+    return split_conditions([result for item in evaluations for result in item.results]).shared
 
 
 def _with_conditions(evaluations: Sequence[Evaluation]) -> list[tuple[Evaluation, ProtocolResult, str]]:
     """Every result with the conditions that it does not share with all others."""
     pairs = [(item, result) for item in evaluations for result in item.results]
-    own = split_conditions([result for _, result in pairs])[1]
-    return [(item, result, words) for (item, result), words in zip(pairs, own, strict=True)]
+    split = split_conditions([result for _, result in pairs])
+    words = [(split.of_setting.get(result.setting, ""), own) for (_, result), own in zip(pairs, split.own, strict=True)]
+    return [(*pair, ", ".join(filter(None, both))) for pair, both in zip(pairs, words, strict=True)]
 
 
 def group_scores(evaluations: Sequence[Evaluation]) -> list[ScoreGroup]:
