@@ -27,7 +27,7 @@ def configure(config):
         config.data.train_splits = ("train",)
         config.data.data_dir, config.data.prepared_dir = str(folder / "tree"), str(folder / "prepared")
         names = ("num_train_ids", "num_val_ids", "num_test_ids", "num_images_per_camera")
-        config.data.synthetic.update(zip(names, PEOPLE_OF[dataset], strict=True))
+        config.data.synthetic.update(dict(zip(names, PEOPLE_OF[dataset], strict=True)))
         config.checkpoint.best_metric = PROTOCOLS[dataset].metric_names[4]
         return config
 
