@@ -112,6 +112,7 @@ GOLDEN = {
     "default": "73ad6a4f81525e05b7aef936d0d31238aaa5acd29bd8487786e944a932597c46",
     "hard": "756d918ce953df68d88f1a0262d6e076175b7823b384804ec5b61d64f8b5fa86",
 }
+GOLDEN_THERMAL = "0c3ecf3af2263e734693ea3763f6e33f5568cc80977790de3556371ec89e799d"
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
@@ -121,6 +122,13 @@ def test_pixels_are_the_same_on_every_machine(difficulty: str) -> None:
         for camera in SYSU_MM01_CAMERAS:
             digest.update(draw(sample_person(11, pid), camera, 5, difficulty).tobytes())
     assert digest.hexdigest() == GOLDEN[difficulty]
+
+
+def test_thermal_pixels_are_the_same_on_every_machine() -> None:
+    digest = hashlib.sha256()
+    for pid in (1, 2, 3):
+        digest.update(draw(sample_person(11, pid), REGDB_CAMERAS[1], 5).tobytes())
+    assert digest.hexdigest() == GOLDEN_THERMAL
 
 
 def test_colour_is_for_visible_cameras_and_reflectance_for_infrared_ones() -> None:

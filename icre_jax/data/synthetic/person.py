@@ -356,7 +356,7 @@ def _sample_warmths(draws: Draws, person: Person) -> tuple[int, ...]:
         Slot.UPPER: upper,
         Slot.UPPER_2: upper + draws.integer(-5, 5),
         Slot.UPPER_3: upper + draws.integer(-8, 8),
-        Slot.INNER: draws.integer(172, 200),
+        Slot.INNER: upper + draws.integer(14, 34),  # what an open coat shows
         Slot.LOWER: lower,
         Slot.LOWER_2: lower + draws.integer(-5, 5),
         Slot.SHOE: draws.integer(76, 116),
