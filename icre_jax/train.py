@@ -46,8 +46,8 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
     allowed = PROTOCOLS[settings.data.dataset].metric_names
     if settings.checkpoint.best_metric not in allowed:
         raise InputError(
-            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed for data.dataset "
-            f"{settings.data.dataset} are {', '.join(allowed)}."
+            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(allowed)} "
+            f"(the scores of data.dataset {settings.data.dataset})."
         )
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
