@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dataset = "sysu_mm01"
+    config.data.trial = placeholder(int)  # None; one of RegDB's ten
     config.data.data_dir = "data/sysu_mm01"  # the data set as it was delivered
     config.data.prepared_dir = "data/prepared"  # ArrayRecord files made from it
     config.data.synthetic = None

@@ -1,6 +1,6 @@
 """Score a trained network: `python -m icre_jax.evaluate --workdir DIR [--checkpoint STEP]`.
 
-Embeds query and gallery once, scores every setting of the protocol from that, prints the table and writes results.json
+Embeds every test image once, scores every setting of the protocol from that, prints the table and writes results.json
 and results.csv into the work folder (or --out).
 """
 
@@ -18,9 +18,10 @@ from icre_jax import command, provenance
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.records import INFRARED, VISIBLE
+from icre_jax.data.records import MODALITIES
 from icre_jax.errors import InputError
-from icre_jax.evals import sysu_mm01
+from icre_jax.evals import PROTOCOLS
+from icre_jax.evals.protocol import Modality, evaluate
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
@@ -33,7 +34,12 @@ from icre_jax.steps import embed_step
 
 
 class Evaluator:
-    """Query and gallery of a data set, ready to be embedded and scored any number of times."""
+    """The test images of a data set, ready to be embedded and scored any number of times.
+
+    Attributes:
+      protocol: by which they are scored.
+      sources: the test images of each modality.
+    """
 
     def __init__(self, network: ReIDNetwork, prepared: PreparedDataset, settings: Settings):
         """Open the test splits.
@@ -46,24 +52,21 @@ class Evaluator:
         self._network = network
         self._settings = settings
         self._dataset = provenance.dataset_label(prepared)
-        self.query = RecordSource(prepared, ("query",))
-        self.gallery = RecordSource(prepared, ("gallery",))
+        self.protocol = PROTOCOLS[prepared.dataset]
+        self.sources: dict[Modality, RecordSource] = {}
+        for split in ("query", "gallery"):
+            # Which of the two is visible differs between data sets; each split is of one modality.
+            self.sources[MODALITIES[prepared.index[split].modality[0]]] = RecordSource(prepared, (split,))
 
-    def embed(self, variables: Any) -> tuple[Embedded, Embedded]:
-        """Query (infrared) and gallery (visible) as the network sees them, rows in the order of the index."""
-        return self._embed(variables, self.query, INFRARED), self._embed(variables, self.gallery, VISIBLE)
+    def embed(self, variables: Any) -> dict[Modality, Embedded]:
+        """All test images, each by the stem of its modality, rows in the order of the index."""
+        return {modality: self._embed(variables, source, modality) for modality, source in self.sources.items()}
 
-    def score(self, embedded: tuple[Embedded, Embedded]) -> list[ProtocolResult]:
+    def score(self, embedded: dict[Modality, Embedded]) -> list[ProtocolResult]:
         """Every setting of the protocol, from one embedding pass."""
-        query, gallery = embedded
-        return sysu_mm01.evaluate(
-            query,
-            gallery,
-            dataset=self._dataset,
-            num_trials=self._settings.evaluation.num_trials,
-        )
+        return evaluate(self.protocol, embedded, dataset=self._dataset, num_trials=self._settings.evaluation.num_trials)
 
-    def _embed(self, variables: Any, source: RecordSource, modality: str) -> Embedded:
+    def _embed(self, variables: Any, source: RecordSource, modality: Modality) -> Embedded:
         settings = self._settings
         batches = evaluation_batches(source, data=settings.data, batch_size=settings.evaluation.batch_size)
         rows = []
@@ -98,6 +101,7 @@ def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: S
             raise InputError(f"{workdir} holds no finished checkpoint yet.")
         chosen = checkpoints.steps[-1] if step is None else step
         facts = checkpoints.read_facts(chosen)
+        _require_same_division(facts["settings"]["data"], settings)
         prepared = prepare_data(settings.data, screen)
         if facts["data_fingerprint"] != prepared.fingerprint:
             raise InputError(
@@ -123,6 +127,18 @@ def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: S
     return results
 
 
+def _require_same_division(trained: dict[str, Any], settings: Settings) -> None:
+    """Refuse a checkpoint of another data set or trial before that data is even looked for."""
+    ours, theirs = (settings.data.dataset, settings.data.trial), (trained["dataset"], trained["trial"])
+    if ours != theirs:
+        names = [dataset if trial is None else f"{dataset} trial {trial}" for dataset, trial in (theirs, ours)]
+        raise InputError(
+            f"The checkpoint was trained on {names[0]}, and the run's config.json says {names[1]}: test identities "
+            f"there may be training identities of this network. Say {names[0]} again (data.dataset, data.trial), or "
+            f"train on {names[1]}."
+        )
+
+
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m icre_jax.evaluate", description=__doc__.split("\n")[0])
@@ -139,7 +155,7 @@ def main(arguments: Sequence[str]) -> int:
         results = evaluate_checkpoint(flags.workdir, step=flags.checkpoint, out=out, screen=screen)
     finally:
         screen.close()
-    screen.console.print(table(results, published=results[0].dataset == "SYSU-MM01"))
+    screen.console.print(table(results))
     screen.say(f"Results: {out / 'results.json'}, {out / 'results.csv'}")
     return 0
 

@@ -9,9 +9,9 @@ from icre_jax import provenance
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.images import decode
 from icre_jax.errors import InputError
-from icre_jax.evals.ranking import Embedded, rank_list
+from icre_jax.evals.protocol import OTHER, Modality, rank_lists
+from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
-from icre_jax.evals.sysu_mm01 import PYTHON_RANDOM, SEARCHES, SHOTS, exclude_same_place, group_into_folders
 from icre_jax.evals.tables import table
 from icre_jax.prepare import count_data
 from icre_jax.report import Evaluation, RankedPicture, RankedQuery, write_report
@@ -82,10 +82,9 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
             "wall_clock_seconds": sum(line["seconds"] for line in speed),
             "data": {f"{row['split']}, {row['modality']}": row for row in count_data(run.prepared)},
         },
-        rank_lists=_rank_lists(run, *embedded),
+        rank_lists=_rank_lists(run, embedded),
     )
-    real = last[0].dataset == "SYSU-MM01"
-    screen.console.print(table(last, published=real))
+    screen.console.print(table(last))
     screen.say(f"{_compare(outcome)}\nResults: {run.workdir / 'results.json'}\nReport:  {run.workdir / 'report.html'}")
     return outcome
 
@@ -94,24 +93,23 @@ def _compare(outcome: Outcome) -> str:
     last, untrained = outcome.last[0], outcome.untrained[0]
     rank1, before = last.mean["rank1"], untrained.mean["rank1"]
     return (
-        f"{last.name} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), "
+        f"{last.setting} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), "
         f"{rank1 / max(before, 1e-9):.1f} times the untrained network ({before:.1%})."
     )
 
 
-def _rank_lists(run: Run, query: Embedded, gallery: Embedded) -> list[RankedQuery]:
-    """Rank lists of queries spread evenly over the query set, on the gallery of trial 0 (all-search, single-shot)."""
-    columns = PYTHON_RANDOM.draw(group_into_folders(gallery), SEARCHES["all"], SHOTS["single"], 0)
+def _rank_lists(run: Run, embedded: dict[Modality, Embedded]) -> list[RankedQuery]:
+    """Rank lists of queries spread evenly over the query set, on the gallery of trial 0 of the headline setting."""
+    setting = run.evaluator.protocol.settings[0]
+    query, gallery = run.evaluator.sources[setting.query], run.evaluator.sources[OTHER[setting.query]]
+    indices = np.linspace(0, len(query.index) - 1, NUM_RANK_LISTS).round().astype(int).tolist()
     lists = []
-    for index in np.linspace(0, len(query) - 1, NUM_RANK_LISTS).round().astype(int).tolist():
-        ranked = rank_list(
-            query, gallery, excluded=exclude_same_place, query_index=index, top=RANK_LIST_LENGTH, columns=columns
-        )
+    for index, ranked in zip(indices, rank_lists(setting, embedded, indices, top=RANK_LIST_LENGTH), strict=True):
         rows = zip(ranked.gallery_index.tolist(), ranked.similarity.tolist(), ranked.correct.tolist(), strict=True)
         lists.append(
             RankedQuery(
-                query=_picture(run.evaluator.query, index, None, None),
-                ranked=[_picture(run.evaluator.gallery, row, similarity, correct) for row, similarity, correct in rows],
+                query=_picture(query, index, None, None),
+                ranked=[_picture(gallery, row, similarity, correct) for row, similarity, correct in rows],
             )
         )
     return lists

@@ -31,7 +31,8 @@ def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
     if settings.synthetic is not None:
         people = synthetic.SyntheticSettings(**settings.synthetic.model_dump(exclude={"num_workers"}))
         try:
-            synthetic.write_sysu_mm01(
+            synthetic.write_tree(
+                settings.dataset,
                 data_dir,
                 people,
                 num_workers=settings.synthetic.num_workers,
@@ -45,13 +46,15 @@ def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
         settings.dataset,
         data_dir,
         prepared_dir,
+        trial=settings.trial,
         progress=lambda done, total: screen.advance("checking pictures", done, total),
     )
 
 
 def describe_data(prepared: PreparedDataset) -> Table:
     """Identities, cameras and pictures per split and modality."""
-    table = Table(title=f"{prepared.dataset} (fingerprint {prepared.fingerprint[:12]})")
+    name = prepared.dataset if prepared.trial is None else f"{prepared.dataset} trial {prepared.trial}"
+    table = Table(title=f"{name} (fingerprint {prepared.fingerprint[:12]})")
     for column in ("split", "modality", "identities", "cameras", "images"):
         table.add_column(column, justify="left" if column in ("split", "modality") else "right")
     for row in count_data(prepared):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 import icre_jax
+from icre_jax.data.builders import BUILDERS
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.settings import Settings
 
@@ -34,6 +35,7 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
         if checkpoint == "best"
         else "nothing",
         "dataset": dataset_label(prepared),
+        "trial": prepared.trial,
         "data_fingerprint": prepared.fingerprint,
         "devices": f"{jax.device_count()} x {device.device_kind}",
         "machine": f"{platform.system()} {platform.machine()}",
@@ -48,7 +50,7 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
 
 def dataset_label(prepared: PreparedDataset) -> str:
     """The name results carry; that of the real data set only for the real data set."""
-    return "synthetic people" if prepared.synthetic else "SYSU-MM01"
+    return "synthetic people" if prepared.synthetic else BUILDERS[prepared.dataset].title
 
 
 def _command() -> str:

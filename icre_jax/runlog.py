@@ -61,7 +61,7 @@ class RunLog:
         self._write_board(line)
         first = results[0]
         screen.say(
-            f"scores after step {step}: {first.name} Rank-1 {first.mean['rank1']:.1%}  mAP {first.mean['mAP']:.1%}  "
+            f"scores after step {step}: {first.setting} Rank-1 {first.mean['rank1']:.1%}  mAP {first.mean['mAP']:.1%}  "
             f"mINP {first.mean['mINP']:.1%}"
         )
         return scores
@@ -203,7 +203,7 @@ class Stopwatch:
 def open_console() -> Console:
     """Standard output; in a file or pipe wide enough for a table of scores."""
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return console if console.is_terminal else Console(width=132)
 
 
 class Screen:

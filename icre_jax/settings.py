@@ -57,7 +57,7 @@ class SyntheticData(_Group):
     seed: Seed
     difficulty: Literal["easy", "default", "hard"]
     num_train_ids: Positive
-    num_val_ids: Positive
+    num_val_ids: NotNegative
     num_test_ids: Positive
     num_images_per_camera: Positive
     image_size: ImageSize
@@ -67,7 +67,8 @@ class SyntheticData(_Group):
 class Data(_Group):
     """Where pictures come from and who reads them."""
 
-    dataset: Literal["sysu_mm01"]
+    dataset: Literal["sysu_mm01", "llcm", "regdb"]
+    trial: Annotated[int, Field(ge=1, le=10)] | None  # of RegDB's ten; None for the others
     data_dir: str
     prepared_dir: str
     synthetic: SyntheticData | None
@@ -235,14 +236,38 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
             f"schedule.boundaries {schedule.boundaries} and schedule.factors {schedule.factors} must be of one length, "
             "boundaries strictly ascending."
         )
-    if settings.sampling.num_ids_per_batch < 2 and (settings.loss.icg_weight or settings.loss.triplet_weight):
-        raise InputError(
-            f"sampling.num_ids_per_batch is {settings.sampling.num_ids_per_batch}; the ICG and triplet losses compare "
-            "identities within a batch and need 2 or more. Raise it, or set both weights to 0."
-        )
-    if len({*settings.data.train_splits}) < len(settings.data.train_splits):
-        raise InputError(f"data.train_splits names a split twice: {settings.data.train_splits}.")
+    findings = [*_check_data(settings.data), *_check_losses(settings)]
+    if findings:
+        raise InputError(f"The config cannot be used:\n{join_findings(findings)}")
     return settings
+
+
+def _check_data(data: Data) -> list[str]:
+    """What the fields of `Data` say against each other."""
+    findings = []
+    if len({*data.train_splits}) < len(data.train_splits):
+        findings.append(f"data.train_splits names a split twice: {data.train_splits}.")
+    has_val = data.dataset == "sysu_mm01"
+    if not has_val and "val" in data.train_splits:
+        findings.append(f"data.train_splits is {data.train_splits}; {data.dataset} has only ('train',).")
+    if data.dataset == "regdb" and data.trial is None:
+        findings.append("data.trial is None; regdb needs the trial to train and test on, 1 to 10.")
+    if data.dataset != "regdb" and data.trial is not None:
+        findings.append(f"data.trial is {data.trial}; {data.dataset} has no trials, so it must be None.")
+    if data.synthetic is not None and has_val != (data.synthetic.num_val_ids > 0):
+        needed = "at least 1" if has_val else "0, as there is no validation list"
+        findings.append(f"data.synthetic.num_val_ids is {data.synthetic.num_val_ids}; {data.dataset} needs {needed}.")
+    return findings
+
+
+def _check_losses(settings: Settings) -> list[str]:
+    num_ids, loss = settings.sampling.num_ids_per_batch, settings.loss
+    if num_ids >= 2 or not (loss.icg_weight or loss.triplet_weight):
+        return []
+    return [
+        f"sampling.num_ids_per_batch is {num_ids}; the ICG and triplet losses compare identities within a batch and need 2 "
+        "or more. Raise it, or set loss.icg_weight and loss.triplet_weight to 0."
+    ]
 
 
 def resolve_paths(settings: Settings) -> Settings:

@@ -18,7 +18,7 @@ from icre_jax import command
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
 from icre_jax.errors import DivergenceError, InputError
-from icre_jax.evals.sysu_mm01 import METRIC_NAMES
+from icre_jax.evals import PROTOCOLS
 from icre_jax.finish import Outcome, finish
 from icre_jax.prepare import describe_data, prepare_data
 from icre_jax.run import Run, assemble, open_workdir, restore, write_config
@@ -43,9 +43,11 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
       InputError: settings, data or workdir cannot be used.
       DivergenceError: a loss is not finite.
     """
-    if settings.checkpoint.best_metric not in METRIC_NAMES:
+    allowed = PROTOCOLS[settings.data.dataset].metric_names
+    if settings.checkpoint.best_metric not in allowed:
         raise InputError(
-            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(METRIC_NAMES)}."
+            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(allowed)} "
+            f"(the scores of data.dataset {settings.data.dataset})."
         )
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:

@@ -1,5 +1,6 @@
 """What the tests share: a small rendered tree, a small config, and a cache for compiled programs."""
 
+import dataclasses
 import importlib
 import os
 import subprocess
@@ -40,11 +41,32 @@ PEOPLE = synthetic.SyntheticSettings(
 )
 
 
+# LLCM and RegDB have no validation list.
+OTHER_PEOPLE = dataclasses.replace(PEOPLE, num_val_ids=0, num_train_ids=5, num_test_ids=5, num_images_per_camera=2)
+
+
+@pytest.fixture(scope="session")
+def llcm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered LLCM tree, to read only."""
+    # The root's name holds what a careless parser would split on.
+    folder = tmp_path_factory.mktemp("cam7_c03_people") / "tree"
+    synthetic.write_tree("llcm", folder, OTHER_PEOPLE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def regdb_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered RegDB tree, to read only."""
+    folder = tmp_path_factory.mktemp("people") / "tree"
+    synthetic.write_tree("regdb", folder, OTHER_PEOPLE)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered SYSU-MM01 tree. Read only: a test that damages it copies it first."""
     folder = tmp_path_factory.mktemp("people") / "tree"
-    synthetic.write_sysu_mm01(folder, PEOPLE)
+    synthetic.write_tree("sysu_mm01", folder, PEOPLE)
     return folder
 
 

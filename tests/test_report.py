@@ -44,13 +44,12 @@ def make_settings(synthetic: bool = True) -> Settings:
 
 
 def make_result(rank1: float, setting: str = "all/single", **changes: Any) -> ProtocolResult:
-    search, shot = setting.split("/")
     cmc = (1 - (1 - rank1) * np.exp(-np.arange(20) / 6)).tolist()
     values = [cmc[0], cmc[4], cmc[9], cmc[19], 0.93 * rank1, 0.71 * rank1]
     labels: dict[str, Any] = {
         "dataset": "synthetic people",
-        "search": search,
-        "shot": shot,
+        "protocol": "SYSU-MM01",
+        "setting": setting,
         "gallery_source": "python-random",
         "direction": "infrared->visible",
         "feature": "embeddings",

@@ -14,6 +14,7 @@ from PIL import Image
 
 from icre_jax.data.synthetic import (
     DIFFICULTIES,
+    REGDB_CAMERAS,
     SYSU_MM01_CAMERAS,
     Camera,
     Person,
@@ -23,7 +24,7 @@ from icre_jax.data.synthetic import (
     render_image,
     render_with_mask,
     sample_person,
-    write_sysu_mm01,
+    write_tree,
     writers,
 )
 from icre_jax.errors import InputError
@@ -55,13 +56,13 @@ def files_of(root: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "data"
-    write_sysu_mm01(root, SETTINGS)
+    write_tree("sysu_mm01", root, SETTINGS)
     return root
 
 
 def test_two_writes_are_identical_for_any_number_of_workers(tree: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    write_sysu_mm01(tmp_path / "again", SETTINGS, num_workers=2, progress=lambda *step: steps.append(step))
+    write_tree("sysu_mm01", tmp_path / "again", SETTINGS, num_workers=2, progress=lambda *step: steps.append(step))
     assert files_of(tmp_path / "again") == files_of(tree)
     assert steps == [(i, 9) for i in range(1, 10)]
 
@@ -111,6 +112,7 @@ GOLDEN = {
     "default": "73ad6a4f81525e05b7aef936d0d31238aaa5acd29bd8487786e944a932597c46",
     "hard": "756d918ce953df68d88f1a0262d6e076175b7823b384804ec5b61d64f8b5fa86",
 }
+GOLDEN_THERMAL = "0c3ecf3af2263e734693ea3763f6e33f5568cc80977790de3556371ec89e799d"
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
@@ -120,6 +122,13 @@ def test_pixels_are_the_same_on_every_machine(difficulty: str) -> None:
         for camera in SYSU_MM01_CAMERAS:
             digest.update(draw(sample_person(11, pid), camera, 5, difficulty).tobytes())
     assert digest.hexdigest() == GOLDEN[difficulty]
+
+
+def test_thermal_pixels_are_the_same_on_every_machine() -> None:
+    digest = hashlib.sha256()
+    for pid in (1, 2, 3):
+        digest.update(draw(sample_person(11, pid), REGDB_CAMERAS[1], 5).tobytes())
+    assert digest.hexdigest() == GOLDEN_THERMAL
 
 
 def test_colour_is_for_visible_cameras_and_reflectance_for_infrared_ones() -> None:
@@ -226,10 +235,10 @@ def test_silhouettes_alone_do_not_match_infrared_to_visible_people() -> None:
 
 def test_writing_again_is_a_no_op_for_the_same_settings_only(tree: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
-    write_sysu_mm01(tree, SETTINGS)
+    write_tree("sysu_mm01", tree, SETTINGS)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
     with pytest.raises(InputError, match=r"seed is 7 there and 8 here[\s\S]*another data_dir, or delete"):
-        write_sysu_mm01(tree, dataclasses.replace(SETTINGS, seed=8))
+        write_tree("sysu_mm01", tree, dataclasses.replace(SETTINGS, seed=8))
     record = json.loads((tree / "synthetic.json").read_text())
     assert record["image_size"] == [96, 48]
     assert {field.name for field in dataclasses.fields(SETTINGS)} < set(record)
@@ -240,17 +249,17 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_sysu_mm01(tmp_path / "data", SETTINGS, progress=stop)
+        write_tree("sysu_mm01", tmp_path / "data", SETTINGS, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"synthetic\.json"):
-        write_sysu_mm01(tmp_path, SETTINGS)
+        write_tree("sysu_mm01", tmp_path, SETTINGS)
     assert files_of(tmp_path) == {"notes.txt": b"mine"}
     with pytest.raises(InputError, match="is a file"):
-        write_sysu_mm01(tmp_path / "notes.txt", SETTINGS)
+        write_tree("sysu_mm01", tmp_path / "notes.txt", SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +294,7 @@ def test_contact_sheet_shows_identities_in_rows() -> None:
 def test_a_failing_process_is_an_error_and_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(writers.sys, "executable", "/bin/false")
     with pytest.raises(OSError, match="a rendering process failed"):
-        write_sysu_mm01(tmp_path / "data", SETTINGS, num_workers=2)
+        write_tree("sysu_mm01", tmp_path / "data", SETTINGS, num_workers=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,10 +302,146 @@ def test_processes_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
     """A script without a main guard, as in the docs, may render with several processes."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from pathlib import Path\nfrom icre_jax.data.synthetic import SyntheticSettings, write_sysu_mm01\n"
+        "from pathlib import Path\nfrom icre_jax.data.synthetic import SyntheticSettings, write_tree\n"
         "print('once')\n"
-        f"write_sysu_mm01(Path({str(tmp_path / 'data')!r}), {SETTINGS!r}, num_workers=2)\n"
+        f"write_tree('sysu_mm01', Path({str(tmp_path / 'data')!r}), {SETTINGS!r}, num_workers=2)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout == "once\n"
     assert (tmp_path / "data" / "synthetic.json").is_file()
+
+
+# --- the trees of LLCM and RegDB ----------------------------------------------------------------------------------
+
+OTHERS = dataclasses.replace(SETTINGS, num_train_ids=5, num_val_ids=0, num_test_ids=5, num_images_per_camera=2)
+
+
+@pytest.fixture(scope="module")
+def llcm_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    root = tmp_path_factory.mktemp("llcm") / "data"
+    write_tree("llcm", root, OTHERS, num_workers=2)
+    return files_of(root)
+
+
+def list_of(files: dict[str, bytes], name: str) -> dict[str, int]:
+    lines = files[name].decode().splitlines()
+    assert len({line.split(" ")[0] for line in lines}) == len(lines)
+    return {line.split(" ")[0]: int(line.split(" ")[1]) for line in lines}
+
+
+def test_layout_is_that_of_llcm(llcm_files: dict[str, bytes]) -> None:
+    lists = {
+        name: list_of(llcm_files, f"idx/{name}.txt") for name in ("train_vis", "train_nir", "test_vis", "test_nir")
+    }
+    images = {name for name in llcm_files if name.endswith(".jpg")}
+    assert images == set().union(*lists.values())
+    assert sum(map(len, lists.values())) == len(images)
+    test_ids = {int(word) for word in llcm_files["idx/test_id.txt"].decode().strip().split(",")}
+    assert len(test_ids) == 5
+    for kind in ("vis", "nir"):
+        for path, label in lists[f"train_{kind}"].items():
+            folder, pid, name = path.split("/")
+            assert folder == kind
+            assert int(pid) not in test_ids
+            assert 1 <= int(name.split("_c")[1].split("_")[0]) <= 9
+            assert label in range(5)
+        for path, label in lists[f"test_{kind}"].items():
+            folder, camera, pid, _ = path.split("/")
+            assert folder == f"test_{kind}"
+            assert camera in {f"cam{n}" for n in range(1, 10)}
+            assert int(pid) == label
+            assert label in test_ids
+    # No near-infrared test image is of camera 3, though the same people were seen there by day.
+    assert not any("/cam3/" in path for path in lists["test_nir"])
+    assert any("/cam3/" in path for path in lists["test_vis"])
+    assert {label for name in ("train_vis", "train_nir") for label in lists[name].values()} == set(range(5))
+
+
+def test_a_camera_of_llcm_never_takes_the_same_moment_twice(llcm_files: dict[str, bytes]) -> None:
+    """Equal camera and number would mean equal pose and place in both modalities."""
+    names = [name.rsplit("/", 1)[1] for name in llcm_files if name.endswith(".jpg")]
+    moments = [name.rsplit("_", 1)[0] for name in names]
+    assert len(set(moments)) == len(names)
+
+
+@pytest.fixture(scope="module")
+def regdb_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("regdb") / "data"
+    write_tree("regdb", root, OTHERS)
+    return root
+
+
+def test_layout_is_that_of_regdb(regdb_tree: Path) -> None:
+    files = files_of(regdb_tree)
+    images = {name for name in files if name.endswith(".bmp")}
+    assert len(images) == 10 * 2 * 2
+    halves = []
+    for trial in range(1, 11):
+        folders = {}
+        for part in ("train", "test"):
+            visible, thermal = (list_of(files, f"idx/{part}_{kind}_{trial}.txt") for kind in ("visible", "thermal"))
+            assert {path.split("/")[0] for path in visible} == {"Visible"}
+            assert {path.split("/")[0] for path in thermal} == {"Thermal"}
+            assert {*visible, *thermal} <= images
+            # One label, one person, in both kinds of pictures; counted from 0.
+            people = {(path.split("/")[1], label) for path, label in {**visible, **thermal}.items()}
+            assert sorted(label for _, label in people) == list(range(5))
+            folders[part] = {folder for folder, _ in people}
+            assert len(visible) == len(thermal) == 5 * 2
+        assert len(folders["train"]) == len(folders["test"]) == 5
+        assert not folders["train"] & folders["test"]
+        halves.append(frozenset(folders["train"]))
+    assert len(set(halves)) > 7, "every trial is a draw of its own"
+
+
+def test_bmp_files_are_the_rendered_images(regdb_tree: Path) -> None:
+    for camera, folder in zip(REGDB_CAMERAS, ("Visible", "Thermal"), strict=True):
+        with Image.open(regdb_tree / folder / "4" / "person_00002_4.bmp") as image:
+            assert (image.format, image.mode) == ("BMP", "RGB")
+            assert np.array_equal(np.asarray(image), draw(sample_person(7, 4), camera, 2))
+
+
+def test_people_are_warm_and_their_clothes_nearly_without_pattern() -> None:
+    """The thermal camera: a bright body, dark surroundings, and no trace of dyes."""
+    thermal = REGDB_CAMERAS[1]
+    near_infrared = dataclasses.replace(thermal, thermal=False)
+    texture = {True: [], False: []}
+    for pid in range(1, 25):
+        person = sample_person(7, pid)
+        for camera in (thermal, near_infrared):
+            rendered = render_with_mask(
+                person, camera, 1, seed=7, difficulty=DIFFICULTIES["easy"], image_size=SETTINGS.image_size
+            )
+            grey = rendered.image[..., 0].astype(float)
+            assert (rendered.image == rendered.image[..., :1]).all()
+            # Neighbouring pixels, both well inside the torso.
+            rows = np.flatnonzero(rendered.mask.any(axis=1))
+            top, bottom = rows[0] + np.ptp(rows) // 4, rows[0] + np.ptp(rows) // 2
+            inside = rendered.mask[top:bottom, 1:] & rendered.mask[top:bottom, :-1]
+            texture[camera.thermal].append(np.abs(np.diff(grey[top:bottom], axis=1))[inside].mean())
+            if camera.thermal:
+                body, place = grey[rendered.mask], grey[~rendered.mask]
+                assert np.median(body) > np.median(place) + 40
+                assert np.percentile(body, 25) > np.percentile(place, 75)
+        dyed = dataclasses.replace(
+            person,
+            colours=tuple((b, r, g) for r, g, b in person.colours),
+            reflectances=tuple(255 - value for value in person.reflectances),
+        )
+        assert np.array_equal(draw(person, thermal), draw(dyed, thermal))
+        warmer = dataclasses.replace(person, warmths=tuple(value - 20 for value in person.warmths))
+        assert not np.array_equal(draw(person, thermal), draw(warmer, thermal))
+        assert np.array_equal(draw(person, near_infrared), draw(warmer, near_infrared))
+    assert np.median(texture[True]) < 0.7 * np.median(texture[False])
+
+
+def test_validation_identities_are_refused_where_there_is_no_list(tmp_path: Path) -> None:
+    for dataset in ("llcm", "regdb"):
+        with pytest.raises(InputError, match=rf"num_val_ids is 2; allowed for {dataset}: 0"):
+            write_tree(dataset, tmp_path / "data", SETTINGS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_folder_holds_one_layout(regdb_tree: Path) -> None:
+    with pytest.raises(InputError, match=r"layout is 'regdb' there and 'llcm' here"):
+        write_tree("llcm", regdb_tree, OTHERS)

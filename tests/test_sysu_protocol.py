@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 
 from icre_jax.errors import InputError
-from icre_jax.evals import sysu_mm01
+from icre_jax.evals import protocol
+from icre_jax.evals.galleries import PYTHON_RANDOM, GallerySource, draw_python_random, group_into_folders
 from icre_jax.evals.ranking import Embedded, score
-from icre_jax.evals.sysu_mm01 import (
-    PYTHON_RANDOM,
-    GallerySource,
-    draw_python_random,
-    evaluate,
-    exclude_same_place,
-    group_into_folders,
-)
+from icre_jax.evals.sysu_mm01 import PROTOCOL, exclude_same_place, make_protocol
 
 IDS = (3, 6, 11, 25, 104, 333)
 ALL, INDOOR = (1, 2, 4, 5), (1, 2)
+
+
+def evaluate(query, gallery, *, dataset, settings=None, source=PYTHON_RANDOM, num_trials=10, **labels):
+    """The protocol with only some of its settings."""
+    chosen = make_protocol(source)
+    if settings:
+        chosen = dataclasses.replace(chosen, settings=tuple(s for s in chosen.settings if s.name in settings))
+    sides = {"infrared": query, "visible": gallery}
+    return protocol.evaluate(chosen, sides, dataset=dataset, num_trials=num_trials, **labels)
 
 
 def images(rng, paths, centres):
@@ -114,7 +117,7 @@ def test_place_rule_bites_only_between_cameras_2_and_3():
 def test_every_setting_equals_its_trials_scored_one_by_one(sides):
     query, gallery = sides
     results = evaluate(query, gallery, dataset="a small tree", num_trials=4)
-    assert [result.name for result in results] == ["all/single", "all/multi", "indoor/single", "indoor/multi"]
+    assert [result.setting for result in results] == ["all/single", "all/multi", "indoor/single", "indoor/multi"]
     folders = group_into_folders(gallery)
     for result, (cameras, num_images) in zip(results, [(ALL, 1), (ALL, 10), (INDOOR, 1), (INDOOR, 10)], strict=True):
         trials = [
@@ -147,12 +150,12 @@ def test_every_setting_equals_its_trials_scored_one_by_one(sides):
 
 def test_indoor_queries_without_a_match_do_not_count(sides):
     query, gallery = sides
-    (result,) = evaluate(query, gallery, dataset="tree", searches=["indoor"], shots=["single"], num_trials=2)
+    (result,) = evaluate(query, gallery, dataset="tree", settings=["indoor/single"], num_trials=2)
     # Indoors id 6 is in neither camera; id 11 only in camera 1, which both query cameras may see.
     assert result.num_valid_queries == int((query.pid != 6).sum()) < len(query)
     # Without camera 1, a camera-3 query has no gallery left: the same place as camera 2.
     beside = gallery.subset(np.flatnonzero(gallery.camid == 2))
-    (result,) = evaluate(query, beside, dataset="tree", searches=["indoor"], shots=["single"], num_trials=1)
+    (result,) = evaluate(query, beside, dataset="tree", settings=["indoor/single"], num_trials=1)
     assert result.num_valid_queries == int(((query.camid == 6) & np.isin(query.pid, [3, 25, 104, 333])).sum())
 
 
@@ -167,7 +170,7 @@ def test_one_place_case_on_paper():
         np.array([2, 1, 4, 5]),
         np.array([f"data/cam{c}/{p:04d}/0001.jpg" for c, p in ((2, 1), (1, 2), (4, 2), (5, 1))]),
     )
-    (result,) = evaluate(query, gallery, dataset="paper", searches=["all"], shots=["single"], num_trials=3)
+    (result,) = evaluate(query, gallery, dataset="paper", settings=["all/single"], num_trials=3)
     assert result.cmc == [0] + [1] * 19  # ids in order: 2, 1
     assert result.mean["mAP"] == pytest.approx(1 / 3)  # images in order: 2, 2, 1
     assert result.mean["mINP"] == pytest.approx(1 / 3)
@@ -188,8 +191,7 @@ def test_results_name_their_source_and_labels(sides):
         query,
         gallery,
         dataset="tree",
-        searches=["all"],
-        shots=["single"],
+        settings=["all/single"],
         num_trials=3,
         source=GallerySource("first file", draw_first),
         feature="pool",
@@ -198,31 +200,27 @@ def test_results_name_their_source_and_labels(sides):
     assert (result.gallery_source, result.feature, result.flip) == ("first file", "pool", True)
     assert asked == [(ALL, 1, 0), (ALL, 1, 1), (ALL, 1, 2)]
     assert max(result.std.values()) < 1e-12  # the same gallery in every trial
-    assert PYTHON_RANDOM.name == "python-random"
+    assert {setting.gallery_source for setting in PROTOCOL.settings} == {"python-random"}
 
 
 def test_all_settings_share_one_similarity_matrix(sides, monkeypatch):
     calls = []
-    original = sysu_mm01.cosine_similarity
-    monkeypatch.setattr(sysu_mm01, "cosine_similarity", lambda q, g: calls.append(1) or original(q, g))
+    original = protocol.cosine_similarity
+    monkeypatch.setattr(protocol, "cosine_similarity", lambda q, g: calls.append(1) or original(q, g))
     evaluate(*sides, dataset="tree", num_trials=2)
     assert len(calls) == 1
 
 
 def test_what_is_not_sysu_is_refused(sides):
     query, gallery = sides
-    with pytest.raises(InputError, match=r"outdoor.*'all', 'indoor'"):
-        evaluate(query, gallery, dataset="tree", searches=["outdoor"])
-    with pytest.raises(InputError, match=r"'single', 'multi'"):
-        evaluate(query, gallery, dataset="tree", shots=[])
     with pytest.raises(InputError, match="num_trials"):
         evaluate(query, gallery, dataset="tree", num_trials=0)
-    with pytest.raises(InputError, match=r"query holds images of camera 1, 2, 4, 5.*swapped"):
+    with pytest.raises(InputError, match=r"visible side holds images of camera 3, 6;.*swapped"):
         evaluate(gallery, query, dataset="tree")
-    with pytest.raises(InputError, match=r"gallery holds images of camera 3, 6"):
+    with pytest.raises(InputError, match=r"visible side holds images of camera 3, 6; SYSU-MM01 .* camera 1, 2, 4, 5"):
         evaluate(query, query, dataset="tree")
     outdoor = gallery.subset(np.flatnonzero(gallery.camid > 3))
-    with pytest.raises(InputError, match="indoor-search"):
+    with pytest.raises(InputError, match="indoor/single finds no visible test image"):
         evaluate(query, outdoor, dataset="tree")
     with pytest.raises(InputError, match="twice"):
         group_into_folders(gallery.subset(np.array([0, 1, 0])))

@@ -80,7 +80,7 @@ def test_a_run_leaves_what_its_docstring_says(finished, config):
 
     results, provenance = read_results(workdir)
     assert results == outcome.last
-    assert [result.name for result in results] == ["all/single", "all/multi", "indoor/single", "indoor/multi"]
+    assert [result.setting for result in results] == ["all/single", "all/multi", "indoor/single", "indoor/multi"]
     assert results[0].dataset == "synthetic people"
     assert provenance["step"] == last_step
     assert len(provenance["data_fingerprint"]) == 64

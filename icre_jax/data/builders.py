@@ -4,38 +4,63 @@ A builder stores the original bytes of every picture; decoding is the pipeline's
 checks the pictures first and keeps the index beside the records.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from icre_jax.data.layouts import sysu_mm01
+from icre_jax.data.layouts import llcm, regdb, sysu_mm01
 from icre_jax.data.records import MODALITIES, Record
+from icre_jax.errors import InputError
 
 
 class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """What the builders share: features, order and the way from `Record` to a stored example."""
 
     VERSION = tfds.core.Version("1.0.0")
+    title: ClassVar[str]  # the published name
+    trials: ClassVar[tuple[int, ...]] = ()  # the ways in which it is divided, if there are several
+    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its pictures, in stored order.
+    scan: ClassVar[Callable[..., dict[str, list[Record]]]]
 
-    @staticmethod
-    def scan(data_dir: Path) -> dict[str, list[Record]]:
-        """Split name -> its pictures, in the order they are stored; `InputError` if the tree cannot be used."""
-        raise TypeError("A builder of one data set says how its tree is read.")
+    @classmethod
+    def check_trial(cls, trial: int | None) -> None:
+        """Raise `InputError` unless `trial` is one of `trials`, or None where there are none."""
+        if trial not in (cls.trials or (None,)):
+            allowed = f"{cls.trials[0]} to {cls.trials[-1]}" if cls.trials else "None, as it has no trials"
+            raise InputError(f"data.trial is {trial!r}; allowed for {cls.title}: {allowed}.")
 
-    def __init__(self, *, prepared_dir: Path, data_dir: Path | None = None, metadata: dict[str, Any] | None = None):
-        """Open (or, with `data_dir` and `metadata`, get ready to write) the records in `prepared_dir`.
+    @classmethod
+    def folder(cls, prepared_dir: Path, trial: int | None) -> Path:
+        """Where TFDS puts the records: each trial has a folder of its own."""
+        division = [] if trial is None else [f"trial_{trial}"]
+        return prepared_dir.joinpath(cls.name, *division, str(cls.VERSION))
+
+    def __init__(
+        self,
+        *,
+        prepared_dir: Path,
+        trial: int | None,
+        data_dir: Path,
+        splits: dict[str, list[Record]],
+        metadata: dict[str, Any],
+    ):
+        """Get ready to write the records. (To read them: `PreparedDataset.source`.)
 
         Args:
-          prepared_dir: where the records are.
-          data_dir: root of the data set as it was delivered; needed to write only.
+          prepared_dir: where the records go.
+          trial: one of `trials`; None if there are none.
+          data_dir: root of the data set as it was delivered.
+          splits: what `scan` found there.
           metadata: JSON-able facts stored with the records.
         """
         self._source_dir = data_dir
+        self._source_splits = splits
         self._source_metadata = metadata
-        super().__init__(data_dir=prepared_dir, file_format="array_record")
+        config = None if trial is None else f"trial_{trial}"
+        super().__init__(data_dir=prepared_dir, config=config, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
@@ -47,7 +72,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
                 "modality": tfds.features.ClassLabel(names=list(MODALITIES)),
             }
         )
-        metadata = tfds.core.MetadataDict(self._source_metadata or {})
+        metadata = tfds.core.MetadataDict(self._source_metadata)
         # The order on disk is the order of the lists, so that record i is row i of the index.
         return tfds.core.DatasetInfo(
             builder=self, description=self.__doc__, features=features, disable_shuffling=True, metadata=metadata
@@ -55,12 +80,9 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # licence-gated data is never downloaded
-        assert self._source_dir is not None
-        splits = type(self).scan(self._source_dir)
-        return {name: self._generate_examples(records) for name, records in splits.items()}
+        return {name: self._generate_examples(records) for name, records in self._source_splits.items()}
 
     def _generate_examples(self, records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
-        assert self._source_dir is not None
         for position, record in enumerate(records):
             yield (
                 position,
@@ -79,7 +101,26 @@ class SysuMm01(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     """SYSU-MM01: visible cameras 1, 2, 4, 5 and infrared cameras 3, 6; splits train, val, query, gallery."""
 
     name = "sysu_mm01"
+    title = "SYSU-MM01"
     scan = staticmethod(sysu_mm01.scan)
 
 
-BUILDERS: dict[str, type[ReIDBuilder]] = {"sysu_mm01": SysuMm01}
+class Llcm(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """LLCM: nine cameras, each visible and near-infrared; splits train, query (infrared), gallery (visible)."""
+
+    name = "llcm"
+    title = "LLCM"
+    scan = staticmethod(llcm.scan)
+
+
+class RegDb(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """RegDB, one of ten trials: visible and thermal; splits train, query (visible), gallery (thermal)."""
+
+    name = "regdb"
+    title = "RegDB"
+    trials = regdb.TRIALS
+    BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=f"trial_{trial}") for trial in regdb.TRIALS]
+    scan = staticmethod(regdb.scan)
+
+
+BUILDERS: dict[str, type[ReIDBuilder]] = {builder.name: builder for builder in (SysuMm01, Llcm, RegDb)}

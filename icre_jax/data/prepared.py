@@ -3,6 +3,7 @@
 prepared_dir/<dataset>/1.0.0/*.array_record   the pictures' own bytes (written by TFDS)
 prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality of every record, per split
 prepared_dir/<dataset>/1.0.0/metadata.json    fingerprint, and the listing the records were made from
+prepared_dir/regdb/trial_<k>/1.0.0/...        the same for each trial of RegDB
 """
 
 import contextlib
@@ -33,14 +34,16 @@ class PreparedDataset:
     """A data set that is ready to be read.
 
     Attributes:
-      dataset: "sysu_mm01".
+      dataset: a key of `BUILDERS`, e.g. "sysu_mm01".
+      trial: which division of the identities into training and test; None where there is only one.
       folder: where its records are.
-      fingerprint: sha256 over every path, label and picture; equal fingerprints mean equal data.
+      fingerprint: sha256 over the trial and every path, label and picture; equal fingerprints mean equal data.
       synthetic: whether the people were rendered; told by the tree itself, so that no config can call them real.
       index: split name -> `SplitIndex`.
     """
 
     dataset: str
+    trial: int | None
     folder: Path
     fingerprint: str
     synthetic: bool
@@ -48,13 +51,18 @@ class PreparedDataset:
 
     def source(self, split: str) -> Any:
         """Random access to the records of a split: `source[i]["image"]` is the bytes of picture i."""
-        builder = BUILDERS[self.dataset](prepared_dir=self.folder.parent.parent)
+        builder = tfds.builder_from_directory(str(self.folder))
         # Decoding is ours (see `icre_jax.data.images`).
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
 
 
 def open_or_prepare(
-    dataset: str, data_dir: Path, prepared_dir: Path, *, progress: Progress | None = None
+    dataset: str,
+    data_dir: Path,
+    prepared_dir: Path,
+    *,
+    trial: int | None = None,
+    progress: Progress | None = None,
 ) -> PreparedDataset:
     """The prepared data set; prepared first if it is not there yet.
 
@@ -62,21 +70,23 @@ def open_or_prepare(
       dataset: a key of `BUILDERS`.
       data_dir: root of the data set as it was delivered. May be absent once the records exist.
       prepared_dir: where the records are, or go.
+      trial: which division of a data set that has several.
       progress: called with (pictures checked, pictures in all) while preparing.
 
     Raises:
-      InputError: nothing to read, a broken picture or list, or records that were made from other files than those
-        which lie in `data_dir` now.
+      InputError: nothing to read, a broken picture or list, a trial that the data set does not have, or records that
+        were made from other files than those which lie in `data_dir` now.
     """
     if dataset not in BUILDERS:
         raise InputError(f"Unknown data set {dataset!r}; allowed are {', '.join(sorted(BUILDERS))}.")
     builder_class = BUILDERS[dataset]
-    folder = prepared_dir / builder_class.name / str(builder_class.VERSION)
+    builder_class.check_trial(trial)
+    folder = builder_class.folder(prepared_dir, trial)
     if not (folder / "index.npz").is_file():
-        return _prepare(builder_class, data_dir, prepared_dir, folder, progress)
-    prepared, metadata = _open(dataset, folder)
+        return _prepare(builder_class, data_dir, prepared_dir, trial, progress)
+    prepared, metadata = _open(builder_class, folder)
     if data_dir.is_dir():
-        listing = _listing_digest(data_dir, builder_class.scan(data_dir))
+        listing = _listing_digest(data_dir, _scan(builder_class, data_dir, trial))
         if listing != metadata["listing"]:
             raise InputError(
                 f"The records in {folder} were made from other files than those in {data_dir} now. "
@@ -85,12 +95,18 @@ def open_or_prepare(
     return prepared
 
 
+def _scan(builder_class: type[ReIDBuilder], data_dir: Path, trial: int | None) -> dict[str, list[Record]]:
+    return builder_class.scan(data_dir) if trial is None else builder_class.scan(data_dir, trial)
+
+
 def _prepare(
-    builder_class: type[ReIDBuilder], data_dir: Path, prepared_dir: Path, folder: Path, progress: Progress | None
+    builder_class: type[ReIDBuilder], data_dir: Path, prepared_dir: Path, trial: int | None, progress: Progress | None
 ) -> PreparedDataset:
-    splits = builder_class.scan(data_dir)
+    folder = builder_class.folder(prepared_dir, trial)
+    splits = _scan(builder_class, data_dir, trial)
     metadata = {
-        "fingerprint": _check_pictures(data_dir, splits, progress),
+        "trial": trial,
+        "fingerprint": _check_pictures(data_dir, splits, trial, progress),
         "listing": _listing_digest(data_dir, splits),
         "synthetic": (data_dir / synthetic.RECORD).is_file(),
         "data_dir": str(data_dir),
@@ -100,7 +116,9 @@ def _prepare(
         prepared_dir.mkdir(parents=True, exist_ok=True)
         # Records without an index are what an interrupted call left; TFDS would take them as they are.
         shutil.rmtree(folder, ignore_errors=True)
-        builder = builder_class(prepared_dir=prepared_dir, data_dir=data_dir, metadata=metadata)
+        builder = builder_class(
+            prepared_dir=prepared_dir, trial=trial, data_dir=data_dir, splits=splits, metadata=metadata
+        )
         # MANUAL downloads only, so nothing is fetched; a folder of their own keeps TFDS out of the user's home.
         config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download that there is not
@@ -118,17 +136,24 @@ def _prepare(
         raise InputError(
             f"Cannot write the prepared records to {prepared_dir}: {error}. Free space, or name another prepared_dir."
         ) from error
-    return _open(builder_class.name, folder)[0]
+    return _open(builder_class, folder)[0]
 
 
-def _open(dataset: str, folder: Path) -> tuple[PreparedDataset, dict[str, Any]]:
+def _open(builder_class: type[ReIDBuilder], folder: Path) -> tuple[PreparedDataset, dict[str, Any]]:
     try:
         metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
         with np.load(folder / "index.npz", allow_pickle=False) as columns:
             names = dict.fromkeys(key.split("/")[0] for key in columns.files)
             fields = [field.name for field in dataclasses.fields(SplitIndex)]
             index = {name: SplitIndex(**{field: columns[f"{name}/{field}"] for field in fields}) for name in names}
-        prepared = PreparedDataset(dataset, folder, metadata["fingerprint"], metadata["synthetic"], index)
+        prepared = PreparedDataset(
+            dataset=builder_class.name,
+            trial=metadata["trial"],
+            folder=folder,
+            fingerprint=metadata["fingerprint"],
+            synthetic=metadata["synthetic"],
+            index=index,
+        )
         return prepared, metadata
     except (OSError, KeyError, ValueError) as error:
         raise InputError(
@@ -136,7 +161,9 @@ def _open(dataset: str, folder: Path) -> tuple[PreparedDataset, dict[str, Any]]:
         ) from error
 
 
-def _check_pictures(data_dir: Path, splits: dict[str, list[Record]], progress: Progress | None) -> str:
+def _check_pictures(
+    data_dir: Path, splits: dict[str, list[Record]], trial: int | None, progress: Progress | None
+) -> str:
     """Decode every picture once; the fingerprint, or an error that names all broken files."""
     records = [(name, record) for name, split in splits.items() for record in split]
 
@@ -144,7 +171,7 @@ def _check_pictures(data_dir: Path, splits: dict[str, list[Record]], progress: P
         data = (data_dir / item[1].path).read_bytes()
         return hashlib.sha256(data).digest(), find_defect(data)
 
-    fingerprint = hashlib.sha256()
+    fingerprint = hashlib.sha256(b"" if trial is None else f"trial {trial}|".encode())
     findings = []
     with ThreadPoolExecutor() as pool:  # Pillow lets go of the interpreter lock while it decodes
         for done, ((name, record), (digest, defect)) in enumerate(

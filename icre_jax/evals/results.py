@@ -18,7 +18,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Scores
 
 # Raise when a field changes its meaning, is added or removed.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 CMC_LENGTH = 20
 
@@ -28,14 +28,15 @@ class ProtocolResult:
     """One setting of one protocol, summarised over its trials; fractions in [0, 1].
 
     Attributes:
-      dataset: the data the numbers are about; "SYSU-MM01" only for the real one.
-      search, shot: the setting, e.g. "all" and "single".
+      protocol: by whose rules, e.g. "SYSU-MM01".
+      setting: of the protocol, e.g. "all/single".
+      dataset: the data the numbers are about; the published name of a data set only for the real one.
       gallery_source: who drew the galleries, e.g. "python-random".
       direction: e.g. "infrared->visible", query first.
       feature: which output of the network was compared.
       flip: whether the mirrored image was averaged in.
       reranking: whether the ranking was refined by k-reciprocal neighbours.
-      num_trials: gallery draws summarised here.
+      num_trials: gallery draws summarised here; 1 where nothing is drawn.
       num_queries, num_valid_queries: all, and those with a true match left, which are the ones that count.
       mean, std: per metric of `METRICS`, over the trials. std is the spread of these very trials (divisor num_trials).
       cmc: Rank-1 to Rank-20, mean over the trials.
@@ -45,9 +46,9 @@ class ProtocolResult:
       ValueError: a metric is missing, or a number is not a fraction.
     """
 
+    protocol: str
+    setting: str
     dataset: str
-    search: str
-    shot: str
     gallery_source: str
     direction: str
     feature: str
@@ -71,29 +72,24 @@ class ProtocolResult:
             if not 0 <= value <= 1:
                 raise ValueError(f"{value} is not a fraction from 0 to 1.")
 
-    @property
-    def name(self) -> str:
-        """The setting, e.g. "all/single"."""
-        return f"{self.search}/{self.shot}"
-
     def scalars(self) -> dict[str, float]:
         """{"all/single/rank1": mean, ..., "all/single/mINP": mean}: the names checkpoint selection and logs use."""
-        return {f"{self.name}/{metric}": self.mean[metric] for metric in METRICS}
+        return {f"{self.setting}/{metric}": self.mean[metric] for metric in METRICS}
 
 
 def summarize(
     trials: Sequence[Scores],
     *,
+    protocol: str,
+    setting: str,
     dataset: str,
-    search: str,
-    shot: str,
     gallery_source: str,
     direction: str,
     feature: str,
     flip: bool,
     reranking: bool,
 ) -> ProtocolResult:
-    """Mean and standard deviation over the trials of one setting (step 7); the labels are kept as given.
+    """Mean and standard deviation over the trials of one setting; the labels are kept as given.
 
     Raises:
       ValueError: no trial, fewer than 20 ranks, or trials that do not count the same number of queries.
@@ -106,9 +102,9 @@ def summarize(
     # [T, 6], in the order of METRICS.
     values = np.array([[*(t.rank(k) for k in (1, 5, 10, 20)), t.mAP, t.mINP] for t in trials])
     return ProtocolResult(
+        protocol=protocol,
+        setting=setting,
         dataset=dataset,
-        search=search,
-        shot=shot,
         gallery_source=gallery_source,
         direction=direction,
         feature=feature,

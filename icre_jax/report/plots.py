@@ -54,12 +54,12 @@ def plot_cmc(evaluations: Sequence[Evaluation]) -> list[Plot]:
     """One plot per setting: the share of queries with a match among the first k, k = 1 to 20."""
     ranks = np.arange(1, CMC_LENGTH + 1, dtype=np.float64)
     plots = []
-    for setting in dict.fromkeys(result.name for item in evaluations for result in item.results):
+    for setting in dict.fromkeys(result.setting for item in evaluations for result in item.results):
         lines = []
         chance = np.nan
         for i, item in enumerate(evaluations):
             # Other conditions (re-ranking, another gallery) are in the table; one line per state is what can be read.
-            result = next((result for result in item.results if result.name == setting), None)
+            result = next((result for result in item.results if result.setting == setting), None)
             if result is not None:
                 color, kind = _LABEL_STYLES.get(item.label, (COLORS[2 + i % (len(COLORS) - 2)], "line"))
                 lines.append(Line(item.label, ranks, 100 * np.array(result.cmc), color, kind))
@@ -84,7 +84,7 @@ def plot_cmc(evaluations: Sequence[Evaluation]) -> list[Plot]:
 def plot_scores(score_curve: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation]) -> list[Plot]:
     """One plot per setting: Rank-1, mAP, mINP over training, and the Rank-1 of chance."""
     epochs = series(score_curve, "epoch")
-    chances = {result.name: result.chance for item in evaluations for result in item.results}
+    chances = {result.setting: result.chance for item in evaluations for result in item.results}
     groups: dict[str, list[str]] = {}
     for key in keys(score_curve):
         groups.setdefault(key.rpartition("/")[0], []).append(key.rpartition("/")[2])

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult
-from icre_jax.evals.tables import conditions
+from icre_jax.evals.tables import split_conditions
 from icre_jax.report.numbers import duration, factor, memory, percent, significant
 from icre_jax.report.plots import METRIC_NAMES, keys, series
 from icre_jax.report.records import Evaluation
-
-HEADLINE_SETTING = "all/single"
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,13 @@ class ScoreGroup:
 
 
 def headline(evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ProtocolResult] | None:
-    """The result to put first: of "last", otherwise of the latest given; all-search single-shot if it is there."""
+    """The result to put first: of "last", otherwise of the latest given; its first that is not re-ranked."""
     scored = [item for item in evaluations if item.results]
     if not scored:
         return None
     chosen = next((item for item in scored if item.label == "last"), scored[-1])
     # min keeps the first of equals.
-    return chosen, min(chosen.results, key=lambda result: (result.name != HEADLINE_SETTING, result.reranking))
+    return chosen, min(chosen.results, key=lambda result: result.reranking)
 
 
 def make_tiles(
@@ -87,7 +85,9 @@ def make_tiles(
             if metric == "rank1":
                 notes.append(_compare(value, result.chance, "chance"))
             notes += [_compare(value, other.mean[metric], label) for label, other in others.items()]
-            tiles.append(Tile(f"{METRIC_NAMES[metric]}, {result.name}, {chosen.label}", [(percent(value), "%")], notes))
+            tiles.append(
+                Tile(f"{METRIC_NAMES[metric]}, {result.setting}, {chosen.label}", [(percent(value), "%")], notes)
+            )
     if isinstance(wall_clock_seconds, (int, float)):
         words = duration(wall_clock_seconds).split(" ")
         tiles.append(Tile("Training time", list(zip(words[::2], words[1::2], strict=True)), ["wall clock"]))
@@ -110,34 +110,39 @@ def _compare(value: float, base: float, label: str) -> str:
 
 def _identity(result: ProtocolResult) -> tuple[object, ...]:
     """What two results must share to be the same measurement; the number of trials only sharpens it."""
-    labels = (result.dataset, result.name, result.gallery_source, result.direction, result.feature)
+    labels = (result.dataset, result.protocol, result.setting, result.gallery_source, result.direction, result.feature)
     return (*labels, result.flip, result.reranking)
 
 
 def shared_conditions(evaluations: Sequence[Evaluation]) -> str:
-    """The conditions of all results, or "" if they differ."""
-    found = {conditions(result) for item in evaluations for result in item.results}
-    return found.pop() if len(found) == 1 else ""
+    """The conditions that all results share."""
+    return split_conditions([result for item in evaluations for result in item.results]).shared
+
+
+def _with_conditions(evaluations: Sequence[Evaluation]) -> list[tuple[Evaluation, ProtocolResult, str]]:
+    """Every result with the conditions that it does not share with all others."""
+    pairs = [(item, result) for item in evaluations for result in item.results]
+    split = split_conditions([result for _, result in pairs])
+    words = [(split.of_setting.get(result.setting, ""), own) for (_, result), own in zip(pairs, split.own, strict=True)]
+    return [(*pair, ", ".join(filter(None, both))) for pair, both in zip(pairs, words, strict=True)]
 
 
 def group_scores(evaluations: Sequence[Evaluation]) -> list[ScoreGroup]:
     """Every result; the same setting of all evaluations together, in percent, mean ± std if there are more trials."""
-    groups: dict[tuple[object, ...], list[tuple[Evaluation, ProtocolResult]]] = {}
-    for item in evaluations:
-        for result in item.results:
-            groups.setdefault(_identity(result), []).append((item, result))
-    shared = bool(shared_conditions(evaluations))
+    groups: dict[tuple[object, ...], list[tuple[Evaluation, ProtocolResult, str]]] = {}
+    for item, result, words in _with_conditions(evaluations):
+        groups.setdefault(_identity(result), []).append((item, result, words))
     return [
         ScoreGroup(
-            name=pairs[0][1].name,
+            name=members[0][1].setting,
             queries=" / ".join(
-                dict.fromkeys(f"{r.num_valid_queries:,} of {r.num_queries:,} queries" for _, r in pairs)
+                dict.fromkeys(f"{r.num_valid_queries:,} of {r.num_queries:,} queries" for _, r, _ in members)
             ),
             rows=[
                 ScoreRow(
                     label=item.label,
                     when=f"epoch {significant(item.epoch)}, step {item.step:,}",
-                    conditions="" if shared else conditions(result),
+                    conditions=words,
                     cells=[
                         *(
                             (percent(result.mean[m]), percent(result.std[m]) if result.num_trials > 1 else "")
@@ -146,10 +151,10 @@ def group_scores(evaluations: Sequence[Evaluation]) -> list[ScoreGroup]:
                         (percent(result.chance), ""),
                     ],
                 )
-                for item, result in pairs
+                for item, result, words in members
             ],
         )
-        for pairs in groups.values()
+        for members in groups.values()
     ]
 
 
@@ -169,14 +174,9 @@ def best_note(evaluations: Sequence[Evaluation], best_metric: str) -> str:
 
 def cmc_table(evaluations: Sequence[Evaluation]) -> Table:
     """Every CMC in percent, one row per evaluation and result, one column per rank."""
-    shared = bool(shared_conditions(evaluations))
     rows = [
-        (
-            f"{result.name}, {item.label}" + ("" if shared else f" ({conditions(result)})"),
-            [percent(value) for value in result.cmc],
-        )
-        for item in evaluations
-        for result in item.results
+        (f"{result.setting}, {item.label}" + (f" ({words})" if words else ""), [percent(value) for value in result.cmc])
+        for item, result, words in _with_conditions(evaluations)
     ]
     return Table([str(k) for k in range(1, CMC_LENGTH + 1)], rows)
 

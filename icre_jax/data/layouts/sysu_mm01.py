@@ -1,4 +1,4 @@
-"""SYSU-MM01 as it is delivered (`protocols.md`, section 1).
+"""SYSU-MM01 as it is delivered.
 
     camN/IIII/KKKK.jpg          N = 1..6, four-digit identity and picture number
     exp/{train,val,test}_id.txt one line of comma-separated integers each
@@ -8,6 +8,7 @@ Cameras 1, 2, 4, 5 are visible, 3 and 6 infrared. Folders hold identities that a
 
 from pathlib import Path
 
+from icre_jax.data.layouts.lists import read_ids, require_folder
 from icre_jax.data.records import INFRARED, VISIBLE, Record
 from icre_jax.errors import InputError, join_findings
 
@@ -34,12 +35,11 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
     Raises:
       InputError: naming every missing folder or list, identity without pictures, identity in two lists, foreign file.
     """
-    if not data_dir.is_dir():
-        raise InputError(f"No SYSU-MM01 at {data_dir}: the folder does not exist.\n{HOW_TO_GET}")
+    require_folder("SYSU-MM01", data_dir, HOW_TO_GET)
     findings = []
     cameras = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
     findings += [f"folder cam{camera} is missing" for camera in cameras if not (data_dir / f"cam{camera}").is_dir()]
-    lists = {name: _read_ids(data_dir / "exp" / f"{name}_id.txt", findings) for name in ID_LISTS}
+    lists = {name: read_ids(data_dir, f"exp/{name}_id.txt", findings) for name in ID_LISTS}
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         both = sorted(set(lists[first]) & set(lists[second]))
         if both:
@@ -70,24 +70,6 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
     if findings:
         raise InputError(f"{data_dir} does not hold what its lists name:\n{join_findings(findings)}")
     return splits
-
-
-def _read_ids(path: Path, findings: list[str]) -> list[int]:
-    """Ascending identities of one list; what is wrong with it goes into `findings`."""
-    if not path.is_file():
-        findings.append(f"list exp/{path.name} is missing")
-        return []
-    try:
-        ids = [int(field) for field in path.read_text(encoding="utf-8").replace("\n", ",").split(",") if field.strip()]
-    except ValueError as error:
-        findings.append(f"exp/{path.name} is not one line of comma-separated integers ({error})")
-        return []
-    if not ids:
-        findings.append(f"exp/{path.name} names no identity")
-    doubles = sorted({pid for pid in ids if ids.count(pid) > 1})
-    if doubles:
-        findings.append(f"exp/{path.name} names identities twice: {doubles}")
-    return sorted(set(ids))
 
 
 def _list_pictures(folder: Path, findings: list[str]) -> list[Path]:

@@ -1,19 +1,21 @@
 """Synthetic people for visible-infrared re-identification: rendered, deterministic, no download.
 
-write_sysu_mm01(Path("data/synthetic"), settings, num_workers=2)
+write_tree("sysu_mm01", Path("data/synthetic"), settings, num_workers=2)
 pixels = render_image(sample_person(seed, pid), SYSU_MM01_CAMERAS[2], 1, seed=seed, difficulty=..., image_size=...)
 """
 
-from icre_jax.data.synthetic.camera import SYSU_MM01_CAMERAS, Camera
+from icre_jax.data.synthetic.camera import LLCM_CAMERAS, REGDB_CAMERAS, SYSU_MM01_CAMERAS, Camera
 from icre_jax.data.synthetic.person import Person, sample_person
 from icre_jax.data.synthetic.render import Rendered, render_image, render_with_mask
 from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
 from icre_jax.data.synthetic.sheet import contact_sheet
-from icre_jax.data.synthetic.writers import RECORD, write_sysu_mm01
+from icre_jax.data.synthetic.writers import RECORD, write_tree
 
 __all__ = [
     "DIFFICULTIES",
+    "LLCM_CAMERAS",
     "RECORD",
+    "REGDB_CAMERAS",
     "SYSU_MM01_CAMERAS",
     "Camera",
     "Person",
@@ -23,5 +25,5 @@ __all__ = [
     "render_image",
     "render_with_mask",
     "sample_person",
-    "write_sysu_mm01",
+    "write_tree",
 ]

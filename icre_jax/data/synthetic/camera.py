@@ -14,7 +14,7 @@ class Camera:
     """One camera: where it hangs and how it renders what it sees."""
 
     camid: int
-    modality: str  # "visible" or "infrared"
+    modality: str  # "visible" or "infrared"; an infrared camera is near-infrared unless it is thermal
     place: int
     outdoor: bool
     gains: tuple[float, float, float]  # white balance
@@ -23,6 +23,7 @@ class Camera:
     perspective: float  # how steeply it looks down
     sharpness: float  # resolution as a share of the output's
     grain: float  # sensor noise, grey levels
+    thermal: bool = False  # sees the warmth of things instead of reflected light
 
 
 # The six cameras of SYSU-MM01: 1, 2, 4, 5 visible, 3 and 6 infrared; 2 and 3 hang at the same place.
@@ -33,6 +34,33 @@ SYSU_MM01_CAMERAS = (
     Camera(4, "visible", 4, True, (1.0, 1.02, 1.0), 1.15, 1.15, 0.08, 0.95, 6.0),
     Camera(5, "visible", 5, True, (0.98, 1.0, 1.08), 0.84, 0.95, 0.12, 0.7, 10.0),
     Camera(6, "infrared", 6, True, (1.0, 1.0, 1.0), 0.9, 1.15, 0.12, 0.75, 16.0),
+)
+
+# Of LLCM: number, place outdoors or not, white balance, exposure, contrast, perspective, sharpness, grain.
+_LLCM_SITES = (
+    (1, False, (1.04, 1.0, 0.93), 0.95, 1.0, 0.2, 0.9, 9.0),
+    (2, False, (0.94, 1.0, 1.08), 0.8, 0.95, 0.26, 0.8, 12.0),
+    (3, True, (1.0, 1.02, 1.0), 1.1, 1.1, 0.1, 0.95, 7.0),
+    (4, True, (0.98, 1.0, 1.06), 0.72, 0.9, 0.14, 0.7, 13.0),
+    (5, False, (1.07, 1.0, 0.88), 0.88, 1.05, 0.22, 0.85, 10.0),
+    (6, True, (1.0, 1.0, 1.03), 0.78, 1.1, 0.12, 0.75, 12.0),
+    (7, False, (0.96, 1.0, 1.05), 1.0, 0.9, 0.18, 0.8, 9.0),
+    (8, True, (1.02, 1.0, 0.97), 0.85, 1.15, 0.08, 0.9, 10.0),
+    (9, False, (1.0, 1.0, 0.95), 0.75, 1.0, 0.24, 0.7, 14.0),
+)
+# Nine cameras, each of which changes to near-infrared in the dark; nine before, nine after.
+LLCM_CAMERAS = tuple(
+    Camera(camid, "visible", camid, outdoor, gains, exposure, contrast, perspective, sharpness, grain)
+    for camid, outdoor, gains, exposure, contrast, perspective, sharpness, grain in _LLCM_SITES
+) + tuple(
+    Camera(camid, "infrared", camid, outdoor, (1.0, 1.0, 1.0), exposure + 0.1, contrast, perspective, sharpness, grain)
+    for camid, outdoor, _, exposure, contrast, perspective, sharpness, grain in _LLCM_SITES
+)
+
+# RegDB numbers no cameras: one that sees light and one that sees warmth, side by side.
+REGDB_CAMERAS = (
+    Camera(1, "visible", 1, True, (1.0, 1.0, 1.0), 1.0, 1.0, 0.1, 0.7, 9.0),
+    Camera(2, "infrared", 1, True, (1.0, 1.0, 1.0), 1.0, 1.0, 0.1, 0.55, 5.0, thermal=True),
 )
 
 

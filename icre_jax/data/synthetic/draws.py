@@ -21,6 +21,7 @@ class Stream(IntEnum):
     FOLDS = 7
     NOISE = 8
     JPEG = 9
+    WARMTH = 10
 
 
 class Draws:

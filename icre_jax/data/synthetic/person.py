@@ -1,10 +1,11 @@
 """An identity: latent attributes as a pure function of (seed, pid).
 
 Shape, cut, pattern, bag and hair are seen by both kinds of camera. The colours are seen by visible cameras only, the
-near-infrared reflectances by infrared cameras only, and the two are drawn independently of each other.
+near-infrared reflectances by infrared cameras only, and the two are drawn independently of each other. Thermal cameras
+see neither, but how warm things are: skin most, clothing by how much of the body's warmth it lets through.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from icre_jax.data.synthetic.draws import Draws, Stream
@@ -70,7 +71,10 @@ class Print:
 
 @dataclass(frozen=True)
 class Person:
-    """All that stays the same about one identity. colours: RGB per Slot; reflectances: 0-255 per Slot at 850 nm."""
+    """All that stays the same about one identity.
+
+    Per Slot, colours: RGB; reflectances: 0-255 at 850 nm; warmths: 0-255, where about 50 is that of the surroundings.
+    """
 
     pid: int
     body: Body
@@ -90,6 +94,7 @@ class Person:
     scarf: bool
     colours: tuple[tuple[int, int, int], ...]
     reflectances: tuple[int, ...]
+    warmths: tuple[int, ...]
 
 
 # (share of the arm that is covered, hem below the waist in cm, looseness in cm)
@@ -131,6 +136,20 @@ _UPPER_PATTERNS = {
     "zigzag": 1,
     "diamonds": 1,
     "dipped": 1,
+}
+# What a thermal camera sees of the body through the cut, lowest and highest; two layers of air keep more than one.
+_UPPER_WARMTHS = {
+    "tank": (176, 204),
+    "t-shirt": (172, 202),
+    "shirt": (164, 196),
+    "sweater": (142, 176),
+    "hoodie": (130, 166),
+    "jacket": (108, 148),
+    "open jacket": (112, 150),
+    "puffer": (84, 116),
+    "vest": (90, 124),
+    "coat": (96, 134),
+    "open coat": (100, 138),
 }
 _LOWER_PATTERNS = {"plain": 5, "side stripe": 3, "checks": 2, "camouflage": 1, "knees": 2, "hoops": 2, "vertical": 2}
 _MOTIFS = {
@@ -181,7 +200,7 @@ def sample_person(seed: int, pid: int) -> Person:
     hair = draws.pick({"short": 5, "buzz": 2, "bald": 1, "bob": 3, "long": 3, "ponytail": 2, "bun": 2, "afro": 1})
     upper = _sample_upper(draws)
     printed = upper.pattern in ("plain", "sides", "dipped") and not upper.cut.startswith("open")
-    return Person(
+    person = Person(
         pid=pid,
         body=body,
         hair=hair,
@@ -200,7 +219,9 @@ def sample_person(seed: int, pid: int) -> Person:
         scarf=draws.chance(0.12),
         colours=_sample_colours(Draws(seed, Stream.COLOUR, pid)),
         reflectances=_sample_reflectances(Draws(seed, Stream.REFLECTANCE, pid)),
+        warmths=(),
     )
+    return replace(person, warmths=_sample_warmths(Draws(seed, Stream.WARMTH, pid), person))
 
 
 def _sample_body(draws: Draws) -> Body:
@@ -317,6 +338,33 @@ def _dye_reflectance(draws: Draws, textile: int) -> int:
     elif textile - contrast < 35:
         lighter = True
     return min(228, textile + contrast) if lighter else max(30, textile - contrast)
+
+
+def _sample_warmths(draws: Draws, person: Person) -> tuple[int, ...]:
+    """Warm where skin is bare or thinly covered; a pattern is nearly as warm as what it is printed on."""
+    skin = draws.integer(218, 240)
+    upper = draws.integer(*_UPPER_WARMTHS[person.upper.cut])
+    lower = draws.integer(120, 172)
+    bag = draws.integer(52, 96)
+    values = {
+        Slot.SKIN: skin,
+        Slot.LIPS: skin - 6,
+        # Eyes are warm, but glass lets no warmth through.
+        Slot.DARK: skin - 10 if person.glasses == "none" else draws.integer(70, 110),
+        Slot.HAIR: draws.integer(128, 176),
+        Slot.HAT: draws.integer(96, 140),
+        Slot.UPPER: upper,
+        Slot.UPPER_2: upper + draws.integer(-5, 5),
+        Slot.UPPER_3: upper + draws.integer(-8, 8),
+        Slot.INNER: upper + draws.integer(14, 34),  # what an open coat shows
+        Slot.LOWER: lower,
+        Slot.LOWER_2: lower + draws.integer(-5, 5),
+        Slot.SHOE: draws.integer(76, 116),
+        Slot.SOLE: draws.integer(66, 92),
+        Slot.BAG: bag,
+        Slot.BAG_2: bag + draws.integer(-6, 6),
+    }
+    return tuple(values[slot] for slot in Slot)
 
 
 def _textile_colour(draws: Draws) -> tuple[int, int, int]:

@@ -48,14 +48,13 @@ def render_with_mask(
     """The same image as `render_image`, with the exact mask of the person."""
     draws, noise = image_draws(seed, person.pid, camera.camid, number)
     visible = camera.modality == "visible"
-    place = camera.place
-    image = crop_panorama(seed, place, camera.outdoor, visible, image_size, difficulty.clutter, draws)
+    image = crop_panorama(seed, camera, image_size, difficulty.clutter, draws)
     coat, mask = _paint_figure(person, camera, draws, difficulty, image_size, (0.5, 1.0))
     image = _compose(image, coat, mask)
     hidden = np.zeros_like(mask)
     if draws.chance(difficulty.occlusion):
         image, hidden = _occlude(image, camera, draws, seed, difficulty)
-    if not visible:
+    if not visible and not camera.thermal:
         image = shine_lamp(image, draws, difficulty)
     image = expose(image, camera, draws, noise, difficulty)
     if not visible:
@@ -94,24 +93,31 @@ def _paint_figure(
         strength = difficulty.lighting
         sideways = strength * draws.uniform(-0.9, 0.9)
         table = light_table(0.62 - 0.1 * strength, 0.44 + 0.1 * strength, sideways)
+    elif camera.thermal:
+        # A body shines by itself, a little less where it turns away.
+        table = light_table(0.82, 0.18, 0.0)
     else:
         table = light_table(0.42, 0.62, 0.15 * draws.uniform(-1, 1))
     canvas = Canvas.empty(height, width)
     draw_person(canvas, person, pose, view, table)
-    return _shade(canvas, person, _atlas(person), camera.modality, draws.integer(0, _NUM_FOLDS - 1))
+    return _shade(canvas, person, _atlas(person), camera, draws.integer(0, _NUM_FOLDS - 1))
 
 
-def _shade(canvas: Canvas, person: Person, atlas: Atlas, modality: str, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _shade(canvas: Canvas, person: Person, atlas: Atlas, camera: Camera, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Materials times light, in integers, averaged down to the image's size."""
     height, width = canvas.texel.shape
     where = np.flatnonzero(canvas.texel >= 0)
     texel = canvas.texel.reshape(-1).take(where)
     light = canvas.light.reshape(-1).take(where).astype(np.int32)
-    light = (light * atlas.relief.take(texel) >> 7) * _fold_pages(fold).take(texel) >> 7
+    relief, folded = atlas.relief.take(texel), _fold_pages(fold).take(texel)
+    if camera.thermal:
+        # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
+        relief, folded = (128 + ((part.astype(np.int32) - 128) >> 3) for part in (relief, folded))
+    light = (light * relief >> 7) * folded >> 7
     slots = atlas.slots.take(texel)
     mask = np.zeros(height * width, np.uint8)
     mask[where] = 255
-    if modality == "visible":
+    if camera.modality == "visible":
         palette = np.array(person.colours, np.int32)
         pixels = np.zeros((height * width, 3), np.uint8)
         for channel in range(3):  # three flat passes are faster than one over short rows
@@ -119,7 +125,8 @@ def _shade(canvas: Canvas, person: Person, atlas: Atlas, modality: str, fold: in
         coat = Image.fromarray(pixels.reshape(height, width, 3))
     else:
         grey = np.zeros(height * width, np.uint8)
-        grey[where] = np.minimum(np.array(person.reflectances, np.int32).take(slots) * light >> 7, 255)
+        tones = np.array(person.warmths if camera.thermal else person.reflectances, np.int32)
+        grey[where] = np.minimum(tones.take(slots) * light >> 7, 255)
         coat = Image.fromarray(grey.reshape(height, width))
     small = Image.fromarray(mask.reshape(height, width)).reduce(_SUPERSAMPLE)
     return np.asarray(coat.reduce(_SUPERSAMPLE)), np.asarray(small)
@@ -147,6 +154,8 @@ def _occlude(
     tone = draws.integer(60, 170)
     tint = np.array([tone + draws.integer(-24, 24) for _ in range(3)], np.int32)
     grey = draws.integer(50, 150)
+    if camera.thermal:
+        grey = 30 + grey // 5  # as cold as the place
     paint = shade[..., None] * tint // 128 if image.ndim == 3 else shade.astype(np.int32) * grey // 128
     where = (cover > 0)[..., None] if image.ndim == 3 else cover > 0
     return np.where(where, np.minimum(paint, 255), image).astype(np.uint8), cover

@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
+from icre_jax.data.synthetic.camera import Camera
 from icre_jax.data.synthetic.draws import Draws, Stream
 from icre_jax.data.synthetic.patterns import blots
 
@@ -27,16 +28,20 @@ class _Paint:
 
 
 @lru_cache(maxsize=32)
-def panorama(seed: int, place: int, outdoor: bool, visible: bool, height: int, clutter: float) -> np.ndarray:
-    """What lies behind people at a place. uint8 [1.25 height, 5 height, 3] (visible) or [...] without 3 (infrared)."""
+def panorama(seed: int, camera: Camera, height: int, clutter: float) -> np.ndarray:
+    """What lies behind people at a camera. uint8 [1.25 height, 5 height, 3] (visible) or [...] without 3 (infrared)."""
+    visible, place = camera.modality == "visible", camera.place
     draws = Draws(seed, Stream.PLACE, place)
     tall, wide = round(height * _ROOM), 5 * height
     picture = Image.new("L", (wide * 2, tall * 2))
     paint = _Paint([], [])
-    (_draw_street if outdoor else _draw_hall)(ImageDraw.Draw(picture), paint, draws, wide * 2, tall * 2)
+    (_draw_street if camera.outdoor else _draw_hall)(ImageDraw.Draw(picture), paint, draws, wide * 2, tall * 2)
     index = np.asarray(picture)
     if visible:
         plane = np.array(paint.colours, np.int32)[index]
+    elif camera.thermal:
+        # Nothing makes its own warmth: all is about as cold, and differs by what little of the day it has kept.
+        plane = 30 + np.array(paint.reflectances, np.int32)[index][..., None] // 5
     else:
         plane = np.array(paint.reflectances, np.int32)[index][..., None]
         # Light from the lamp has further to go: everything behind is darker than the people.
@@ -52,12 +57,10 @@ def panorama(seed: int, place: int, outdoor: bool, visible: bool, height: int, c
     return np.asarray(Image.fromarray(pixels if visible else pixels[..., 0]).reduce(2))
 
 
-def crop_panorama(
-    seed: int, place: int, outdoor: bool, visible: bool, size: tuple[int, int], clutter: float, draws: Draws
-) -> np.ndarray:
+def crop_panorama(seed: int, camera: Camera, size: tuple[int, int], clutter: float, draws: Draws) -> np.ndarray:
     """A window of the place, as a person walks through it. uint8 [H, W, 3] or [H, W]; a copy."""
     height, width = size
-    wide = panorama(seed, place, outdoor, visible, height, clutter)
+    wide = panorama(seed, camera, height, clutter)
     top = draws.integer(0, wide.shape[0] - height)
     left = draws.integer(0, wide.shape[1] - width)
     return wide[top : top + height, left : left + width].copy()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from icre_jax.data.synthetic.camera import SYSU_MM01_CAMERAS
+from icre_jax.data.synthetic.camera import SYSU_MM01_CAMERAS, Camera
 from icre_jax.data.synthetic.person import sample_person
 from icre_jax.data.synthetic.render import render_image
 from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
@@ -14,15 +14,22 @@ _GAP = 2
 _PAPER = 255
 
 
-def contact_sheet(settings: SyntheticSettings, pids: Sequence[int], *, num_images: int = 4) -> Image.Image:
-    """Rows are identities; columns are `num_images` visible, then `num_images` infrared images, cameras in turn.
+def contact_sheet(
+    settings: SyntheticSettings,
+    pids: Sequence[int],
+    *,
+    site: Sequence[Camera] = SYSU_MM01_CAMERAS,
+    num_images: int = 4,
+) -> Image.Image:
+    """Rows are identities; columns are `num_images` visible, then `num_images` infrared images.
 
-    An RGB image of len(pids) * (H + 2) by 2 * num_images * (W + 2) pixels, plus a margin.
+    The cameras of `site` take turns. The page is RGB, of len(pids) * (H + 2) by 2 * num_images * (W + 2) pixels, plus a
+    margin.
     """
     height, width = settings.image_size
     columns = []
     for modality in ("visible", "infrared"):
-        cameras = [camera for camera in SYSU_MM01_CAMERAS if camera.modality == modality]
+        cameras = [camera for camera in site if camera.modality == modality]
         columns += [(cameras[i % len(cameras)], 1 + i // len(cameras)) for i in range(num_images)]
     middle = 3 * _GAP  # between the two kinds
     sheet = np.full(

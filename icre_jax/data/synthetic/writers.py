@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from icre_jax.data.synthetic.layouts import Layout, Shot, sysu_mm01_layout
+from icre_jax.data.synthetic.layouts import LAYOUTS, Layout, Shot
 from icre_jax.data.synthetic.person import sample_person
 from icre_jax.data.synthetic.render import jpeg_quality, render_image
 from icre_jax.data.synthetic.settings import DIFFICULTIES, SyntheticSettings
@@ -25,31 +25,25 @@ RENDERER_VERSION = 2  # raise it whenever a pixel changes
 RECORD = "synthetic.json"
 
 
-def write_sysu_mm01(
+def write_tree(
+    dataset: str,
     root: Path,
     settings: SyntheticSettings,
     *,
     num_workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes a data set in the layout of SYSU-MM01 to `root`; does nothing if it is there already.
+    """Writes a data set to `root` in the layout of a published one; does nothing if it is there already.
 
+    dataset: whose layout, a key of `LAYOUTS`.
     num_workers: processes that render (0: this one); the files are the same for any number.
     progress: called with (identities done, identities in all) after each identity.
-    Raises InputError if `root` holds anything else, or a data set of other settings.
+    Raises InputError for settings that the layout cannot hold, or if `root` holds anything else, or a data set of other
+    settings.
     """
-    _write(root, settings, sysu_mm01_layout(settings), num_workers, progress)
-
-
-def _write(
-    root: Path,
-    settings: SyntheticSettings,
-    layout: Layout,
-    num_workers: int,
-    progress: Callable[[int, int], None] | None,
-) -> None:
     if num_workers < 0:
         raise InputError(f"num_workers is {num_workers}; allowed: 0 or more. Fix: 0 renders in this process.")
+    layout = LAYOUTS[dataset](settings)
     record = {"renderer_version": RENDERER_VERSION, "layout": layout.name, **asdict(settings)}
     # Tuples become lists, as they are when read back.
     record = json.loads(json.dumps(record))
@@ -136,8 +130,12 @@ def write_person(folder: Path, settings: SyntheticSettings, pid: int, shots: tup
             difficulty=difficulty,
             image_size=settings.image_size,
         )
-        quality = jpeg_quality(person, shot.camera, shot.number, seed=settings.seed, difficulty=difficulty)
-        Image.fromarray(pixels).save(folder / shot.path, format="JPEG", quality=quality)
+        image = Image.fromarray(pixels)
+        if shot.path.suffix == ".bmp":
+            image.save(folder / shot.path, format="BMP")
+        else:
+            quality = jpeg_quality(person, shot.camera, shot.number, seed=settings.seed, difficulty=difficulty)
+            image.save(folder / shot.path, format="JPEG", quality=quality)
 
 
 @contextmanager

@@ -1,0 +1,79 @@
+"""What the layouts share: list files, and what to say where a data set is absent."""
+
+from pathlib import Path, PurePosixPath
+
+from icre_jax.errors import InputError
+
+
+def require_folder(title: str, data_dir: Path, how_to_get: str) -> None:
+    """Raise `InputError`, which says what belongs there, if there is no folder `data_dir`."""
+    if not data_dir.is_dir():
+        raise InputError(
+            f"No {title} at {data_dir}: the folder does not exist. Put the data set there, or name its place with "
+            f"--config.data.data_dir=PATH.\n{how_to_get}"
+        )
+
+
+def read_ids(root: Path, name: str, findings: list[str]) -> list[int]:
+    """Ascending identities of a list of one line of comma-separated integers; what is wrong goes into `findings`.
+
+    Args:
+      root: of the data set.
+      name: of the list below it, e.g. "exp/train_id.txt".
+      findings: to add to.
+    """
+    text = _read(root / name, name, findings)
+    if text is None:
+        return []
+    try:
+        ids = [int(field) for field in text.replace("\n", ",").split(",") if field.strip()]
+    except ValueError as error:
+        findings.append(f"{name} is not one line of comma-separated integers ({error})")
+        return []
+    if not ids:
+        findings.append(f"{name} names no identity")
+    doubles = sorted({pid for pid in ids if ids.count(pid) > 1})
+    if doubles:
+        findings.append(f"{name} names identities twice: {doubles}")
+    return sorted(set(ids))
+
+
+def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tuple[PurePosixPath, int]]:
+    """The pictures of a list of lines "relative/path label", in its order; what is wrong goes into `findings`.
+
+    Arguments as of `read_ids`. A line that cannot be used is left out of the answer.
+    """
+    text = _read(root / name, name, findings)
+    if text is None:
+        return []
+    pictures: dict[PurePosixPath, int] = {}
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    for number, line in lines:
+        if not line:
+            continue
+        words, _, label = line.rpartition(" ")
+        path = PurePosixPath(words.strip())
+        if not words.strip() or not label.isdecimal():
+            findings.append(f"{name} line {number} is not 'relative/path label': {line!r}")
+        elif path.is_absolute() or ".." in path.parts:
+            findings.append(f"{name} line {number} leads out of the data set: {path}")
+        elif path in pictures:
+            findings.append(f"{name} line {number} names {path} again")
+        elif not (root / path).is_file():
+            findings.append(f"{path} is missing ({name} line {number})")
+        else:
+            pictures[path] = int(label)
+    if not any(line for _, line in lines):
+        findings.append(f"{name} names no picture")
+    return list(pictures.items())
+
+
+def _read(path: Path, name: str, findings: list[str]) -> str | None:
+    if not path.is_file():
+        findings.append(f"list {name} is missing")
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        findings.append(f"{name} cannot be read ({error})")
+        return None

@@ -1,0 +1,89 @@
+"""LLCM as it is delivered.
+
+    vis/, nir/                          training pictures; the camera is `_cNN_` in the file name
+    test_vis/camN/IIII/, test_nir/...   test pictures; camera and identity are the folders
+    idx/{train,test}_{vis,nir}.txt      lines "relative/path label"
+    idx/test_id.txt                     one line of comma-separated integers
+
+Nine cameras, each visible by day and near-infrared by night; no near-infrared test picture is of camera 3. The lists
+decide. A training identity has the label of its list, a test identity the number of its folder, as the galleries are
+drawn in that order; the two are counted apart, so that a number may stand for one person here and another there.
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from icre_jax.data.layouts.lists import read_ids, read_labelled_paths, require_folder
+from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.errors import InputError, join_findings
+
+CAMERAS = tuple(range(1, 10))
+SPLITS = ("train", "query", "gallery")
+# List -> its split and modality.
+LISTS = {
+    "train_vis": ("train", VISIBLE),
+    "train_nir": ("train", INFRARED),
+    "test_nir": ("query", INFRARED),
+    "test_vis": ("gallery", VISIBLE),
+}
+HOW_TO_GET = """\
+LLCM is given out by its authors on request. The folder holds, as in the archive:
+  vis/, nir/                         training pictures, with the camera as _cNN_ in the file name
+  test_vis/camN/IIII/, test_nir/camN/IIII/   test pictures, N = 1 .. 9
+  idx/train_vis.txt, idx/train_nir.txt, idx/test_vis.txt, idx/test_nir.txt   lines "relative/path label"
+  idx/test_id.txt                    one line of comma-separated integers"""
+
+_TRAIN_CAMERA = re.compile(r"_c(\d+)_")
+_TEST_CAMERA = re.compile(r"cam(\d+)")
+
+
+def scan(data_dir: Path) -> dict[str, list[Record]]:
+    """List the pictures of every split.
+
+    Args:
+      data_dir: the folder that holds vis, nir, test_vis, test_nir and idx.
+
+    Returns:
+      "train" (both modalities), "query" (test, infrared), "gallery" (test, visible), in the order of the lists.
+
+    Raises:
+      InputError: naming every missing folder, list or picture, and every line or file name that cannot be read.
+    """
+    require_folder("LLCM", data_dir, HOW_TO_GET)
+    findings = [
+        f"folder {name} is missing" for name in ("vis", "nir", "test_vis", "test_nir") if not (data_dir / name).is_dir()
+    ]
+    test_ids = set(read_ids(data_dir, "idx/test_id.txt", findings))
+    splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
+    for name, (split, modality) in LISTS.items():
+        for path, label in read_labelled_paths(data_dir, f"idx/{name}.txt", findings):
+            pid, camid = (label, _train_camera(path)) if split == "train" else _test_labels(path)
+            if camid not in CAMERAS:
+                where = "_cNN_ in the file name" if split == "train" else "camN/IIII, the last two folders"
+                findings.append(f"idx/{name}.txt names {path}, which tells no camera 1 .. 9 (it is {where})")
+            elif split != "train" and test_ids and pid not in test_ids:
+                findings.append(f"idx/{name}.txt names {path}, whose identity {pid} is not in idx/test_id.txt")
+            else:
+                splits[split].append(Record(str(path), pid, camid, modality))
+    if not findings:
+        seen = {record.pid for split in ("query", "gallery") for record in splits[split]}
+        findings += [
+            f"idx/test_id.txt names identity {pid}, of which no list names a picture" for pid in test_ids - seen
+        ]
+    if findings:
+        raise InputError(f"{data_dir} is not a whole LLCM tree:\n{join_findings(findings)}\n{HOW_TO_GET}")
+    return splits
+
+
+def _train_camera(path: PurePosixPath) -> int:
+    """Camera of a training picture; 0 if the file name does not tell."""
+    found = _TRAIN_CAMERA.search(path.name)
+    return int(found[1]) if found else 0
+
+
+def _test_labels(path: PurePosixPath) -> tuple[int, int]:
+    """Identity and camera of a test picture; (0, 0) if the folders do not tell."""
+    camera = _TEST_CAMERA.fullmatch(path.parts[-3]) if len(path.parts) > 2 else None
+    if camera is None or not path.parts[-2].isdecimal():
+        return 0, 0
+    return int(path.parts[-2]), int(camera[1])
