@@ -306,7 +306,7 @@ def from_json(text: str) -> Settings:
 
 def differences(old: Settings, new: Settings) -> list[str]:
     """Fields in which two runs differ and that decide what is computed, as "name: old -> new"."""
-    flat_old, flat_new = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    flat_old, flat_new = flatten(old), flatten(new)
     return [
         f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
         for name in sorted(flat_old.keys() | flat_new.keys())
@@ -314,8 +314,10 @@ def differences(old: Settings, new: Settings) -> list[str]:
     ]
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(group: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every field of a run or of one of its groups by its full name, e.g. "model.mpfr.channels"."""
     flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    for key, value in group:
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, BaseModel) else {name: value}
     return flat

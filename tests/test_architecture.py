@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "losses": set(),
     "data": set(),
     "evals": set(),
+    "ablation": {"command", "evals", "report", "stop"},
     "report": {"evals"},
     "optimizer": set(),
     "stop": set(),
@@ -39,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
         "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "pretrained", "state",
     },
     "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
+    "ablate": {"ablation", "command", "data", "models", "prepare", "report", "runlog", "state"},
     "train": {
         "checkpoint", "command", "data", "evals", "finish", "prepare", "run", "runlog", "state", "stop",
     },
