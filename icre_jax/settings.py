@@ -265,8 +265,8 @@ def _check_losses(settings: Settings) -> list[str]:
     if num_ids >= 2 or not (loss.icg_weight or loss.triplet_weight):
         return []
     return [
-        f"sampling.num_ids_per_batch is {num_ids}; the ICG and triplet losses compare identities within a batch and need 2 "
-        "or more. Raise it, or set loss.icg_weight and loss.triplet_weight to 0."
+        f"sampling.num_ids_per_batch is {num_ids}; the ICG and triplet losses compare identities within a batch and "
+        "need 2 or more. Raise it, or set loss.icg_weight and loss.triplet_weight to 0."
     ]
 
 

@@ -396,5 +396,5 @@ def test_settings_that_cannot_be_built():
     with pytest.raises(InputError, match=r"taps.*\(1, 2, 3\) or \(2, 3, 4\) is needed"):
         parse(config)
     config.model.mpfr.taps = (2, 3, 4)
-    with pytest.raises(InputError, match=r"num_ids_per_batch is 1; .* need 2 "):
+    with pytest.raises(InputError, match=r"num_ids_per_batch is 1; .* need 2 or more"):
         parse(config)
