@@ -115,6 +115,8 @@ def flags_of(config: ConfigDict, file: str = "configs/synthetic.py") -> list[str
     flags = ["--config", file]
     for group, values in config.items():
         if not isinstance(values, ConfigDict):
+            if values != default[group]:
+                flags.append(f"--config.{group}={values}")
             continue
         for name, value in values.items():
             if isinstance(value, ConfigDict):

@@ -13,7 +13,9 @@ from safetensors.numpy import load_file
 from icre_jax import convert
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.errors import InputError
+from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.state import create_state
 from tests.conftest import run_command
 from tests.test_commands import refused
@@ -37,7 +39,7 @@ def half(tmp_path):
 def run(tmp_path_factory):
     """A work folder with checkpoints as training leaves them, and the state of step 4."""
     workdir = tmp_path_factory.mktemp("run")
-    network = ReIDNetwork(num_classes=3, depth=18, width=WIDTH)
+    network = ReIDNetwork(DualStreamResNet(depth=18, width=WIDTH), Head(num_classes=3))
     shapes = jax.eval_shape(lambda: create_state(0, network=network, tx=optax.adam(0.1), image_size=(32, 16)))
     with contextlib.closing(Checkpoints(workdir, keep_latest=2)) as checkpoints:
         for step in (2, 4):

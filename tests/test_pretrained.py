@@ -1,5 +1,6 @@
 """Published weights: against a reference's outputs and a ResNet in NumPy, there and back, and what is refused."""
 
+import contextlib
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,12 +12,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.data.pipeline import training_batches
+from icre_jax.data.prepared import open_or_prepare
 from icre_jax.errors import InputError
 from icre_jax.models.head import gem_pool
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import STAGES, DualStreamResNet
 from icre_jax.pretrained import overlay, read_backbone, start_from, write_backbone
-from tests.conftest import SHARED
+from icre_jax.run import assemble, restore
+from icre_jax.settings import parse
+from tests.conftest import SHARED, flags_of, run_command
+from tests.test_commands import refused
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 WIDTH = 4
@@ -377,3 +384,30 @@ def test_a_run_starts_from_a_file(file):
     assert_same(*[{name: tree["head"] for name, tree in trees.items()} for trees in (variables, initial)])
     # Shapes are enough to read by.
     assert_same({name: tree["backbone"] for name, tree in start_from(file, shapes).items()}, loaded)
+
+
+def test_training_starts_from_the_file(config, tmp_path):
+    config.pretrained = str(write(tmp_path / "resnet18.safetensors", published(width=config.model.width)))
+    config.schedule.num_epochs = 1
+    settings = parse(config)
+    prepared = open_or_prepare("sysu_mm01", Path(config.data.data_dir), Path(config.data.prepared_dir))
+    run = assemble(settings, tmp_path / "run", prepared)
+    with contextlib.closing(Checkpoints(tmp_path / "run")) as checkpoints:
+        state, step = restore(run, checkpoints)
+    assert step is None
+    weights = load_file(config.pretrained)
+    for stem in ("visible_stem", "infrared_stem"):
+        kernel = np.asarray(state.params["backbone"][stem]["conv1"]["kernel"])
+        np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), weights["conv1.weight"])
+    # One step uses up the memory of the state, not that of the file's arrays, and nothing else was touched.
+    rest = jax.tree.map(np.asarray, {name: state.params[name] for name in ("mpfr", "sdce", "head")})
+    assert_same(rest, {name: run.initial_state.params[name] for name in rest})
+    batch = next(iter(training_batches(run.source, run.plan, data=settings.data, settings=settings.augment, seed=0)))
+    _, metrics = run.step(state, {name: batch[name] for name in ("image", "label", "modality")})
+    assert np.isfinite(float(metrics["loss"]))
+
+
+def test_train_refuses_weights_of_another_network(config, tmp_path):
+    config.pretrained = str(write(tmp_path / "resnet50.safetensors", published(50)))
+    process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(tmp_path / "run"))
+    refused(process, "layer1.0.conv3.weight: extra", "this looks like a ResNet-50: set model.depth=50")
