@@ -18,10 +18,11 @@ import pytest
 from rich.console import Console
 
 from icre_jax import ablate
-from icre_jax.ablation import plot, runs, table
+from icre_jax.ablation import plot, processes, summary, table
 from icre_jax.ablation.files import write_files
+from icre_jax.ablation.processes import RunFailedError, lock_folder, share_cores
 from icre_jax.ablation.rows import NAMES, plan_rows
-from icre_jax.ablation.runs import AblationRun, RunFailedError, RunScore, lock_folder, share_cores
+from icre_jax.ablation.runs import AblationRun, RunScore
 from icre_jax.errors import InputError
 from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult, read_results, to_document
 from icre_jax.runlog import Screen
@@ -147,7 +148,7 @@ def test_a_budget_that_cannot_be_leveled_is_refused(tmp_path):
 
 
 def test_mean_spread_and_difference_by_hand(rows):
-    baseline, mpfr, icre = table.summarize(rows, SCORES, SIZES)
+    baseline, mpfr, icre = summary.summarize(rows, SCORES, SIZES)
     assert baseline.scores["rank1"].value == pytest.approx(0.10)
     assert baseline.scores["rank1"].spread == pytest.approx(math.sqrt(2e-4))  # 2 x 0.01^2 / (2 - 1)
     assert mpfr.scores["rank1"].value == pytest.approx(0.12)
@@ -161,12 +162,12 @@ def test_mean_spread_and_difference_by_hand(rows):
     assert math.isnan(icre.scores["rank1"].spread)
     assert icre.differences["mAP"].value == pytest.approx(0.10)
     assert math.isnan(icre.differences["mAP"].spread)
-    assert [summary.seeds for summary in (baseline, mpfr, icre)] == [(0, 1), (0, 1, 2), (0,)]
+    assert [row.seeds for row in (baseline, mpfr, icre)] == [(0, 1), (0, 1, 2), (0,)]
 
 
 def test_without_a_baseline_there_is_no_difference(rows):
-    summaries = table.summarize(rows, [s for s in SCORES if s.row != "baseline"], SIZES)
-    assert [(summary.row.name, summary.differences) for summary in summaries] == [("mpfr", None), ("icre", None)]
+    summaries = summary.summarize(rows, [s for s in SCORES if s.row != "baseline"], SIZES)
+    assert [(line.row.name, line.differences) for line in summaries] == [("mpfr", None), ("icre", None)]
 
 
 def test_the_files_say_it_in_numbers_and_in_words(rows, tmp_path):
@@ -196,8 +197,8 @@ def test_the_files_say_it_in_numbers_and_in_words(rows, tmp_path):
 
 def test_the_latex_table_is_one(rows):
     odd = dataclasses.replace(rows[1], label=r"50% of a_b & {c} \d ~^#$ <x>", leveled=("data.image_size",))
-    summaries = table.summarize([rows[0], odd, rows[2]], SCORES, SIZES)
-    text = table.to_latex(summaries, table.caption(summaries, SCORES))
+    summaries = summary.summarize([rows[0], odd, rows[2]], SCORES, SIZES)
+    text = table.to_latex(summaries, summary.caption(summaries, SCORES))
     assert r"50\% of a\_b \& \{c\} \textbackslash{}d \textasciitilde{}\textasciicircum{}\#\$ \textless{}x" in text
     assert r"infrared$\rightarrow$visible" in text
     assert r"data.image\_size as in the other rows" in text
@@ -222,7 +223,7 @@ def test_runs_of_different_conditions_do_not_share_a_table(rows, tmp_path):
 
 def test_the_plot_takes_rows_without_spread(rows):
     one = SCORES[-1:]
-    assert plot.draw_png(table.summarize(rows, one, SIZES), one, "title").startswith(b"\x89PNG")
+    assert plot.draw_png(summary.summarize(rows, one, SIZES), one, "title").startswith(b"\x89PNG")
 
 
 # Runs, with a stand-in for training
@@ -331,7 +332,7 @@ def test_a_failed_run_ends_the_command_and_the_others_save(stand_in, flags, tmp_
     monkeypatch.setattr(ablate, "share_cores", lambda num_parallel: [None] * num_parallel)
     stand_in.codes["icg"], stand_in.waits = 3, {"baseline"}
     # The failing run begins second; by then the first one has to be able to take the signal.
-    slow = runs._start
+    slow = processes._start
 
     def start_in_turn(run, *rest):
         child = slow(run, *rest)
@@ -340,7 +341,7 @@ def test_a_failed_run_ends_the_command_and_the_others_save(stand_in, flags, tmp_
             time.sleep(0.01)
         return child
 
-    monkeypatch.setattr(runs, "_start", start_in_turn)
+    monkeypatch.setattr(processes, "_start", start_in_turn)
     with pytest.raises(
         RunFailedError, match=r"Row icg, seed 0 ended with exit code 3.*(?s:.*)so far so good"
     ) as caught:
