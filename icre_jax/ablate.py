@@ -20,19 +20,11 @@ import optax
 
 from icre_jax import command
 from icre_jax.ablation.files import write_files
+from icre_jax.ablation.processes import RunFailedError, lock_folder, share_cores, train_all
 from icre_jax.ablation.rows import NAMES, Row, plan_rows
-from icre_jax.ablation.runs import (
-    AblationRun,
-    RunFailedError,
-    find_runs,
-    folder_of,
-    lock_folder,
-    read_score,
-    require_same_ablation,
-    share_cores,
-    train_all,
-)
-from icre_jax.ablation.table import caption, remarks, to_table
+from icre_jax.ablation.runs import AblationRun, find_runs, folder_of, read_score, require_same_ablation
+from icre_jax.ablation.summary import caption, remarks
+from icre_jax.ablation.table import to_table
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset

@@ -16,7 +16,7 @@ from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.prepared import open_or_prepare
 from icre_jax.errors import InputError
-from icre_jax.models.head import gem_pool
+from icre_jax.models.head import Head, gem_pool
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import STAGES, DualStreamResNet
 from icre_jax.pretrained import overlay, read_backbone, start_from, write_backbone
@@ -375,7 +375,8 @@ def test_a_file_that_exists_or_cannot_be_written(file):
 
 
 def test_a_run_starts_from_a_file(file):
-    network, images = ReIDNetwork(num_classes=2, depth=18, width=WIDTH), jnp.zeros((2, 32, 16, 3))
+    network = ReIDNetwork(DualStreamResNet(depth=18, width=WIDTH), Head(num_classes=2))
+    images = jnp.zeros((2, 32, 16, 3))
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, modality="paired", train=True))
     initial, loaded = filled(shapes), read_backbone(file, shapes_of())
     variables = start_from(file, initial)

@@ -8,7 +8,8 @@ from pathlib import Path
 from icre_jax.ablation.plot import draw_png
 from icre_jax.ablation.rows import Row
 from icre_jax.ablation.runs import RunScore
-from icre_jax.ablation.table import Summary, caption, summarize, to_latex, to_markdown, to_runs_csv, to_summary_csv
+from icre_jax.ablation.summary import Summary, caption, summarize
+from icre_jax.ablation.table import to_latex, to_markdown, to_runs_csv, to_summary_csv
 from icre_jax.errors import InputError
 
 _MEASURED = ("mean", "std", "cmc")  # fields of a result that a run decides; all others are conditions

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from icre_jax.ablation.rows import BASELINE
 from icre_jax.ablation.runs import RunScore
-from icre_jax.ablation.table import SHOWN, Summary
+from icre_jax.ablation.summary import SHOWN, Summary
 from icre_jax.report.figure import COLORS, GRID, INK, MUTED
 
 _PANELS = ("rank1", "mAP")
@@ -77,7 +77,7 @@ def _draw(panel: Axes, metric: str, summaries: Sequence[Summary], scores: Sequen
         )
         panel.scatter(
             values,
-            [i] * len(values),
+            [i + 0.25] * len(values),  # below the bar, or it would hide them
             s=22,
             color=COLORS[1],
             alpha=0.8,

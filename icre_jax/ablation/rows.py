@@ -108,7 +108,7 @@ def _refuse_own(name: str, flags: Sequence[str], own: dict[str, Any], file: str,
     if "seed" in given:
         raise InputError("The seed is set for each run. Give --seeds 0,1,2 in place of --config.seed.")
     plain, made = flatten(command.read_config([file])), flatten(command.read_config(flags))
-    taken = [field for field in given if field in own or plain.get(field) != made.get(field)]
+    taken = [field for field in given if field in own or (_is_method(field) and plain.get(field) != made.get(field))]
     if taken:
         raise InputError(
             f"it sets {', '.join(f'{field} = {made.get(field)}' for field in taken)} itself, which --config.{taken[0]} "
@@ -122,8 +122,12 @@ def _differing(default: Settings, settings: Settings) -> list[str]:
     return [
         field
         for field in sorted(a.keys() | b.keys())
-        if a.get(field) != b.get(field) and field not in ("name", "seed") and not field.startswith(("model.", "loss."))
+        if a.get(field) != b.get(field) and field != "seed" and not _is_method(field)
     ]
+
+
+def _is_method(field: str) -> bool:
+    return field == "name" or field.startswith(("model.", "loss."))
 
 
 def _as_flags(fields: dict[str, Any]) -> list[str]:

@@ -1,35 +1,14 @@
-"""The runs of the ablation: one work folder each, trained by the command that a user would type."""
+"""The runs of the ablation: what each one is, and what a finished one says."""
 
-import contextlib
 import dataclasses
-import fcntl
-import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from icre_jax import command
 from icre_jax.ablation.rows import Row
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.results import ProtocolResult, read_results
 from icre_jax.settings import Settings, differences, from_json, parse
-from icre_jax.stop import StopRequest
-
-_TAIL = 12  # lines of a failed run that are shown
-_POLL_SECONDS = 0.1
-
-
-class RunFailedError(Exception):
-    """A run ended with an error; `code` is the exit code for the whole command."""
-
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
-        self.code = code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,148 +113,3 @@ def read_score(run: AblationRun, num_steps: int) -> RunScore | None:
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{run.folder} is damaged ({error!r}). Move it away; the run will be repeated.") from error
     return RunScore(run.row.name, run.seed, results[0], num_steps, seconds, fingerprint) if same else None
-
-
-@contextlib.contextmanager
-def lock_folder(out: Path) -> Iterator[int]:
-    """Keep other ablations out of `out` (created); the file descriptor of the lock, which the runs are to inherit.
-
-    They hold the lock until they end, so that nothing trains in their folders even if this process was killed.
-
-    Raises:
-      InputError: it is locked, or cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"Cannot write to {out}: {error}. Choose another --out.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"An ablation, or a run that one started, is still going on in {out}. Wait for it, stop it, or use "
-                "another --out."
-            ) from error
-        yield file.fileno()
-
-
-def share_cores(num_parallel: int) -> list[set[int] | None]:
-    """The cores of each of the runs that go at a time; None where the platform cannot say (or one run has them all).
-
-    Raises:
-      InputError: more runs than cores.
-    """
-    if num_parallel == 1 or not hasattr(os, "sched_getaffinity"):
-        return [None] * num_parallel
-    cores = sorted(os.sched_getaffinity(0))
-    if num_parallel > len(cores):
-        raise InputError(f"--num_parallel is {num_parallel}, but there are {len(cores)} cores; allowed is 1 to that.")
-    bounds = [i * len(cores) // num_parallel for i in range(num_parallel + 1)]
-    return [set(cores[a:b]) for a, b in itertools.pairwise(bounds)]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Child:
-    run: AblationRun
-    process: subprocess.Popen[bytes]
-    cores: set[int] | None
-    began: float
-
-
-def train_all(
-    runs: Sequence[AblationRun],
-    *,
-    cores: Sequence[set[int] | None],
-    lock: int,
-    on_finished: Callable[[AblationRun, float], None],
-) -> bool:
-    """Train the runs in order, as many at a time as there are shares of the cores.
-
-    SIGINT and SIGTERM are passed on: the runs save their state and leave.
-
-    Args:
-      runs: what to train; a run that was interrupted continues.
-      cores: one share per run at a time, from `share_cores`.
-      lock: from `lock_folder`; the runs hold it as well.
-      on_finished: called behind each run with its wall-clock seconds.
-
-    Returns:
-      Whether all are done; False if a stop was asked for.
-
-    Raises:
-      RunFailedError: a run failed; those beside it have saved their state and left.
-    """
-    waiting, active, free = list(runs), list[_Child](), list(cores)
-    num_done, stopping = 0, False
-    with StopRequest() as stop:
-        try:
-            while active or (waiting and not stopping):
-                while waiting and free and not stopping:
-                    active.append(_start(waiting.pop(0), free.pop(0), lock))
-                if stop.requested and not stopping:
-                    stopping = True
-                    _ask_to_stop(active)
-                for child in [child for child in active if child.process.poll() is not None]:
-                    active.remove(child)
-                    free.append(child.cores)
-                    code = child.process.returncode
-                    if code == 0:
-                        num_done += 1
-                        on_finished(child.run, time.monotonic() - child.began)
-                    elif code == command.EXIT_STOPPED or (stopping and code == -signal.SIGTERM):
-                        stop.requested = True  # also if someone else has stopped this one
-                    else:
-                        raise _failure(child.run, code)
-                time.sleep(_POLL_SECONDS)
-        except BaseException as error:
-            # Asked a second time a run ends at once, which is what a second Ctrl-C is for.
-            if not stopping or isinstance(error, KeyboardInterrupt):
-                _ask_to_stop(active)
-            raise
-        finally:
-            for child in active:
-                child.process.wait()
-    return num_done == len(runs)
-
-
-def _start(run: AblationRun, cores: set[int] | None, lock: int) -> _Child:
-    own = os.sched_getaffinity(0) if cores else set()
-    try:
-        if cores:
-            # A child inherits it, before any library in it counts the cores.
-            os.sched_setaffinity(0, cores)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with (run.folder / "output.txt").open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, *run.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=(lock,),
-                start_new_session=True,  # or Ctrl-C would reach it twice, and the second signal ends it unsaved
-            )
-    finally:
-        if cores:
-            os.sched_setaffinity(0, own)
-    return _Child(run, process, cores, time.monotonic())
-
-
-def _ask_to_stop(children: Sequence[_Child]) -> None:
-    for child in children:
-        child.process.terminate()
-
-
-def _failure(run: AblationRun, code: int) -> RunFailedError:
-    output = run.folder / "output.txt"
-    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
-    how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
-    message = "\n".join(
-        [
-            f"Row {run.row.name}, seed {run.seed} ended with {how}. The end of {output}:",
-            *(f"    {line}" for line in lines),
-            "What was finished is kept; start the same command again when this is mended.",
-        ]
-    )
-    return RunFailedError(message, code if code > 0 else 1)
