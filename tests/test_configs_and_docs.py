@@ -1,0 +1,66 @@
+"""Every config in every variant can be used, and the code in the docs runs and says the truth about shapes."""
+
+import importlib
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from icre_jax.models.network import build_network
+from icre_jax.optimizer import GROUPS
+from icre_jax.settings import parse
+from tests.conftest import ROOT
+
+FILES = ("synthetic", "sysu_mm01", "llcm", "regdb")
+VARIANTS = ("", "baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "adam")
+
+
+def settings_of(file, variant):
+    return parse(importlib.import_module(f"configs.{file}").get_config(variant))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_variant_is_what_its_name_says(file):
+    seen = {variant: settings_of(file, variant) for variant in VARIANTS}
+    for variant, settings in seen.items():
+        build_network(settings.model, num_classes=9)
+        assert settings.name == (f"{file}_{variant}" if variant else file)
+        assert settings.model.mpfr.enabled == (variant in ("", "mpfr", "mpfr_sdce", "adam"))
+        assert settings.model.sdce.enabled == (variant in ("", "sdce", "mpfr_sdce", "adam"))
+        assert (settings.loss.icg_weight > 0) == (variant in ("", "icg", "adam"))
+        assert (settings.loss.triplet_weight > 0) == (variant in ("baseline_triplet", "agw"))
+        assert any(settings.model.non_local_blocks) == (variant == "agw")
+        assert {f"{group}_learning_rate" for group in GROUPS} <= set(settings.optimizer.model_dump())
+    assert seen["agw"].loss.triplet_form == "weighted"
+    assert seen["adam"].optimizer.name == "adam"
+
+
+@pytest.mark.parametrize("file", ["sysu_mm01", "llcm", "regdb"])
+def test_agw_comes_with_its_own_recipe_on_the_real_data_sets(file):
+    settings = settings_of(file, "agw")
+    assert settings.data.image_size == (288, 144)
+    assert (settings.sampling.num_ids_per_batch, settings.sampling.num_images_per_id) == (8, 4)
+    assert settings.schedule.num_epochs == 81
+    assert settings.model.non_local_blocks == (0, 2, 3, 0)
+
+
+def test_an_unknown_variant_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"'icg2'; allowed are baseline, .*, mpfr_sdce, adam"):
+        settings_of("llcm", "icg2")
+
+
+def test_docs_network_code_gives_the_shapes_it_says():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "network.md").read_text(), re.DOTALL)[1]
+    shown = re.findall(r"^((?:outputs|maps)\[.*?\])\s+# (\[[\d, ]+\])", code, re.MULTILINE)
+    assert len(shown) == 6
+    names: dict = {}
+    # Shapes are all that is shown, and they need no compiling.
+    network_apply = jax.eval_shape
+    code = code.replace("network.init(", "init(network, ").replace("network.apply(", "apply(network, ")
+    names["init"] = lambda n, *args, **flags: network_apply(lambda k, x: n.init(k, x, **flags), *args)
+    names["apply"] = lambda n, *args, **flags: network_apply(lambda v, x: n.apply(v, x, **flags), *args)
+    exec(compile(code, "docs/network.md", "exec"), names)
+    for expression, shape in shown:
+        assert str(list(eval(expression, names).shape)) == shape, expression
+    assert isinstance(names["images"], jnp.ndarray)
