@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "base"
     config.seed = 0
+    config.parallel = "jit"  # or "pmap"; the same step over all devices either way
     config.pretrained = placeholder(str)  # a .safetensors file with the backbone's weights; random without
 
     config.data = ConfigDict()

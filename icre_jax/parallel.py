@@ -1,7 +1,7 @@
-"""Where arrays live: a mesh over all devices, the batch spread over it, the state on every device.
+"""Where arrays live, and the two doors to several devices: `jit` over a mesh, and `pmap`.
 
-The step itself (`icre_jax.steps`) knows nothing of devices. Under `jit` its means run over the global batch, so the
-statistics of BatchNorm and every loss do too.
+Behind both is the same step (`icre_jax.steps`), and both act on the global batch: BatchNorm's statistics, centers,
+mining and every loss. The state has no device axis, so a checkpoint moves between doors and numbers of devices.
 """
 
 import functools
@@ -19,6 +19,8 @@ from icre_jax.state import TrainState, create_state
 from icre_jax.steps import Objective, train_step
 
 BATCH_AXIS = "batch"
+
+Step = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
 
 
 def make_mesh(batch_size: int) -> Mesh:
@@ -45,13 +47,47 @@ def make_state(
     return jax.jit(create, out_shardings=NamedSharding(mesh, PartitionSpec()))(np.int32(seed))
 
 
+def axis_name_of(door: str) -> str | None:
+    """The mapped axis that a network behind this door ("jit" or "pmap") averages BatchNorm's statistics over."""
+    return BATCH_AXIS if door == "pmap" else None
+
+
 def make_train_step(
-    mesh: Mesh, *, network: ReIDNetwork, tx: optax.GradientTransformation, objective: Objective
-) -> Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]:
-    """Compiled `train_step` over the mesh: (state, batch) -> (state, metrics). The state given in is used up."""
+    mesh: Mesh, *, door: str, network: ReIDNetwork, tx: optax.GradientTransformation, objective: Objective
+) -> Step:
+    """Compiled `train_step` over all devices of the mesh.
+
+    Args:
+      mesh: of `make_mesh`.
+      door: "jit" or "pmap".
+      network: the network; its BatchNorms have the axis of `axis_name_of(door)`.
+      tx: the optimizer.
+      objective: the loss of the global batch.
+
+    Returns:
+      (state, batch) -> (state, metrics). The state given in is used up.
+    """
+    step = functools.partial(train_step, network=network, tx=tx, objective=objective, axis_name=axis_name_of(door))
+    return _jit(mesh, step) if door == "jit" else _pmap(mesh, step)
+
+
+def _jit(mesh: Mesh, step: Step) -> Step:
     everywhere = NamedSharding(mesh, PartitionSpec())
     spread = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
-    step = functools.partial(train_step, network=network, tx=tx, objective=objective)
     return jax.jit(
         step, in_shardings=(everywhere, spread), out_shardings=(everywhere, everywhere), donate_argnames=("state",)
     )
+
+
+def _pmap(mesh: Mesh, step: Step) -> Step:
+    num_devices = mesh.size
+    # None for the state, in and out: it never carries a device axis.
+    mapped = jax.pmap(
+        step, axis_name=BATCH_AXIS, in_axes=(None, 0), out_axes=(None, None), devices=list(mesh.devices.flat)
+    )
+
+    def run(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
+        # Consecutive rows to each device, so that pairs stay pairs.
+        return mapped(state, {name: rows.reshape(num_devices, -1, *rows.shape[1:]) for name, rows in batch.items()})
+
+    return run

@@ -195,6 +195,7 @@ class Settings(_Group):
     name: str
     seed: Seed
     pretrained: str | None
+    parallel: Literal["jit", "pmap"]
     data: Data
     sampling: Sampling
     augment: Augment
@@ -207,8 +208,10 @@ class Settings(_Group):
     logging: Logging
 
 
-# Fields that change how fast or how loudly a run goes, never what it computes: a run may continue with others.
+# Fields that change how fast or how loudly a run goes, never what it computes (the door up to rounding, as the number
+# of devices does): a run may continue with others.
 FREE_TO_CHANGE = (
+    "parallel",
     "data.data_dir",
     "data.prepared_dir",
     "data.num_workers",

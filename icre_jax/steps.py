@@ -31,8 +31,12 @@ def train_step(
     network: ReIDNetwork,
     tx: optax.GradientTransformation,
     objective: Objective,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update.
+
+    Everything that compares rows acts on the global batch. Under `jit` the arrays are global by themselves; where each
+    device sees its own rows (`axis_name`), outputs are gathered before the loss and gradients averaged after it.
 
     Args:
       state: before the step.
@@ -41,11 +45,19 @@ def train_step(
       network: the network.
       tx: the optimizer.
       objective: (outputs, labels, modality) -> (loss, parts) over the global batch.
+      axis_name: mapped axis that the batch is spread over, of the network's BatchNorm as well; None under `jit`.
 
     Returns:
       The state after the step, and scalars: "loss", "loss/<part>", "accuracy" (of the classifier on this batch) and
       "gradient_norm".
     """
+
+    def gather(rows: Any) -> Any:
+        if axis_name is None:
+            return rows
+        return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), rows)
+
+    labels, modality = gather((batch["label"], batch["modality"]))
 
     def loss_of(params: Any) -> tuple[Array, tuple[dict[str, Array], Array, Any]]:
         (outputs, _), updated = network.apply(
@@ -55,10 +67,14 @@ def train_step(
             train=True,
             mutable=["batch_stats"],
         )
-        loss, parts = objective(outputs, batch["label"], batch["modality"])
+        outputs = gather(outputs)
+        loss, parts = objective(outputs, labels, modality)
         return loss, (parts, outputs["logits"], updated["batch_stats"])
 
     (loss, (parts, logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    if axis_name is not None:
+        # Each device differentiated the whole loss with respect to its own rows' way; together they are its gradient.
+        gradients, batch_stats = jax.lax.pmean((gradients, batch_stats), axis_name)
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     new_state = TrainState(
         step=state.step + 1,
@@ -69,7 +85,7 @@ def train_step(
     metrics = {
         "loss": loss,
         **{f"loss/{name}": value for name, value in parts.items()},
-        "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"]),
+        "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
         "gradient_norm": optax.tree.norm(gradients),
     }
     return new_state, metrics

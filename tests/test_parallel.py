@@ -20,7 +20,7 @@ import optax
 from configs import synthetic
 from icre_jax.losses.objective import objective
 from icre_jax.models.network import build_network
-from icre_jax.parallel import make_mesh, make_state, make_train_step
+from icre_jax.parallel import axis_name_of, make_mesh, make_state, make_train_step
 from icre_jax.settings import parse
 
 config = synthetic.get_config()
@@ -30,7 +30,8 @@ network, tx = build_network(settings.model, num_classes=4), optax.sgd(0.1)
 mesh = make_mesh(16)
 state = make_state(mesh, 0, network=network, tx=tx, image_size=(32, 16))
 loss = functools.partial(objective, **settings.loss.model_dump())
-step = make_train_step(mesh, network=network, tx=tx, objective=loss)
+trained = build_network(settings.model, num_classes=4, axis_name=axis_name_of(settings.parallel))
+step = make_train_step(mesh, door=settings.parallel, network=trained, tx=tx, objective=loss)
 rng = np.random.default_rng(0)
 for _ in range(2):
     images = rng.integers(0, 256, (16, 32, 16, 3), dtype=np.uint8)
@@ -42,35 +43,47 @@ print(json.dumps([float(metrics["loss"]), *(float(value) for leaf in leaves for 
 """
 
 
-def run_on(num_devices: int, changes: dict) -> np.ndarray:
+def run_on(num_devices: int, changes: dict, script: str = SCRIPT) -> np.ndarray:
     small = {"width": 4, "mpfr": {"channels": 8}, "sdce": {"width": 8, "num_heads": 2}}
     changes = {"model": small} | changes
-    command = [sys.executable, "-c", SCRIPT, str(num_devices), json.dumps(changes)]
+    command = [sys.executable, "-c", script, str(num_devices), json.dumps(changes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return np.array(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("loss", "doors"),
     [
-        {"loss": {"label_smoothing": 0.1}},
-        {"loss": {"icg_form": "absolute", "icg_rho1": 0.7, "triplet_weight": 1.0}},
-        {"loss": {"icg_form": "guided", "triplet_weight": 1.0, "triplet_form": "weighted"}},
+        ({"label_smoothing": 0.1}, [(2, "jit"), (8, "jit"), (8, "pmap")]),
+        ({"icg_form": "absolute", "icg_rho1": 0.7, "triplet_weight": 1.0}, [(8, "pmap")]),
+        ({"icg_form": "guided", "triplet_weight": 1.0, "triplet_form": "weighted"}, [(8, "jit"), (8, "pmap")]),
     ],
     ids=["relative", "absolute and batch-hard triplet", "guided and weighted triplet"],
 )
-def test_two_and_eight_devices_do_what_one_does(changes):
-    one = run_on(1, changes)
+def test_several_devices_do_what_one_does(loss, doors):
+    one = run_on(1, {"loss": loss})
     assert len(one) > 1000
-    # BatchNorm, or centers, over each device's own rows would be off in the second digit.
-    np.testing.assert_allclose(run_on(2, changes), one, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(run_on(8, changes), one, rtol=1e-4, atol=1e-5)
+    for num_devices, door in doors:
+        # BatchNorm, or centers, over each device's own rows would be off in the second digit.
+        several = run_on(num_devices, {"loss": loss, "parallel": door})
+        np.testing.assert_allclose(several, one, rtol=1e-4, atol=1e-5, err_msg=f"{num_devices} devices, {door}")
 
 
-def test_a_run_on_two_devices_is_scored_and_continued_on_one(config, tmp_path):
+def test_centers_of_each_device_alone_would_be_seen():
+    """The rows of the test above lie so that a loss of each device's own rows is another loss."""
+    changes = {"loss": {"icg_form": "relative"}, "parallel": "pmap"}
+    apart = SCRIPT.replace("step = make_train_step", "import icre_jax.steps\nicre_jax.steps.jax.lax.all_gather = "
+                           "lambda x, axis_name, tiled: x\nstep = make_train_step")  # fmt: skip
+    assert apart != SCRIPT
+    whole, own = run_on(2, changes), run_on(2, changes, script=apart)
+    assert not np.allclose(own, whole, rtol=1e-2, atol=1e-3)
+
+
+def test_a_pmapped_run_on_two_devices_is_scored_and_continued_under_jit_on_one(config, tmp_path):
     config.schedule.num_epochs = 2
     flags = [*flags_of(config), "--workdir", str(tmp_path)]
-    trained = run_command("icre_jax.train", *flags, num_devices=2)
+    door = "--config.parallel=pmap"
+    trained = run_command("icre_jax.train", *flags, door, num_devices=2)
     assert trained.returncode == 0, trained.stderr
     assert "on 2 x cpu" in trained.stdout
     theirs = json.loads((tmp_path / "results.json").read_text())["results"]
