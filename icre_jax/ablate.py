@@ -20,7 +20,7 @@ import optax
 
 from icre_jax import command
 from icre_jax.ablation.files import write_files
-from icre_jax.ablation.processes import RunFailedError, lock_folder, share_cores, train_all
+from icre_jax.ablation.processes import RunFailedError, share_cores, train_all
 from icre_jax.ablation.rows import NAMES, Row, plan_rows
 from icre_jax.ablation.runs import AblationRun, find_runs, folder_of, read_score, require_same_ablation
 from icre_jax.ablation.summary import caption, remarks
@@ -29,6 +29,7 @@ from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.errors import InputError
+from icre_jax.lock import lock_folder
 from icre_jax.models.network import build_network
 from icre_jax.prepare import prepare_data
 from icre_jax.report.numbers import duration
@@ -68,7 +69,7 @@ def ablate(
     rows, todo, others = _plan(names, config_flags, seeds, out, screen)
     for run in todo + others:
         require_same_ablation(run)
-    with lock_folder(out) as lock:
+    with lock_folder(out, flag="--out") as lock:
         prepared = prepare_data(rows[0].settings.data, screen)
         num_steps, num_parameters = _measure(rows, prepared)
         scores = [score for run in todo + others if (score := read_score(run, num_steps))]

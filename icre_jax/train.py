@@ -20,6 +20,7 @@ from icre_jax.data.pipeline import training_batches
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.finish import Outcome, finish
+from icre_jax.lock import lock_folder
 from icre_jax.prepare import describe_data, prepare_data
 from icre_jax.run import Run, assemble, open_workdir, restore, write_config
 from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step, open_console
@@ -53,6 +54,7 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(contextlib.closing(Screen(console or open_console())))
         workdir = open_workdir(workdir, settings)
+        stack.enter_context(lock_folder(workdir, flag="--workdir"))
         prepared = prepare_data(settings.data, screen)
         screen.console.print(describe_data(prepared))
         run = assemble(settings, workdir, prepared)

@@ -20,11 +20,12 @@ from rich.console import Console
 from icre_jax import ablate
 from icre_jax.ablation import plot, processes, summary, table
 from icre_jax.ablation.files import write_files
-from icre_jax.ablation.processes import RunFailedError, lock_folder, share_cores
+from icre_jax.ablation.processes import RunFailedError, share_cores
 from icre_jax.ablation.rows import NAMES, plan_rows
 from icre_jax.ablation.runs import AblationRun, RunScore
 from icre_jax.errors import InputError
 from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult, read_results, to_document
+from icre_jax.lock import lock_folder
 from icre_jax.runlog import Screen
 from icre_jax.settings import differences, flatten, from_json
 from tests.conftest import ROOT, flags_of, run_command
@@ -418,14 +419,14 @@ def test_damaged_files_are_named(stand_in, flags, tmp_path):
 
 def test_one_ablation_at_a_time_in_a_folder(stand_in, flags, tmp_path):
     """The lock outlives its owner as long as a run holds it."""
-    with lock_folder(tmp_path) as lock:
-        with pytest.raises(InputError, match="still going on"), lock_folder(tmp_path):
+    with lock_folder(tmp_path, flag="--out") as lock:
+        with pytest.raises(InputError, match=r"in use by process \d+ on"), lock_folder(tmp_path, flag="--out"):
             pass
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-    with pytest.raises(InputError, match="still going on"), lock_folder(tmp_path):
+    with pytest.raises(InputError, match=r"in use by process \d+ on"), lock_folder(tmp_path, flag="--out"):
         pass
     child.communicate(b"\n")
-    with lock_folder(tmp_path):
+    with lock_folder(tmp_path, flag="--out"):
         pass
 
 

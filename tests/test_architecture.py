@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "runlog": {"evals"},
     "provenance": {"data"},
     "command": set(),
+    "lock": set(),
     "convert": {"checkpoint", "command", "models", "pretrained"},
     "prepare": {"command", "data", "runlog"},
     "evaluate": {
@@ -40,9 +41,9 @@ ALLOWED: dict[str, set[str]] = {
         "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "pretrained", "state",
     },
     "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
-    "ablate": {"ablation", "command", "data", "models", "prepare", "report", "runlog", "state"},
+    "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "data", "evals", "finish", "prepare", "run", "runlog", "state", "stop",
+        "checkpoint", "command", "data", "evals", "finish", "lock", "prepare", "run", "runlog", "state", "stop",
     },
 }  # fmt: skip
 

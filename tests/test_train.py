@@ -4,6 +4,8 @@ import dataclasses
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -16,8 +18,10 @@ from icre_jax import train
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.evals.results import read_results
+from icre_jax.lock import lock_folder
 from icre_jax.settings import parse
 from icre_jax.train import train_and_evaluate
+from tests.conftest import ROOT
 
 
 def run(config, workdir: Path):
@@ -65,7 +69,7 @@ def test_a_run_leaves_what_its_docstring_says(finished, config):
     names = {path.name for path in workdir.iterdir()}
     assert names == {
         "config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "results.json", "results.csv", "best",
-        "report.html",
+        "report.html", ".lock",
     }  # fmt: skip
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     last_step = lines[-1]["step"]
@@ -222,3 +226,24 @@ def test_bfloat16_and_sgd_train_as_well(config, tmp_path):
     config.optimizer.head_learning_rate = 0.1
     outcome, _ = run(config, tmp_path)
     assert 0 <= outcome.last[0].mean["rank1"] <= 1
+
+
+def test_a_second_process_in_the_same_workdir_is_refused(config, tmp_path):
+    script = f"""
+from pathlib import Path
+from icre_jax.lock import lock_folder
+with lock_folder(Path({str(tmp_path)!r}), flag="--workdir"):
+    print("locked", flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match=rf"in use by process {other.pid} on .* another --workdir"):
+            run(config, tmp_path)
+        # A process that is killed leaves nothing that would have to be cleared away.
+        other.kill()
+        other.wait()
+    with lock_folder(tmp_path, flag="--workdir"):
+        pass

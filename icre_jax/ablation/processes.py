@@ -1,16 +1,13 @@
 """Training the runs: processes of their own, some at a time, each on its share of the cores; stopped together."""
 
-import contextlib
 import dataclasses
-import fcntl
 import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from icre_jax import command
 from icre_jax.ablation.runs import AblationRun
@@ -27,31 +24,6 @@ class RunFailedError(Exception):
     def __init__(self, message: str, code: int):
         super().__init__(message)
         self.code = code
-
-
-@contextlib.contextmanager
-def lock_folder(out: Path) -> Iterator[int]:
-    """Keep other ablations out of `out` (created); the file descriptor of the lock, which the runs are to inherit.
-
-    They hold the lock until they end, so that nothing trains in their folders even if this process was killed.
-
-    Raises:
-      InputError: it is locked, or cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"Cannot write to {out}: {error}. Choose another --out.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"An ablation, or a run that one started, is still going on in {out}. Wait for it, stop it, or use "
-                "another --out."
-            ) from error
-        yield file.fileno()
 
 
 def share_cores(num_parallel: int) -> list[set[int] | None]:
@@ -91,7 +63,7 @@ def train_all(
     Args:
       runs: what to train; a run that was interrupted continues.
       cores: one share per run at a time, from `share_cores`.
-      lock: from `lock_folder`; the runs hold it as well.
+      lock: from `icre_jax.lock.lock_folder`; the runs hold it as well.
       on_finished: called behind each run with its wall-clock seconds.
 
     Returns:
