@@ -208,6 +208,18 @@ class Checkpoints:
             )
 
 
+def write_variables(folder: Path, variables: dict[str, Any]) -> None:
+    """Write {"params", "batch_stats"} as one orbax checkpoint that needs nothing of ours to be read."""
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(folder.resolve(), variables)
+
+
+def read_variables(folder: Path) -> dict[str, Any]:
+    """What `write_variables` wrote."""
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore(folder.resolve())
+
+
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
     return {_key(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}

@@ -10,27 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-import optax
 
 from icre_jax import command, provenance
-from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.records import MODALITIES
-from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.protocol import Modality, evaluate
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
-from icre_jax.models.network import ReIDNetwork, build_network
-from icre_jax.prepare import prepare_data
+from icre_jax.models.network import ReIDNetwork
 from icre_jax.runlog import Screen, open_console
-from icre_jax.settings import Settings, from_json
-from icre_jax.state import create_state
+from icre_jax.settings import Settings
 from icre_jax.steps import embed_step
+from icre_jax.trained import open_trained
 
 
 class Evaluator:
@@ -91,52 +86,14 @@ def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: S
       InputError: no run or no such checkpoint in `workdir`, a checkpoint of another network, or other data than the
         network was trained for.
     """
-    config_file = workdir / "config.json"
-    if not config_file.is_file():
-        raise InputError(f"{workdir} is not the workdir of a run: {config_file} is missing.")
-    settings = from_json(config_file.read_text(encoding="utf-8"))
-    checkpoints = Checkpoints(workdir, best_metric=settings.checkpoint.best_metric, read_only=True)
-    with contextlib.closing(checkpoints):
-        if not checkpoints.steps:
-            raise InputError(f"{workdir} holds no finished checkpoint yet.")
-        chosen = checkpoints.steps[-1] if step is None else step
-        facts = checkpoints.read_facts(chosen)
-        _require_same_division(facts["settings"]["data"], settings)
-        prepared = prepare_data(settings.data, screen)
-        if facts["data_fingerprint"] != prepared.fingerprint:
-            raise InputError(
-                f"The checkpoint was trained on data with fingerprint {facts['data_fingerprint'][:12]}; "
-                f"{prepared.folder} has {prepared.fingerprint[:12]}: its test identities may be training identities of "
-                "this network. Point data_dir and prepared_dir of the run's config.json to the data it was trained on."
-            )
-        network = build_network(settings.model, num_classes=len(facts["class_pids"]))
-        shapes = jax.eval_shape(
-            lambda: create_state(
-                jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=settings.data.image_size
-            )
-        )
-        # Onto a device of this process, whatever devices the network was trained on.
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes.variables)
-        variables = checkpoints.restore_variables(chosen, like)
-        label = "latest" if step is None else "chosen"
-    screen.say(f"Scoring step {chosen} of {workdir}")
-    evaluator = Evaluator(network, prepared, settings)
-    results = evaluator.score(evaluator.embed(variables))
-    write_results(out, results, provenance.collect(settings, prepared, step=chosen, checkpoint=label))
+    trained = open_trained(workdir, step=step, screen=screen)
+    label = "latest" if step is None else "chosen"
+    screen.say(f"Scoring step {trained.step} of {workdir}")
+    evaluator = Evaluator(trained.network, trained.prepared, trained.settings)
+    results = evaluator.score(evaluator.embed(trained.variables))
+    facts = provenance.collect(trained.settings, trained.prepared, step=trained.step, checkpoint=label)
+    write_results(out, results, facts)
     return results
-
-
-def _require_same_division(trained: dict[str, Any], settings: Settings) -> None:
-    """Refuse a checkpoint of another data set or trial before that data is even looked for."""
-    ours, theirs = (settings.data.dataset, settings.data.trial), (trained["dataset"], trained["trial"])
-    if ours != theirs:
-        names = [dataset if trial is None else f"{dataset} trial {trial}" for dataset, trial in (theirs, ours)]
-        raise InputError(
-            f"The checkpoint was trained on {names[0]}, and the run's config.json says {names[1]}: test identities "
-            f"there may be training identities of this network. Say {names[0]} again (data.dataset, data.trial), or "
-            f"train on {names[1]}."
-        )
 
 
 def main(arguments: Sequence[str]) -> int:

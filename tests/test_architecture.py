@@ -34,9 +34,9 @@ ALLOWED: dict[str, set[str]] = {
     "lock": set(),
     "convert": {"checkpoint", "command", "models", "pretrained"},
     "prepare": {"command", "data", "runlog"},
-    "evaluate": {
-        "checkpoint", "command", "data", "evals", "models", "prepare", "provenance", "runlog", "state", "steps",
-    },
+    "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
+    "evaluate": {"command", "data", "evals", "models", "provenance", "runlog", "steps", "trained"},
+    "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
     "run": {
         "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "pretrained", "state",
     },
