@@ -66,7 +66,7 @@ def describe(settings: Settings, screen: Screen, *, num_steps: int, step_batch: 
     def measure(name: str, program: Program) -> Measured:
         screen.say(f"compiling {name} ...")
         return Measured(
-            num_parameters=num_parameters(program.abstract_state().params),
+            num_parameters=num_parameters(program.abstract_state.params),
             training=training_cost(program, mesh, batch_size),
             embedding=embedding_cost(program, settings.evaluation.batch_size),
         )

@@ -29,6 +29,7 @@ class Program:
     objective: Objective
     image_size: tuple[int, int]
 
+    @functools.cached_property
     def abstract_state(self) -> TrainState:
         """The state of training as shapes."""
         create = functools.partial(create_state, network=self.network, tx=self.tx, image_size=self.image_size)

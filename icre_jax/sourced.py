@@ -65,10 +65,10 @@ CHOICES = (
         applies=lambda s: s.data.synthetic is not None,
     ),
     Choice(
-        "backbone", "dual-stream ResNet-50: own first layers per modality, shared deep ones", "P", ("model.depth",),
+        "backbone", "dual-stream ResNet-50", "P", ("model.depth",),
         {"model.depth": 50},
     ),
-    Choice("backbone", "where the streams meet: behind the stem (conv1, bn1, ReLU, max-pool) or layer1", "I",
+    Choice("backbone", "first layers per modality, the rest shared: they meet behind the stem or behind layer1", "I",
            ("model.specific_until",)),
     Choice("backbone", "channels of the stem (64 is the published ResNet)", "I", ("model.width",)),
     Choice("backbone", "stride of layer4", "I", ("model.last_stride",)),

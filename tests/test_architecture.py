@@ -29,16 +29,22 @@ ALLOWED: dict[str, set[str]] = {
     "runlog": {"evals"},
     "provenance": {"data"},
     "command": set(),
+    "program": {"losses", "models", "optimizer", "state", "steps"},
+    "costs": {"models", "parallel", "program", "sourced", "state", "steps"},
+    "sourced": set(),
     "prepare": {"command", "data", "runlog"},
     "evaluate": {
         "checkpoint", "command", "data", "evals", "models", "prepare", "provenance", "runlog", "state", "steps",
     },
     "run": {
-        "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "state",
+        "checkpoint", "data", "evaluate", "optimizer", "parallel", "program", "state",
     },
     "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
     "train": {
         "checkpoint", "command", "data", "evals", "finish", "prepare", "run", "runlog", "state", "stop",
+    },
+    "describe": {
+        "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",
     },
 }  # fmt: skip
 

@@ -105,7 +105,7 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
       mesh: of `make_mesh(num_images)`.
       num_images: rows of the batch, on all devices together.
     """
-    state, batch = program.abstract_state(), abstract_batch(num_images, program.image_size)
+    state, batch = program.abstract_state, abstract_batch(num_images, program.image_size)
     step = make_train_step(mesh, network=program.network, tx=program.tx, objective=program.objective)
     return analyse(
         step.lower(state, batch),  # type: ignore[attr-defined]
@@ -119,7 +119,7 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
 def embedding_cost(program: Program, num_images: int) -> Cost:
     """Of embedding `num_images` images of one modality on one device; both modalities cost the same."""
     images = abstract_batch(num_images, program.image_size)["image"]
-    variables = program.abstract_state().variables
+    variables = program.abstract_state.variables
     lowered = embed_step.lower(variables, images, network=program.network, modality="visible")
     return analyse(lowered, num_images=num_images, batch_bytes=num_bytes(images))
 

@@ -30,7 +30,7 @@ def modules_table(rows: Sequence[ModuleRow], image_size: tuple[int, int]) -> Tab
 
 def cost_table(training: Cost, embedding: Cost) -> Table:
     """FLOPs and memory of the two programs."""
-    view = _table("FLOPs and memory, counted by XLA in the programs that train and embed; nothing was run")
+    view = _table("FLOPs and memory as XLA counts them; nothing was run")
     view.add_column("")
     for header in ("step of training", "embedding"):
         view.add_column(header, justify="right")
@@ -54,6 +54,11 @@ def cost_table(training: Cost, embedding: Cost) -> Table:
     add("temporaries: activations, gradients, scratch", [_number(cost.temporary_bytes, "bytes") for cost in pairs])
     add("  per image", [_number(cost.temporary_bytes_per_image, "bytes") for cost in pairs])
     add("held while it runs, per device", [_number(cost.peak_bytes, "bytes") for cost in pairs])
+    view.caption, view.caption_justify = (
+        "A multiplication and an addition are 2 FLOPs. Bytes are of one device. The step writes its new state over the "
+        "old one.",
+        "left",
+    )
     return view
 
 
