@@ -28,7 +28,7 @@ def described(config, made, tmp_path_factory):
         file = tmp_path_factory.mktemp("described") / "numbers.json"
         config.data.data_dir = config.data.prepared_dir = str(file.parent / "absent")
         config.sampling.num_images_per_id = 2
-        flags = (*flags_of(config), "--json", str(file), "--measure_steps", "2", "--measure_batch", "4")
+        flags = (*flags_of(config), "--json", str(file), "--measure_steps", "2", "--measure_batch", "16")
         made["process"] = run_command("icre_jax.describe", *flags)
         assert made["process"].returncode == 0, made["process"].stderr
         made["numbers"] = json.loads(file.read_text())
@@ -39,7 +39,7 @@ def described(config, made, tmp_path_factory):
 def test_it_prints_every_table(described):
     out, _ = described
     for word in (
-        "backbone/infrared_stem", "mpfr/projection_1", "sdce/way_back", "head/classifier", "[1, 1, 32]",
+        "backbone/infrared_stem", "mpfr/projection_1", "sdce/way_back", "head/classifier", "[2, 1, 32]",
         "FLOPs per image", "state of the optimizer", "temporaries", "model.mpfr.mask = sigmoid", "ICG loss",
         "Beside the baseline", "step of training",
     ):  # fmt: skip
@@ -60,7 +60,7 @@ def test_the_file_holds_the_numbers(described):
     assert ours["training"]["num_images"] == 2 * 4 * 2
     assert ours["embedding"]["num_images"] == 16
     assert len(ours["step_seconds"]) == len(baseline["step_seconds"]) == 2
-    assert numbers["step_batch"] == 4
+    assert numbers["step_batch"] == 16
     comparison = {(row["name"], row["unit"]): row for row in numbers["comparison"]}
     flops = comparison["training, per image", "FLOPs"]
     assert flops["ours"] == ours["training"]["flops_per_image"]
@@ -151,5 +151,6 @@ def test_comparison_by_hand():
     assert (per_image.ours, per_image.baseline) == (30, 10)  # 4 images on each of 2 devices
     assert by_name["training: everything held, per device", "bytes"].ours == 100 + 5 + 120
     assert by_name["step of training, median", "s"].ratio == 1.5  # medians, not means
+    assert by_name["step of training, fastest", "s"].ratio == 0.5
     assert measured(1, ()).training.variable_bytes == 40
     assert all(row.unit != "s" for row in compare(measured(3, ()), measured(1, ())))

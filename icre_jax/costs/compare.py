@@ -64,7 +64,7 @@ def baseline_of(settings: Settings) -> Settings:
 
 
 def compare(ours: Measured, baseline: Measured) -> list[Comparison]:
-    """Number by number; the time of a step, the median, is the last if steps were run."""
+    """Number by number; the times of a step are the last, if steps were run."""
     rows = [
         Comparison("parameters", "", ours.num_parameters, baseline.num_parameters),
         Comparison("training, per image", "FLOPs", ours.training.flops_per_image, baseline.training.flops_per_image),
@@ -86,6 +86,8 @@ def compare(ours: Measured, baseline: Measured) -> list[Comparison]:
         ),
     ]
     if ours.step_seconds and baseline.step_seconds:
-        times = [statistics.median(measured.step_seconds) for measured in (ours, baseline)]
-        rows.append(Comparison("step of training, median", "s", *times))
+        # The fastest is what other work on the machine has disturbed least.
+        for name, choose in (("median", statistics.median), ("fastest", min)):
+            times = [choose(measured.step_seconds) for measured in (ours, baseline)]
+            rows.append(Comparison(f"step of training, {name}", "s", *times))
     return rows
