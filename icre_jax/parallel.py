@@ -14,7 +14,7 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from icre_jax.errors import InputError
-from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.network import ReIDNetwork, over_axis
 from icre_jax.state import TrainState, create_state
 from icre_jax.steps import Objective, train_step
 
@@ -47,11 +47,6 @@ def make_state(
     return jax.jit(create, out_shardings=NamedSharding(mesh, PartitionSpec()))(np.int32(seed))
 
 
-def axis_name_of(door: str) -> str | None:
-    """The mapped axis that a network behind this door ("jit" or "pmap") averages BatchNorm's statistics over."""
-    return BATCH_AXIS if door == "pmap" else None
-
-
 def make_train_step(
     mesh: Mesh, *, door: str, network: ReIDNetwork, tx: optax.GradientTransformation, objective: Objective
 ) -> Step:
@@ -60,15 +55,17 @@ def make_train_step(
     Args:
       mesh: of `make_mesh`.
       door: "jit" or "pmap".
-      network: the network; its BatchNorms have the axis of `axis_name_of(door)`.
+      network: the network.
       tx: the optimizer.
       objective: the loss of the global batch.
 
     Returns:
       (state, batch) -> (state, metrics). The state given in is used up.
     """
-    step = functools.partial(train_step, network=network, tx=tx, objective=objective, axis_name=axis_name_of(door))
-    return _jit(mesh, step) if door == "jit" else _pmap(mesh, step)
+    step = functools.partial(train_step, tx=tx, objective=objective)
+    if door == "jit":
+        return _jit(mesh, functools.partial(step, network=network))
+    return _pmap(mesh, functools.partial(step, network=over_axis(network, BATCH_AXIS), axis_name=BATCH_AXIS))
 
 
 def _jit(mesh: Mesh, step: Step) -> Step:

@@ -25,10 +25,8 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
       step: of the network that was scored.
       checkpoint: why this one: "last", "best", "latest" or "chosen" (by the user).
     """
-    device = jax.devices()[0]
     return {
         "config": settings.name,
-        "command": _command(),
         "step": step,
         "checkpoint": checkpoint,
         "selected_by": f"{settings.checkpoint.best_metric} on the test identities"
@@ -37,6 +35,16 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
         "dataset": dataset_label(prepared),
         "trial": prepared.trial,
         "data_fingerprint": prepared.fingerprint,
+        **describe_machine(),
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Facts that need no data: the command, what it ran on, and versions."""
+    device = jax.devices()[0]
+    return {
+        "command": _command(),
         "devices": f"{jax.device_count()} x {device.device_kind}",
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {
@@ -44,7 +52,6 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in _PACKAGES},
         },
-        "settings": settings.model_dump(mode="json"),
     }
 
 

@@ -1,7 +1,6 @@
 """Everything one training run is made of, put together from its settings."""
 
 import dataclasses
-import functools
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,10 @@ from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evaluate import Evaluator
-from icre_jax.losses.objective import objective
-from icre_jax.models.network import build_network
-from icre_jax.optimizer import learning_rates, make_optimizer
-from icre_jax.parallel import axis_name_of, make_mesh, make_state, make_train_step
+from icre_jax.optimizer import learning_rates
+from icre_jax.parallel import make_mesh, make_state, make_train_step
 from icre_jax.pretrained import start_from
+from icre_jax.program import build_program
 from icre_jax.settings import Settings, differences, from_json, parse, to_json
 from icre_jax.state import TrainState
 
@@ -67,12 +65,9 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     num_steps = steps_per_epoch * settings.schedule.num_epochs
     plan = BalancedPlan(source.index, **sampling, num_batches=num_steps, seed=settings.seed)
 
-    # The parameters of both are the same; only where BatchNorm averages differs.
-    network = build_network(settings.model, plan.num_classes)
-    trained = build_network(settings.model, plan.num_classes, axis_name=axis_name_of(settings.parallel))
-    tx = make_optimizer(settings.optimizer, settings.schedule, steps_per_epoch)
+    program = build_program(settings, num_classes=plan.num_classes, steps_per_epoch=steps_per_epoch)
+    network, tx = program.network, program.tx
     mesh = make_mesh(plan.batch_size)
-    loss = functools.partial(objective, **settings.loss.model_dump())
     return Run(
         settings=settings,
         workdir=workdir,
@@ -82,7 +77,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
         initial_state=make_state(mesh, settings.seed, network=network, tx=tx, image_size=settings.data.image_size),
-        step=make_train_step(mesh, door=settings.parallel, network=trained, tx=tx, objective=loss),
+        step=make_train_step(mesh, door=settings.parallel, network=network, tx=tx, objective=program.objective),
         rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
         evaluator=Evaluator(network, prepared, settings),
         facts={

@@ -33,17 +33,23 @@ ALLOWED: dict[str, set[str]] = {
     "command": set(),
     "lock": set(),
     "convert": {"checkpoint", "command", "models", "pretrained"},
+    "program": {"losses", "models", "optimizer", "state", "steps"},
+    "costs": {"models", "parallel", "program", "sourced", "state", "steps"},
+    "sourced": set(),
     "prepare": {"command", "data", "runlog"},
     "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
     "evaluate": {"command", "data", "evals", "models", "provenance", "runlog", "steps", "trained"},
     "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
     "run": {
-        "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "pretrained", "state",
+        "checkpoint", "data", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },
     "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
         "checkpoint", "command", "data", "evals", "finish", "lock", "prepare", "run", "runlog", "state", "stop",
+    },
+    "describe": {
+        "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",
     },
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ import optax
 from configs import synthetic
 from icre_jax.losses.objective import objective
 from icre_jax.models.network import build_network
-from icre_jax.parallel import axis_name_of, make_mesh, make_state, make_train_step
+from icre_jax.parallel import make_mesh, make_state, make_train_step
 from icre_jax.settings import parse
 
 config = synthetic.get_config()
@@ -30,8 +30,7 @@ network, tx = build_network(settings.model, num_classes=4), optax.sgd(0.01)
 mesh = make_mesh(16)
 state = make_state(mesh, 0, network=network, tx=tx, image_size=(32, 16))
 loss = functools.partial(objective, **settings.loss.model_dump())
-trained = build_network(settings.model, num_classes=4, axis_name=axis_name_of(settings.parallel))
-step = make_train_step(mesh, door=settings.parallel, network=trained, tx=tx, objective=loss)
+step = make_train_step(mesh, door=settings.parallel, network=network, tx=tx, objective=loss)
 rng = np.random.default_rng(0)
 for _ in range(2):
     images = rng.integers(0, 256, (16, 32, 16, 3), dtype=np.uint8)

@@ -67,13 +67,12 @@ class ReIDNetwork(nn.Module):
         return outputs | {"deep_features": gem_pool(deep, p=self.head.gem_p)}, maps
 
 
-def build_network(model: Model, num_classes: int, *, axis_name: str | None = None) -> ReIDNetwork:
+def build_network(model: Model, num_classes: int) -> ReIDNetwork:
     """The network of a config.
 
     Args:
       model: which parts, and their sizes.
       num_classes: training identities.
-      axis_name: mapped axis over which BatchNorm averages its statistics; None under jit.
 
     Raises:
       InputError: the width of SDCE does not divide into its heads.
@@ -83,7 +82,7 @@ def build_network(model: Model, num_classes: int, *, axis_name: str | None = Non
             f"model.sdce.width = {model.sdce.width} does not divide into model.sdce.num_heads = "
             f"{model.sdce.num_heads} heads; choose a multiple."
         )
-    like: dict[str, Any] = {"dtype": jnp.dtype(model.dtype), "axis_name": axis_name}
+    like: dict[str, Any] = {"dtype": jnp.dtype(model.dtype)}
     backbone = DualStreamResNet(
         depth=model.depth,
         width=model.width,
@@ -94,7 +93,13 @@ def build_network(model: Model, num_classes: int, *, axis_name: str | None = Non
     )
     return ReIDNetwork(
         backbone=backbone,
-        head=Head(num_classes, gem_p=model.gem_p, axis_name=axis_name),
+        head=Head(num_classes, gem_p=model.gem_p),
         mpfr=MPFR(**model.mpfr.model_dump(exclude={"enabled"}), **like) if model.mpfr.enabled else None,
         sdce=SDCE(**model.sdce.model_dump(exclude={"enabled"}), **like) if model.sdce.enabled else None,
     )
+
+
+def over_axis(network: ReIDNetwork, axis_name: str) -> ReIDNetwork:
+    """The same network for a mapped program: its BatchNorms average their statistics over the axis."""
+    parts = {name: getattr(network, name) for name in ("backbone", "head", "mpfr", "sdce")}
+    return ReIDNetwork(**{name: part and part.clone(axis_name=axis_name) for name, part in parts.items()})

@@ -1,0 +1,143 @@
+"""FLOPs and memory of the real programs, as XLA counts them. They are compiled, never run; nothing is allocated.
+
+FLOPs are counted in the program as it is handed to the compiler: a multiplication and an addition are two, a
+convolution is counted where its window lies on the picture, what nobody reads is not counted. For convolutions, dense
+layers and attention this is the arithmetic by hand (`tests/test_costs.py`), on every platform; a backend may then hide
+work in calls of its own, which it counts or not. Its count of the compiled program stands beside it as a check.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import ShapeDtypeStruct
+from jax.sharding import Mesh
+
+from icre_jax.parallel import make_train_step
+from icre_jax.program import Program
+from icre_jax.steps import embed_step
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one program costs. Bytes are those of one device.
+
+    Attributes:
+      num_images: images that one call takes on all devices.
+      num_devices: that share them.
+      flops: of one call, on all devices.
+      compiled_flops: the same counted behind the compiler.
+      argument_bytes: everything that is handed to the program; it keeps these for itself while it runs. They are
+        weights and running statistics, and:
+      optimizer_bytes: the optimizer's state among the arguments.
+      batch_bytes: images, labels and modalities among the arguments.
+      output_bytes: what it gives back and cannot write over an argument (the state of training it can: it is donated).
+      temporary_bytes: what lives only inside: activations kept for the backward pass, gradients, scratch.
+    """
+
+    num_images: int
+    num_devices: int
+    flops: float
+    compiled_flops: float
+    argument_bytes: int
+    optimizer_bytes: int
+    batch_bytes: int
+    output_bytes: int
+    temporary_bytes: int
+
+    @property
+    def flops_per_image(self) -> float:
+        """FLOPs of one call over its images."""
+        return self.flops / self.num_images
+
+    @property
+    def temporary_bytes_per_image(self) -> float:
+        """Activations and scratch over the images of one device."""
+        return self.temporary_bytes * self.num_devices / self.num_images
+
+    @property
+    def variable_bytes(self) -> int:
+        """Weights and running statistics of BatchNorm."""
+        return self.argument_bytes - self.optimizer_bytes - self.batch_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """What one device must hold while the program runs."""
+        return self.argument_bytes + self.output_bytes + self.temporary_bytes
+
+    def plain(self) -> dict[str, float]:
+        """JSON-able: attributes and what follows from them."""
+        derived = ("flops_per_image", "temporary_bytes_per_image", "variable_bytes", "peak_bytes")
+        return asdict(self) | {name: getattr(self, name) for name in derived}
+
+
+def analyse(
+    lowered: jax.stages.Lowered, *, num_images: int, num_devices: int = 1, optimizer_bytes: int = 0, batch_bytes: int
+) -> Cost:
+    """Compile a program and read XLA's own analyses of it.
+
+    Args:
+      lowered: of a compiled function: `jax.jit(f).lower(shapes)`.
+      num_images, num_devices, optimizer_bytes, batch_bytes: what of it is what, see `Cost`.
+    """
+    compiled = lowered.compile()
+    memory: Any = compiled.memory_analysis()
+    return Cost(
+        num_images=num_images,
+        num_devices=num_devices,
+        flops=_flops(lowered),
+        compiled_flops=_flops(compiled) * num_devices,
+        argument_bytes=memory.argument_size_in_bytes,
+        optimizer_bytes=optimizer_bytes,
+        batch_bytes=batch_bytes,
+        output_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
+    )
+
+
+def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
+    """Of one step of training: forward, backward and update.
+
+    Args:
+      program: network, update rule and objective.
+      mesh: of `make_mesh(num_images)`.
+      num_images: rows of the batch, on all devices together.
+    """
+    state, batch = program.abstract_state, abstract_batch(num_images, program.image_size)
+    step = make_train_step(mesh, door="jit", network=program.network, tx=program.tx, objective=program.objective)
+    return analyse(
+        step.lower(state, batch),  # type: ignore[attr-defined]
+        num_images=num_images,
+        num_devices=mesh.size,
+        optimizer_bytes=num_bytes(state.opt_state),
+        batch_bytes=num_bytes(batch) // mesh.size,
+    )
+
+
+def embedding_cost(program: Program, num_images: int) -> Cost:
+    """Of embedding `num_images` images of one modality on one device; both modalities cost the same."""
+    images = abstract_batch(num_images, program.image_size)["image"]
+    variables = program.abstract_state.variables
+    lowered = embed_step.lower(variables, images, network=program.network, modality="visible")
+    return analyse(lowered, num_images=num_images, batch_bytes=num_bytes(images))
+
+
+def abstract_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, ShapeDtypeStruct]:
+    """A batch of training as shapes; see `icre_jax.steps.train_step`."""
+    rows = ShapeDtypeStruct((num_images,), jnp.int32)
+    return {
+        "image": ShapeDtypeStruct((num_images, *image_size, 3), jnp.uint8),
+        "label": rows,
+        "modality": rows,
+    }
+
+
+def num_bytes(tree: Any) -> int:
+    """Of all arrays (or shapes) in a tree."""
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _flops(stage: Any) -> float:
+    return float(stage.cost_analysis()["flops"])

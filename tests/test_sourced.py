@@ -1,0 +1,97 @@
+"""One list says what is sourced: the docs show it whole, it names real fields, and it knows what a config changes."""
+
+import pytest
+
+from configs import synthetic, sysu_mm01
+from icre_jax.settings import parse
+from icre_jax.sourced import CHOICES, TAGS, choices_of, markdown_table, value_of
+from tests.conftest import ROOT
+
+
+def icre(**changes):
+    """Full ICRE on SYSU-MM01 with fields changed, as `model__mpfr__mask="softmax"`."""
+    config = sysu_mm01.get_config()
+    for name, value in changes.items():
+        *groups, field = name.split("__")
+        group = config
+        for key in groups:
+            group = group[key]
+        group[field] = value
+    return parse(config)
+
+
+def tags(settings):
+    """What a choice says -> its tag."""
+    return {row.choice.what: row.tag for row in choices_of(settings)}
+
+
+def test_the_docs_show_the_list():
+    text = (ROOT / "docs" / "sourced.md").read_text(encoding="utf-8")
+    assert markdown_table() in text, (
+        f"docs/sourced.md has drifted from icre_jax/sourced.py; its table is now:\n{markdown_table()}"
+    )
+
+
+def test_tags_and_fields_exist():
+    settings = icre()
+    assert {choice.tag for choice in CHOICES} == set(TAGS)
+    assert len({(choice.part, choice.what) for choice in CHOICES}) == len(CHOICES)
+    for choice in CHOICES:
+        for name in choice.fields:
+            value_of(settings, name)
+        assert set(choice.sourced) <= set(choice.fields)
+        assert not choice.sourced or choice.tag in ("P", "S")
+
+
+def test_every_field_of_the_method_is_in_the_list():
+    """A new switch of network, loss or recipe must say where it comes from."""
+    named = {name for choice in CHOICES for name in choice.fields}
+
+    def fields(tree, prefix):
+        for key, value in tree.items():
+            yield from fields(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+
+    groups = ("model", "loss", "optimizer", "schedule", "sampling", "augment")
+    assert set(fields(icre().model_dump(include=set(groups)), "")) <= named
+
+
+def test_every_part_of_the_method_is_there_and_full_icre_departs_nowhere():
+    assert {choice.part for choice in CHOICES} >= {"backbone", "MPFR", "SDCE", "head", "loss", "ICG loss", "recipe"}
+    rows = choices_of(icre())
+    assert "-" not in {row.tag for row in rows}
+    taps = next(row for row in rows if "model.mpfr.taps" in row.values)
+    assert (taps.tag, taps.values["model.mpfr.taps"]) == ("I", (1, 2, 3))
+    order = next(row for row in rows if "model.sdce.cross_attention" in row.values)
+    assert order.tag == "S"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"model__depth": 18}, "dual-stream ResNet-50"),
+        ({"model__sdce__self_attention": False}, "cross-attention, then self-attention"),
+        ({"loss__triplet_weight": 1.0}, "ID loss (cross-entropy) and ICG loss"),
+        ({"model__mpfr__enabled": False}, "aggregates shallow features"),
+    ],
+)
+def test_another_value_than_the_sourced_one_is_not_the_papers(changes, what):
+    def tag(settings):
+        return next(tag for text, tag in tags(settings).items() if text.startswith(what))
+
+    assert tag(icre()) in ("P", "S")
+    assert tag(icre(**changes)) == "-"
+
+
+def test_what_does_not_apply_is_not_listed():
+    baseline = tags(parse(sysu_mm01.get_config("baseline")))
+    assert not any("mask" in what or "modality-aware" in what or "GELU" in what for what in baseline)
+    assert any("what the paper compares with" in what for what in baseline)
+    assert any(
+        "keys and values from the projected layer3" in what for what in tags(parse(sysu_mm01.get_config("sdce")))
+    )
+    assert any("the map is added to layer4" in what for what in tags(parse(sysu_mm01.get_config("mpfr"))))
+    agw = tags(parse(sysu_mm01.get_config("agw")))
+    assert agw["AGW's non-local blocks"] == "-"
+    people = tags(parse(synthetic.get_config()))
+    assert people["rendered people in the layout of a data set"] == "-"
+    assert "SYSU-MM01, LLCM, RegDB" not in people
