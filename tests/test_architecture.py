@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {
         "checkpoint", "command", "data", "evals", "models", "prepare", "provenance", "runlog", "state", "steps",
     },
+    "score": {"command", "evals"},
     "run": {
         "checkpoint", "data", "evaluate", "losses", "models", "optimizer", "parallel", "pretrained", "state",
     },
@@ -88,6 +89,7 @@ def test_libraries_stay_in_their_rooms():
     assert users_of("orbax") == {"checkpoint"}
     assert users_of("grain") == {"data"}
     assert users_of("safetensors") == {"pretrained"}
+    assert users_of("scipy") == {"data", "evals"}
     assert users_of("tensorflow_datasets") == {"data"}
     assert not users_of("jax") & {"data", "evals", "pretrained", "report", "settings"}
     for library in ("torch", "tensorflow", "clu", "pickle", "cv2", "dill"):
