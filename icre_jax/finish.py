@@ -1,4 +1,4 @@
-"""The end of a run: the last and the best scores, results.json, results.csv, report.html."""
+"""The end of a run: the last and the best scores, results.json, results.csv, results.tex, report.html."""
 
 import dataclasses
 from typing import Any
@@ -9,6 +9,7 @@ from icre_jax import provenance
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.images import decode
 from icre_jax.errors import InputError
+from icre_jax.evals.latex import write_latex
 from icre_jax.evals.protocol import OTHER, Modality, rank_lists
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
@@ -59,7 +60,9 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
         for label, step in (("last", run.num_steps), ("best", best_step))
     }
     write_results(run.workdir, last, facts["last"])
+    write_latex(run.workdir, last)
     write_results(run.workdir / "best", outcome.best, facts["best"])
+    write_latex(run.workdir / "best", outcome.best)
     shown = [
         Evaluation(label, step, step / run.steps_per_epoch, results)
         for label, step, results in (

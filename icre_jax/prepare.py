@@ -14,6 +14,7 @@ from rich.table import Table
 
 from icre_jax import command
 from icre_jax.data import synthetic
+from icre_jax.data.permutations import describe_official_draws
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.data.records import MODALITIES
 from icre_jax.errors import InputError
@@ -42,13 +43,17 @@ def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
             raise InputError(
                 f"The synthetic people cannot be written to {data_dir}: {error}. Free space, or name another data_dir."
             ) from error
-    return open_or_prepare(
+    prepared = open_or_prepare(
         settings.dataset,
         data_dir,
         prepared_dir,
         trial=settings.trial,
         progress=lambda done, total: screen.advance("checking pictures", done, total),
     )
+    words = describe_official_draws(prepared.dataset, prepared.folder)
+    if words:
+        screen.say(words)
+    return prepared
 
 
 def describe_data(prepared: PreparedDataset) -> Table:

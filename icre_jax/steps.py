@@ -91,8 +91,13 @@ def train_step(
     return new_state, metrics
 
 
-@functools.partial(jax.jit, static_argnames=("network", "modality"))
-def embed_step(variables: Any, images: Array, *, network: ReIDNetwork, modality: str) -> Array:
-    """Embeddings z [B, D] float32, not normalised, of images [B, H, W, 3] uint8 of one modality."""
+@functools.partial(jax.jit, static_argnames=("network", "modality", "feature"))
+def embed_step(
+    variables: Any, images: Array, *, network: ReIDNetwork, modality: str, feature: str = "embeddings"
+) -> Array:
+    """Vectors [B, D] float32, not normalised, of images [B, H, W, 3] uint8 of one modality.
+
+    `feature` is the output to take: "embeddings" z, or the pooled "features" before the BN neck.
+    """
     (outputs, _) = network.apply(variables, normalize_images(images), modality=modality, train=False)
-    return outputs["embeddings"]
+    return outputs[feature]

@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
     "evaluate": {"command", "data", "evals", "models", "provenance", "runlog", "steps", "trained"},
     "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
+    "score": {"command", "evals"},
     "run": {
         "checkpoint", "data", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },
@@ -95,6 +96,7 @@ def test_libraries_stay_in_their_rooms():
     assert users_of("orbax") == {"checkpoint"}
     assert users_of("grain") == {"data"}
     assert users_of("safetensors") == {"pretrained"}
+    assert users_of("scipy") == {"data", "evals"}
     assert users_of("tensorflow_datasets") == {"data"}
     assert not users_of("jax") & {"data", "evals", "pretrained", "report", "settings"}
     for library in ("torch", "tensorflow", "clu", "pickle", "cv2", "dill"):

@@ -73,6 +73,27 @@ def test_evaluate_takes_a_step_and_refuses_one_that_is_not_there(trained, tmp_pa
     refused(run_command("icre_jax.evaluate", *flags, "12345"), "no checkpoint of step 12345", str(step))
 
 
+def test_evaluate_measures_in_another_way_beside_the_runs_own_results(trained):
+    before = (trained / "results.json").read_bytes()
+    flags = ("--feature", "features", "--flip", "--reranking", "--gallery_source", "python-random")
+    process = run_command("icre_jax.evaluate", "--workdir", str(trained), *flags)
+    assert process.returncode == 0, process.stderr
+    assert "WITH RE-RANKING" in process.stdout
+    assert (trained / "results.json").read_bytes() == before
+    folder = trained / "features_flip_reranking_python-random"
+    results = json.loads((folder / "results.json").read_text())["results"]
+    plain = json.loads(before)["results"]
+    labels = {(r["feature"], r["flip"], r["reranking"], r["gallery_source"]) for r in results}
+    assert labels == {("features", True, True, "python-random")}
+    assert [r["setting"] for r in results] == [r["setting"] for r in plain]
+    assert [r["num_valid_queries"] for r in results] == [r["num_valid_queries"] for r in plain]
+    assert [r["mean"] for r in results] != [r["mean"] for r in plain]
+    tex = (folder / "results.tex").read_text()
+    assert "gallery: python-random, 2 trials, features, flip, WITH RE-RANKING" in tex
+    process = run_command("icre_jax.evaluate", "--workdir", str(trained), "--gallery_source", "official")
+    refused(process, "exp/rand_perm_cam.mat", "not there")
+
+
 def test_evaluate_refuses_a_damaged_config(trained, tmp_path):
     (tmp_path / "config.json").write_text((trained / "config.json").read_text()[:100])
     refused(run_command("icre_jax.evaluate", "--workdir", str(tmp_path)), "config.json of the run is damaged")
@@ -272,14 +293,7 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
 
 @pytest.mark.parametrize(
     "module",
-    [
-        "icre_jax.train",
-        "icre_jax.evaluate",
-        "icre_jax.prepare",
-        "icre_jax.ablate",
-        "icre_jax.describe",
-        "icre_jax.export",
-    ],
+    [f"icre_jax.{name}" for name in ("train", "evaluate", "prepare", "ablate", "describe", "export", "score")],
 )
 def test_help_says_what_the_command_is_for(module):
     process = run_command(module, "--help")

@@ -13,6 +13,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals import ranking
 from icre_jax.evals.ranking import (
     Embedded,
+    average_directions,
     cosine_similarity,
     exclude_nothing,
     exclude_same_id_and_camera,
@@ -247,6 +248,12 @@ def test_normalize_keeps_zero_and_survives_large_features():
     unit = normalize(np.array([[3, 4], [0, 0], [3e25, 4e25]], np.float32))
     assert unit.dtype == np.float32
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0], [0.6, 0.8]], rtol=1e-6)
+
+
+def test_a_picture_and_its_mirror_image_count_alike():
+    # Lengths do not matter: the mean of 0 and 90 degrees is 45 degrees.
+    mean = average_directions(np.array([[5, 0], [0, 1]], np.float32), np.array([[0, 0.1], [0, 9]], np.float32))
+    np.testing.assert_allclose(mean, [[0.5**0.5, 0.5**0.5], [0, 1]], rtol=1e-6)
 
 
 def test_embedded_images_are_checked():

@@ -10,6 +10,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals import protocol
 from icre_jax.evals.galleries import PYTHON_RANDOM, GallerySource, draw_python_random, group_into_folders
 from icre_jax.evals.ranking import Embedded, score
+from icre_jax.evals.reranking import rerank
 from icre_jax.evals.sysu_mm01 import PROTOCOL, exclude_same_place, make_protocol
 
 IDS = (3, 6, 11, 25, 104, 333)
@@ -209,6 +210,19 @@ def test_all_settings_share_one_similarity_matrix(sides, monkeypatch):
     monkeypatch.setattr(protocol, "cosine_similarity", lambda q, g: calls.append(1) or original(q, g))
     evaluate(*sides, dataset="tree", num_trials=2)
     assert len(calls) == 1
+
+
+def test_re_ranked_settings_equal_their_trials_re_ranked_one_by_one(sides):
+    query, gallery = sides
+    results = evaluate(query, gallery, dataset="a small tree", settings=["indoor/single"], num_trials=2, reranking=True)
+    folders = group_into_folders(gallery)
+    trials = []
+    for trial in range(2):
+        drawn = gallery.subset(draw_python_random(folders, INDOOR, 1, trial))
+        options = {"excluded": exclude_same_place, "deduplicate_ids": True}
+        trials.append(score(query, drawn, **options, similarity=rerank(query, drawn)))
+    assert results[0].reranking
+    assert results[0].mean["mAP"] == pytest.approx(np.mean([t.mAP for t in trials]), abs=1e-12)
 
 
 def test_what_is_not_sysu_is_refused(sides):

@@ -68,8 +68,8 @@ def test_a_run_leaves_what_its_docstring_says(finished, config):
     workdir, outcome, screen = finished["workdir"], finished["outcome"], finished["screen"]
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        "config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "results.json", "results.csv", "best",
-        "report.html", ".lock",
+        "config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "results.json", "results.csv", "results.tex",
+        "best", "report.html", ".lock",
     }  # fmt: skip
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     last_step = lines[-1]["step"]

@@ -2,6 +2,7 @@
 
 prepared_dir/<dataset>/1.0.0/*.array_record   the pictures' own bytes (written by TFDS)
 prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality of every record, per split
+prepared_dir/sysu_mm01/1.0.0/gallery_permutations.json   the official gallery draws, if the tree holds them
 prepared_dir/<dataset>/1.0.0/metadata.json    fingerprint, and the listing the records were made from
 prepared_dir/regdb/trial_<k>/1.0.0/...        the same for each trial of RegDB
 """
@@ -23,6 +24,7 @@ import tensorflow_datasets as tfds
 from icre_jax.data import synthetic
 from icre_jax.data.builders import BUILDERS, ReIDBuilder
 from icre_jax.data.images import find_defect
+from icre_jax.data.permutations import keep_permutations
 from icre_jax.data.records import Record, SplitIndex
 from icre_jax.errors import InputError, join_findings
 
@@ -83,7 +85,9 @@ def open_or_prepare(
     builder_class.check_trial(trial)
     folder = builder_class.folder(prepared_dir, trial)
     if not (folder / "index.npz").is_file():
-        return _prepare(builder_class, data_dir, prepared_dir, trial, progress)
+        prepared = _prepare(builder_class, data_dir, prepared_dir, trial, progress)
+        keep_permutations(data_dir, folder)
+        return prepared
     prepared, metadata = _open(builder_class, folder)
     if data_dir.is_dir():
         listing = _listing_digest(data_dir, _scan(builder_class, data_dir, trial))
@@ -92,6 +96,8 @@ def open_or_prepare(
                 f"The records in {folder} were made from other files than those in {data_dir} now. "
                 f"Delete {folder} to prepare them anew, or name another prepared_dir."
             )
+        # It may have been fetched after the records were made.
+        keep_permutations(data_dir, folder)
     return prepared
 
 

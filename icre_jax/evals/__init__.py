@@ -1,6 +1,10 @@
 """Protocols, ranking, results. NumPy only."""
 
+from collections.abc import Mapping, Sequence
+
+from icre_jax.errors import InputError
 from icre_jax.evals import llcm, regdb, sysu_mm01
+from icre_jax.evals.galleries import OFFICIAL, PYTHON_RANDOM, make_official_source
 from icre_jax.evals.protocol import Protocol
 
 # Data set, as a config names it -> how it is scored.
@@ -9,3 +13,37 @@ PROTOCOLS: dict[str, Protocol] = {
     "llcm": llcm.PROTOCOL,
     "regdb": regdb.PROTOCOL,
 }
+# Those whose authors published gallery draws, and how they are scored on galleries of another source.
+_WITH_OFFICIAL_DRAWS = {"sysu_mm01": sysu_mm01.make_protocol}
+
+
+def choose_protocol(
+    dataset: str,
+    permutations: Mapping[tuple[int, int], Sequence[Sequence[int]]] | None = None,
+    gallery_source: str | None = None,
+) -> Protocol:
+    """The protocol of a data set, on its official galleries where they are known.
+
+    Args:
+      dataset: a key of `PROTOCOLS`.
+      permutations: the official draws, see `make_official_source`; None where they are not at hand.
+      gallery_source: "official" or "python-random"; None for the first of these that there is.
+
+    Raises:
+      InputError: a source that this data set does not have.
+    """
+    if dataset not in _WITH_OFFICIAL_DRAWS:
+        if gallery_source is not None:
+            raise InputError(
+                f"The gallery source {gallery_source!r} cannot be chosen for {PROTOCOLS[dataset].name}: only SYSU-MM01 "
+                "has two. Leave it out."
+            )
+        return PROTOCOLS[dataset]
+    if gallery_source == OFFICIAL and permutations is None:
+        raise InputError(
+            "The official galleries need exp/rand_perm_cam.mat in the data set's folder, and it is not there. Fetch it "
+            f"from the official repository of SYSU-MM01, or use the {PYTHON_RANDOM.name} galleries."
+        )
+    if permutations is None or gallery_source == PYTHON_RANDOM.name:
+        return PROTOCOLS[dataset]
+    return _WITH_OFFICIAL_DRAWS[dataset](make_official_source(permutations))

@@ -13,12 +13,15 @@ from icre_jax.evals.galleries import Folders, group_into_folders
 from icre_jax.evals.ranking import (
     Embedded,
     Exclusion,
+    Float32Array,
     IntArray,
     RankList,
+    Scores,
     cosine_similarity,
     rank_list,
     score,
 )
+from icre_jax.evals.reranking import rerank
 from icre_jax.evals.results import METRICS, ProtocolResult, summarize
 
 Modality = Literal["visible", "infrared"]
@@ -84,11 +87,13 @@ def evaluate(
     num_trials: int,
     feature: str = "embeddings",
     flip: bool = False,
+    reranking: bool = False,
 ) -> list[ProtocolResult]:
     """Every setting of a protocol: one result each, in the protocol's order.
 
     The similarity of all infrared with all visible images is computed once (float32, 103 MB on SYSU-MM01, 249 MB on
-    LLCM); every trial of every setting takes its rows and columns.
+    LLCM); every trial of every setting takes its rows and columns. Re-ranking works on each trial's own queries and
+    gallery, hence is much slower.
 
     Args:
       protocol: what to score.
@@ -97,6 +102,7 @@ def evaluate(
       num_trials: gallery draws per setting that draws.
       feature: label, which output of the network was embedded.
       flip: label, whether the mirrored image was averaged in.
+      reranking: refine every ranking by k-reciprocal neighbours (`icre_jax.evals.reranking`).
 
     Raises:
       InputError: cameras on the wrong side, nothing to draw from, or no query with a true match.
@@ -105,21 +111,15 @@ def evaluate(
         raise InputError(f"num_trials must be at least 1, not {num_trials}.")
     for modality, allowed in protocol.cameras.items():
         _check_cameras(protocol.name, modality, sides[modality], allowed)
-    similarity = cosine_similarity(sides["infrared"], sides["visible"])
+    similarity = None if reranking else cosine_similarity(sides["infrared"], sides["visible"])
     pools = {OTHER[setting.query] for setting in protocol.settings if setting.draw}
     folders = {modality: group_into_folders(sides[modality]) for modality in pools}
     results = []
     for setting in protocol.settings:
-        query, gallery = sides[setting.query], sides[OTHER[setting.query]]
-        matrix = similarity if setting.query == "infrared" else similarity.T
-        rate = functools.partial(score, excluded=setting.excluded, deduplicate_ids=setting.deduplicate_ids)
         trials = []
         for trial in range(num_trials if setting.draw else 1):
             drawn = _draw(setting, folders[OTHER[setting.query]], trial) if setting.draw else None
-            if setting.transposed and drawn is not None:
-                trials.append(rate(gallery.subset(drawn), query, similarity=matrix.T[drawn]))
-            else:
-                trials.append(rate(query, gallery, similarity=matrix, columns=drawn))
+            trials.append(_score_trial(setting, sides, drawn, similarity))
         results.append(
             summarize(
                 trials,
@@ -130,7 +130,7 @@ def evaluate(
                 direction=setting.direction,
                 feature=feature,
                 flip=flip,
-                reranking=False,
+                reranking=reranking,
             )
         )
     return results
@@ -150,6 +150,24 @@ def rank_lists(
         rank_list(query, gallery, excluded=setting.excluded, query_index=index, top=top, columns=columns)
         for index in query_indices
     ]
+
+
+def _score_trial(
+    setting: Setting, sides: Mapping[Modality, Embedded], drawn: IntArray | None, similarity: Float32Array | None
+) -> Scores:
+    """`similarity` of all infrared with all visible images; None for re-ranking."""
+    query, gallery = sides[setting.query], sides[OTHER[setting.query]]
+    rate = functools.partial(score, excluded=setting.excluded, deduplicate_ids=setting.deduplicate_ids)
+    if similarity is not None:
+        matrix = similarity if setting.query == "infrared" else similarity.T
+        if setting.transposed and drawn is not None:
+            return rate(gallery.subset(drawn), query, similarity=matrix.T[drawn])
+        return rate(query, gallery, similarity=matrix, columns=drawn)
+    if drawn is not None:
+        gallery = gallery.subset(drawn)
+    if setting.transposed:
+        query, gallery = gallery, query
+    return rate(query, gallery, similarity=rerank(query, gallery))
 
 
 def _draw(setting: Setting, folders: Folders, trial: int) -> IntArray:

@@ -13,12 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icre_jax.errors import InputError, join_findings
-
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-Float32Array = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
-KeyArray = npt.NDArray[np.uint64]
+from icre_jax.evals.ranks import BoolArray, Float32Array, Float64Array, IntArray, measure, measure_keys, sort_keys
 
 # (query pid [Q], query camid [Q], gallery pid [G], gallery camid [G]) -> [Q, G], True where the query may not see the
 # item.
@@ -135,13 +130,18 @@ def normalize(features: Float32Array) -> Float32Array:
     return (features / np.maximum(norm, 1e-12)[:, None].astype(np.float32)).astype(np.float32, copy=False)
 
 
+def average_directions(first: Float32Array, second: Float32Array) -> Float32Array:
+    """[N, D] of norm 1: the mean direction of two vectors per image, e.g. of a picture and its mirror image."""
+    return normalize(normalize(first) + normalize(second))
+
+
 def cosine_similarity(query: Embedded, gallery: Embedded) -> Float32Array:
     """[Q, G] float32. Compute it once, then let every trial `score` its `columns`.
 
     Raises:
       InputError: the two sides have different feature sizes.
     """
-    _check_feature_sizes(query, gallery)
+    check_feature_sizes(query, gallery)
     return normalize(query.features) @ normalize(gallery.features).T
 
 
@@ -176,28 +176,45 @@ def score(
     if max_rank < 1:
         raise ValueError(f"max_rank must be at least 1, not {max_rank}.")
     columns = _checked_columns(query, gallery, similarity, columns)
-    # Columns of an id side by side, so that one reduceat tells which ids come before the first true match.
+    # Columns of an id side by side: a query's true matches are a range, and the best column of each id one reduceat.
     position = np.argsort(gallery.pid[columns], kind="stable")
     columns = columns[position]
     pid, camid = gallery.pid[columns], gallery.camid[columns]
     id_starts = np.flatnonzero(np.append(True, pid[1:] != pid[:-1]))
+    match_start = np.searchsorted(pid, query.pid)
+    num_matches = np.searchsorted(pid, query.pid, side="right") - match_start
     if similarity is None:
         query_unit, gallery_unit = normalize(query.features), normalize(gallery.features)[columns]
+    elif not similarity.flags.c_contiguous:
+        # Taking columns of rows that do not lie in one piece would copy the whole pool with every block.
+        similarity, columns = np.ascontiguousarray(similarity.T[columns].T), np.arange(len(columns))
 
     per_query = []  # blocks of [4, Q]: rank of the first match, AP, INP, chance
     block_rows = max(1, _BLOCK_ELEMENTS // len(columns))
     for start in range(0, len(query), block_rows):
-        rows = np.arange(start, min(start + block_rows, len(query)))
+        rows = slice(start, start + block_rows)
         removed = excluded(query.pid[rows], query.camid[rows], pid, camid)
-        match = (query.pid[rows, None] == pid) & ~removed
-        valid = match.any(axis=1)
-        rows, removed, match = rows[valid], removed[valid], match[valid]
-        if not rows.size:
+        nth = np.arange(num_matches[rows].max())
+        match = np.minimum(match_start[rows, None] + nth, len(pid) - 1)
+        seen = (nth < num_matches[rows, None]) & ~np.take_along_axis(removed, match, axis=1)
+        valid = seen.any(axis=1)
+        if not valid.any():
             continue
-        block = query_unit[rows] @ gallery_unit.T if similarity is None else similarity[rows[:, None], columns]
-        keys = _sort_keys(block, removed, match, position)
-        first, ap, inp = _measure(keys, id_starts if deduplicate_ids else None)
-        per_query.append(np.stack([first, ap, inp, match.sum(axis=1) / (~removed).sum(axis=1)]))
+        block = query_unit[rows] @ gallery_unit.T if similarity is None else similarity[rows].take(columns, axis=1)
+        query_pid = query.pid[rows]
+        if not valid.all():
+            block, query_pid = block[valid], query_pid[valid]
+            removed, match, seen = removed[valid], match[valid], seen[valid]
+        num_visible = np.full(len(block), len(pid))
+        if removed.any():
+            np.copyto(block, -np.inf, where=removed)
+            num_visible -= np.count_nonzero(removed, axis=1)
+        first, ap, inp, tied = measure(block, match, seen, id_starts if deduplicate_ids else None)
+        if tied.any():
+            is_match = (query_pid[tied, None] == pid) & ~removed[tied]
+            keys = sort_keys(block[tied], removed[tied], is_match, position)
+            first[tied], ap[tied], inp[tied] = measure_keys(keys, id_starts if deduplicate_ids else None)
+        per_query.append(np.stack([first, ap, inp, np.count_nonzero(seen, axis=1) / num_visible]))
     if not per_query:
         raise InputError(
             f"None of the {len(query)} queries has a true match among the {len(columns)} gallery images it may see. "
@@ -231,12 +248,13 @@ def rank_list(
         block = normalize(query.features[row]) @ normalize(gallery.features[columns]).T
     else:
         block = similarity[row[:, None], columns]
-    ranked = np.sort(_sort_keys(block, removed, match, np.arange(len(columns)))[0])[: min(top, int((~removed).sum()))]
+    ranked = np.sort(sort_keys(block, removed, match, np.arange(len(columns)))[0])[: min(top, int((~removed).sum()))]
     position = (ranked & np.uint64(0xFFFFFFFF)).astype(np.int64) >> 1
     return RankList(columns[position], block[0, position], match[0, position])
 
 
-def _check_feature_sizes(query: Embedded, gallery: Embedded) -> None:
+def check_feature_sizes(query: Embedded, gallery: Embedded) -> None:
+    """Raise `InputError` if the two sides cannot be compared."""
     if query.features.shape[1] != gallery.features.shape[1]:
         raise InputError(
             f"Query features have {query.features.shape[1]} dimensions, gallery features {gallery.features.shape[1]}: "
@@ -247,7 +265,7 @@ def _check_feature_sizes(query: Embedded, gallery: Embedded) -> None:
 def _checked_columns(
     query: Embedded, gallery: Embedded, similarity: Float32Array | None, columns: IntArray | None
 ) -> IntArray:
-    _check_feature_sizes(query, gallery)
+    check_feature_sizes(query, gallery)
     if similarity is not None and (similarity.shape != (len(query), len(gallery)) or similarity.dtype != np.float32):
         raise ValueError(
             f"similarity must be float32 {[len(query), len(gallery)]}, not {similarity.dtype} {list(similarity.shape)}."
@@ -259,39 +277,3 @@ def _checked_columns(
     if np.unique(columns).size != columns.size:
         raise ValueError("columns names a gallery image twice.")
     return columns
-
-
-def _sort_keys(similarity: Float32Array, removed: BoolArray, match: BoolArray, position: IntArray) -> KeyArray:
-    """[Q, G] integers in ranking order: similarity downwards, then `position` upwards, removed items last.
-
-    Sorting them is an exact stable sort, four times as fast as a stable argsort, and the lowest bit says whether the
-    item is a true match. Layout: 32 bits of similarity, 31 of position, 1 of match.
-    """
-    bits = np.add(similarity, np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0, which must tie
-    # Negative floats already grow with their magnitude; the others are reversed and put in front of them.
-    descending = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
-    descending[removed] = 0xFFFFFFFF
-    keys = descending.astype(np.uint64)
-    keys <<= np.uint64(32)
-    keys |= position.astype(np.uint64) << np.uint64(1)
-    keys |= match
-    return keys
-
-
-def _measure(keys: KeyArray, id_starts: IntArray | None) -> tuple[IntArray, Float64Array, Float64Array]:
-    """Rank of the first true match, AP and INP, each [Q]; every row has a match.
-
-    With `id_starts` (first column of each id) the rank counts ids, not images.
-    """
-    ranked = np.sort(keys, axis=1)
-    row, column = np.nonzero((ranked & np.uint64(1)).astype(bool))  # row by row, so ranks ascend within a query
-    count = np.bincount(row, minlength=len(keys))
-    begin = np.cumsum(count) - count
-    nth = np.arange(len(row)) - begin[row] + 1
-    ap = np.add.reduceat(nth / (column + 1), begin) / count
-    inp = count / (column[begin + count - 1] + 1)
-    first = column[begin]
-    if id_starts is not None:
-        ahead = keys < np.take_along_axis(ranked, first[:, None], axis=1)
-        first = np.logical_or.reduceat(ahead, id_starts, axis=1).sum(axis=1)
-    return first + 1, ap, inp

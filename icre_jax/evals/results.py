@@ -168,7 +168,7 @@ def write_results(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            _replace(folder / name, text)
+            replace_file(folder / name, text)
     except OSError as error:
         raise InputError(
             f"The results cannot be written to {folder}: {error}. Give a folder you may write to."
@@ -207,7 +207,8 @@ def _to_csv(results: Sequence[ProtocolResult], provenance: Mapping[str, Any]) ->
     return stream.getvalue()
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all; OSError if it cannot be written."""
     # In the same folder, because a replace is atomic only within one file system.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

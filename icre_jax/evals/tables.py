@@ -14,7 +14,8 @@ from rich.text import Text
 
 from icre_jax.evals.results import METRICS, ProtocolResult
 
-_HEADERS = {
+# Metric, as results name it -> column of a table.
+HEADERS = {
     "rank1": "Rank-1",
     "rank5": "Rank-5",
     "rank10": "Rank-10",
@@ -133,7 +134,7 @@ def table(results: Sequence[ProtocolResult]) -> Table:
     if any(own):
         view.add_column("Conditions", overflow="fold")
     view.add_column("Setting", overflow="fold")
-    for header in [*_HEADERS.values(), "Chance", "Queries"]:
+    for header in [*HEADERS.values(), "Chance", "Queries"]:
         view.add_column(header, justify="right", overflow="fold")
     below = {
         paper: max((i for i, r in enumerate(results) if paper.is_comparable(r)), default=None) for paper in PUBLISHED

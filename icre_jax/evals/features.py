@@ -1,0 +1,95 @@
+"""Features of any code base, read from a NumPy archive and checked."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from icre_jax.errors import InputError, join_findings
+from icre_jax.evals.ranking import Embedded
+
+_HOW_TO_WRITE = "Write it with numpy.savez(path, features=..., pid=..., camid=...)."
+
+
+def read_features(path: Path, *, side: str, cameras: Sequence[int] | None, needs_camid: bool) -> Embedded:
+    """One side of a ranking from `path`, an .npz; nothing is unpickled.
+
+    Args:
+      path: holds `features` [N, D] (floats, any length), `pid` [N] and `camid` [N] (integers).
+      side: "query" or "gallery", for messages.
+      cameras: those that may occur; None for any.
+      needs_camid: False where no rule asks for cameras: `camid` may then be absent.
+
+    Returns:
+      The images in their order; as path, each has its row, e.g. "q.npz[3]".
+
+    Raises:
+      InputError: no such archive, an array that is absent, of another shape or kind, not finite, or an impossible
+        camera. All that is wrong with the shapes is named at once.
+    """
+    arrays = _read_arrays(path, side)
+    names = ["features", "pid"] + (["camid"] if needs_camid or "camid" in arrays else [])
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise InputError(
+            f"The {side} file {path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}. "
+            f"{_HOW_TO_WRITE}"
+        )
+    features = arrays["features"]
+    findings = []
+    if features.dtype.kind != "f":
+        findings.append(f"features must be floats, not {features.dtype}")
+    if features.ndim != 2 or 0 in features.shape:
+        findings.append(f"features must be [N, D] with N, D > 0, not {list(features.shape)}")
+    for name in names[1:]:
+        array = arrays[name]
+        if array.dtype.kind not in "iu":
+            findings.append(f"{name} must be integers, not {array.dtype}")
+        if array.shape != features.shape[:1]:
+            findings.append(
+                f"{name} must be [N], one for each row of features {list(features.shape)}, not {list(array.shape)}"
+            )
+    if findings:
+        raise InputError(f"The {side} file {path} cannot be scored:\n{join_findings(findings)}")
+    camid = arrays["camid"].astype(np.int64) if "camid" in arrays else np.zeros(len(features), np.int64)
+    wrong = sorted(set(camid.tolist()) - set(cameras)) if cameras is not None else []
+    if wrong:
+        assert cameras is not None
+        raise InputError(
+            f"The {side} file {path} holds camera {', '.join(map(str, wrong[:10]))}; this protocol takes its {side} "
+            f"from camera {', '.join(map(str, cameras))}, as the data set numbers them. Are the two files swapped?"
+        )
+    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if broken.size:
+        raise InputError(
+            f"{broken.size} of {len(features)} rows of features in the {side} file {path} are not finite (NaN or "
+            f"infinite), first row {broken[0]}. Look for the cause where they were computed."
+        )
+    return Embedded(
+        features=_to_float32(features),
+        pid=arrays["pid"].astype(np.int64),
+        camid=camid,
+        path=np.array([f"{path.name}[{row}]" for row in range(len(features))]),
+    )
+
+
+def _read_arrays(path: Path, side: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one bare array, no names")
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"The {side} file {path} cannot be read as a NumPy archive: {error}. {_HOW_TO_WRITE} (plain arrays only)."
+        ) from error
+
+
+def _to_float32(features: np.ndarray) -> np.ndarray:
+    """Only directions count: rows that float32 cannot hold are scaled down first."""
+    if features.dtype.itemsize <= 4:
+        return features.astype(np.float32, copy=False)
+    largest = np.abs(features).max(axis=1, keepdims=True)
+    scale = np.where((largest > 1e30) | (largest < 1e-30), np.where(largest > 0, largest, 1), 1)
+    return (features / scale).astype(np.float32)
