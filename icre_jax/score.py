@@ -158,7 +158,8 @@ def _print(rule: Rule, scores: Scores, query_file: Path, gallery_file: Path, *, 
     # Which network output the features are, and whether flipped pictures are in them, is not known here.
     counts = "each id once" if rule.deduplicate_ids else "pictures"
     refined = "WITH RE-RANKING" if reranking else "no re-ranking"
-    view.title = f"{rule.title} protocol, gallery as given, {rule.left_out}, CMC counts {counts}, {refined}"
+    # Two lines, because rich would break one longer than the table wherever it ends.
+    view.title = f"{rule.title} protocol, gallery as given, {rule.left_out}\nCMC counts {counts}, {refined}"
     # Not `runlog.open_console`: that room needs jax, which takes longer to load than this command to run.
     Console(width=None if sys.stdout.isatty() else 132).print(view)
 

@@ -1,6 +1,7 @@
 """Features of any code base, read from a NumPy archive and checked."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,20 +77,23 @@ def read_features(path: Path, *, side: str, cameras: Sequence[int] | None, needs
 
 def _read_arrays(path: Path, side: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        # Opened here, because np.load leaves a damaged archive open.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise ValueError("it holds one bare array, no names")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            with archive:
+                return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"The {side} file {path} cannot be read as a NumPy archive: {error}. {_HOW_TO_WRITE} (plain arrays only)."
         ) from error
 
 
 def _to_float32(features: np.ndarray) -> np.ndarray:
-    """Only directions count: rows that float32 cannot hold are scaled down first."""
-    if features.dtype.itemsize <= 4:
-        return features.astype(np.float32, copy=False)
-    largest = np.abs(features).max(axis=1, keepdims=True)
-    scale = np.where((largest > 1e30) | (largest < 1e-30), np.where(largest > 0, largest, 1), 1)
-    return (features / scale).astype(np.float32)
+    """Only directions count: rows too long or too short to be normalised in float32 are scaled first."""
+    largest = np.abs(features).max(axis=1, keepdims=True).astype(np.float64)
+    scaled = ((largest > 1e6) | (largest < 1e-6)) & (largest > 0)
+    if scaled.any():
+        features = features / np.where(scaled, largest, 1)
+    return features.astype(np.float32, copy=False)
