@@ -36,6 +36,12 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is d
 SYNTHETIC = ["--config=configs/synthetic.py"]
 
 
+def contents(folder):
+    """Every file but the lock, which says who had it last."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.read_bytes() for path in files}
+
+
 def result(rank1: float, mAP: float = 0.5, **changes) -> ProtocolResult:
     mean = dict.fromkeys(METRICS, 0.5) | {"rank1": rank1, "mAP": mAP}
     labels = {"search": "all", "shot": "single"}
@@ -322,11 +328,11 @@ def test_a_finished_run_is_not_repeated_and_the_tables_grow(stand_in, flags, tmp
         ("baseline", "0"), ("baseline", "1"), ("icg", "0"), ("icg", "1"),
     ]  # fmt: skip
     assert {line["training_seconds"] for line in lines} == {"3.5"}
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = contents(tmp_path)
     done, screen = start(flags, tmp_path)
     assert done
     assert "4 of them finished already" in screen
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_a_failed_run_ends_the_command_and_the_others_save(stand_in, flags, tmp_path, monkeypatch):
@@ -488,11 +494,11 @@ def test_the_command_trains_writes_and_does_nothing_the_second_time(flags, tmp_p
     shown = (tmp_path / "baseline" / "seed_4" / "output.txt").read_text()
     assert f"{int(lines[0]['num_parameters']):,} parameters" in shown  # counted by the run itself
 
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = contents(tmp_path)
     process = run_command("icre_jax.ablate", *arguments)
     assert process.returncode == 0, process.stderr
     assert "2 of them finished already" in process.stdout
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_docs_name_the_rows():

@@ -1,6 +1,7 @@
 """Every command, started as a user would; each way of bad luck gives clear words and a non-zero exit."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -78,7 +79,7 @@ def test_evaluate_measures_in_another_way_beside_the_runs_own_results(trained):
     flags = ("--feature", "features", "--flip", "--reranking", "--gallery_source", "python-random")
     process = run_command("icre_jax.evaluate", "--workdir", str(trained), *flags)
     assert process.returncode == 0, process.stderr
-    assert "WITH RE-RANKING" in process.stdout
+    assert "WITH RE-RANKING" in " ".join(process.stdout.split())  # the title of the table may be broken into lines
     assert (trained / "results.json").read_bytes() == before
     folder = trained / "features_flip_reranking_python-random"
     results = json.loads((folder / "results.json").read_text())["results"]
@@ -260,7 +261,7 @@ def test_training_that_diverges(config, tmp_path):
     process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(tmp_path))
     assert process.returncode == 3
     assert "at step" in process.stderr
-    assert "loss/identity" in process.stderr or "gradient_norm" in process.stderr
+    assert re.search(r"(loss/\w+|gradient_norm) is (nan|inf) at step \d+", process.stderr)
     assert "Traceback" not in process.stderr
 
 

@@ -45,7 +45,7 @@ def test_it_prints_every_table(described):
     ):  # fmt: skip
         assert word in out, word
     assert "\x1b" not in out  # plain where there is no terminal
-    assert max(len(line) for line in out.splitlines()) <= 120
+    assert max(len(line) for line in out.splitlines()) <= 132
 
 
 def test_the_file_holds_the_numbers(described):

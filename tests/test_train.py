@@ -172,7 +172,7 @@ def test_other_data_in_the_same_workdir_is_refused(finished, config, monkeypatch
 def test_an_infinite_learning_rate_is_named_by_step_and_part(config, tmp_path):
     config.optimizer.name = "sgd"
     config.optimizer.backbone_learning_rate = config.optimizer.head_learning_rate = 1e30
-    with pytest.raises(DivergenceError, match=r"(loss/identity|gradient_norm) is (nan|inf) at step \d+") as caught:
+    with pytest.raises(DivergenceError, match=r"(loss/\w+|gradient_norm) is (nan|inf) at step \d+") as caught:
         run(config, tmp_path)
     step = int(re.search(r"step (\d+)", str(caught.value)).group(1))
     assert step <= 3
