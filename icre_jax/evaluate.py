@@ -18,10 +18,9 @@ from icre_jax import command, provenance
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.records import MODALITIES
 from icre_jax.errors import InputError
-from icre_jax.evals import PROTOCOLS
-from icre_jax.evals.protocol import Modality, evaluate
+from icre_jax.evals import protocol_of
+from icre_jax.evals.protocol import OTHER, Modality, evaluate
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
@@ -52,11 +51,12 @@ class Evaluator:
         self._network = network
         self._settings = settings
         self._dataset = provenance.dataset_label(prepared)
-        self.protocol = PROTOCOLS[prepared.dataset]
-        self.sources: dict[Modality, RecordSource] = {}
-        for split in ("query", "gallery"):
-            # Which of the two is visible differs between data sets; each split is of one modality.
-            self.sources[MODALITIES[prepared.index[split].modality[0]]] = RecordSource(prepared, (split,))
+        # Which of the two splits is visible differs between data sets; each may be of both modalities.
+        self.sources: dict[Modality, RecordSource] = {
+            modality: RecordSource(prepared, ("query", "gallery"), modality=modality) for modality in OTHER
+        }
+        present = {(split, modality) for modality, source in self.sources.items() for split in source.split.tolist()}
+        self.protocol = protocol_of(settings.data.dataset, settings.evaluation).restrict(present)
 
     def embed(self, variables: Any) -> dict[Modality, Embedded]:
         """All test images, each by the stem of its modality, rows in the order of the index."""
@@ -75,7 +75,8 @@ class Evaluator:
                 embeddings = embed_step(variables, batch["image"], network=self._network, modality=modality)
                 rows.append(np.asarray(embeddings)[batch["mask"]])
         index = source.index
-        return Embedded(features=np.concatenate(rows), pid=index.pid, camid=index.camid, path=index.path)
+        features = np.concatenate(rows)
+        return Embedded(features, pid=index.pid, camid=index.camid, path=index.path, split=source.split)
 
 
 def evaluate_checkpoint(workdir: Path, *, step: int | None, out: Path, screen: Screen) -> list[ProtocolResult]:

@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "command": set(),
     "convert": {"checkpoint", "command", "models", "pretrained"},
     "prepare": {"command", "data", "runlog"},
+    "verify": {"command", "data", "runlog"},
     "evaluate": {
         "checkpoint", "command", "data", "evals", "models", "prepare", "provenance", "runlog", "state", "steps",
     },

@@ -270,7 +270,9 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
     again.communicate()
 
 
-@pytest.mark.parametrize("module", ["icre_jax.train", "icre_jax.evaluate", "icre_jax.prepare", "icre_jax.ablate"])
+@pytest.mark.parametrize(
+    "module", ["icre_jax.train", "icre_jax.evaluate", "icre_jax.prepare", "icre_jax.ablate", "icre_jax.verify"]
+)
 def test_help_says_what_the_command_is_for(module):
     process = run_command(module, "--help")
     assert process.returncode == 0
