@@ -19,10 +19,9 @@ from icre_jax import command, provenance
 from icre_jax.data.permutations import read_permutations
 from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.records import MODALITIES
 from icre_jax.evals import choose_protocol
 from icre_jax.evals.latex import write_latex
-from icre_jax.evals.protocol import Modality, evaluate
+from icre_jax.evals.protocol import OTHER, Modality, evaluate
 from icre_jax.evals.ranking import Embedded, average_directions
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
@@ -87,13 +86,17 @@ class Evaluator:
         self._measure = measure or Measure()
         self._settings = settings
         self._dataset = provenance.dataset_label(prepared)
+        # Which of the two splits is visible differs between data sets; each may be of both modalities.
+        self.sources: dict[Modality, RecordSource] = {
+            modality: RecordSource(prepared, ("query", "gallery"), modality=modality) for modality in OTHER
+        }
+        present = {(split, modality) for modality, source in self.sources.items() for split in source.split.tolist()}
         self.protocol = choose_protocol(
-            prepared.dataset, read_permutations(prepared.folder), self._measure.gallery_source
-        )
-        self.sources: dict[Modality, RecordSource] = {}
-        for split in ("query", "gallery"):
-            # Which of the two is visible differs between data sets; each split is of one modality.
-            self.sources[MODALITIES[prepared.index[split].modality[0]]] = RecordSource(prepared, (split,))
+            prepared.dataset,
+            read_permutations(prepared.folder),
+            self._measure.gallery_source,
+            exclude_same_camera=settings.evaluation.exclude_same_camera,
+        ).restrict(present)
 
     def embed(self, variables: Any) -> dict[Modality, Embedded]:
         """All test images, each by the stem of its modality, rows in the order of the index."""
@@ -125,7 +128,8 @@ class Evaluator:
                     vectors = average_directions(vectors, np.asarray(step(batch["image"][:, :, ::-1])))
                 rows.append(vectors[batch["mask"]])
         index = source.index
-        return Embedded(features=np.concatenate(rows), pid=index.pid, camid=index.camid, path=index.path)
+        features = np.concatenate(rows)
+        return Embedded(features, pid=index.pid, camid=index.camid, path=index.path, split=source.split)
 
 
 def evaluate_checkpoint(

@@ -10,7 +10,7 @@ from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.images import decode
 from icre_jax.errors import InputError
 from icre_jax.evals.latex import write_latex
-from icre_jax.evals.protocol import OTHER, Modality, rank_lists
+from icre_jax.evals.protocol import OTHER, Modality, query_rows, rank_lists
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
@@ -105,7 +105,8 @@ def _rank_lists(run: Run, embedded: dict[Modality, Embedded]) -> list[RankedQuer
     """Rank lists of queries spread evenly over the query set, on the gallery of trial 0 of the headline setting."""
     setting = run.evaluator.protocol.settings[0]
     query, gallery = run.evaluator.sources[setting.query], run.evaluator.sources[OTHER[setting.query]]
-    indices = np.linspace(0, len(query.index) - 1, NUM_RANK_LISTS).round().astype(int).tolist()
+    asking = query_rows(setting, embedded[setting.query])
+    indices = asking[np.linspace(0, len(asking) - 1, NUM_RANK_LISTS).round().astype(int)].tolist()
     lists = []
     for index, ranked in zip(indices, rank_lists(setting, embedded, indices, top=RANK_LIST_LENGTH), strict=True):
         rows = zip(ranked.gallery_index.tolist(), ranked.similarity.tolist(), ranked.correct.tolist(), strict=True)

@@ -1,8 +1,9 @@
 """Make a data set ready: render the synthetic people if the config asks for them, check every picture, write records.
 
     python -m icre_jax.prepare --config configs/synthetic.py
+    python -m icre_jax.prepare --make_manifest FOLDER    # list your own pictures first (docs/own_pictures.md)
 
-`icre_jax.train` does the same by itself when the records are absent.
+`icre_jax.train` does the first by itself when the records are absent.
 """
 
 import argparse
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from icre_jax import command
 from icre_jax.data import synthetic
+from icre_jax.data.folders import write_manifest
+from icre_jax.data.layouts.manifest import NAME
 from icre_jax.data.permutations import describe_official_draws
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.data.records import MODALITIES
@@ -86,10 +89,30 @@ def count_data(prepared: PreparedDataset) -> list[dict[str, str | int]]:
     return rows
 
 
+def _make_manifest(folder: Path) -> int:
+    table = Table(title=str(folder / NAME))
+    for column in ("split", "modality", "identities", "images"):
+        table.add_column(column, justify="left" if column in ("split", "modality") else "right")
+    for (split, modality), counts in write_manifest(folder).items():
+        table.add_row(split, modality, *map(str, counts))
+    open_console().print(table)
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m icre_jax.prepare", description=__doc__.split("\n")[0])
-    _, config_flags = command.split_config_flags(parser, arguments)
+    parser.add_argument(
+        "--make_manifest",
+        type=Path,
+        metavar="FOLDER",
+        help="instead: write FOLDER/manifest.csv from FOLDER/{train,query,gallery}/{visible,infrared}/<person>/",
+    )
+    known, config_flags = command.split_config_flags(parser, arguments)
+    if known.make_manifest is not None:
+        if config_flags:
+            raise InputError("--make_manifest takes no config: it only writes the list. Prepare with a second command.")
+        return _make_manifest(known.make_manifest)
     settings = resolve_paths(command.read_config(config_flags))
     screen = Screen(open_console())
     try:

@@ -67,7 +67,7 @@ class SyntheticData(_Group):
 class Data(_Group):
     """Where pictures come from and who reads them."""
 
-    dataset: Literal["sysu_mm01", "llcm", "regdb"]
+    dataset: Literal["sysu_mm01", "llcm", "regdb", "manifest"]  # manifest: own pictures
     trial: Annotated[int, Field(ge=1, le=10)] | None  # of RegDB's ten; None for the others
     data_dir: str
     prepared_dir: str
@@ -172,6 +172,8 @@ class Evaluation(_Group):
     every_epochs: Positive
     batch_size: Positive
     num_trials: Positive
+    # Leave out gallery pictures of the query's identity and camera: of own pictures; None for the published data sets.
+    exclude_same_camera: bool | None
 
 
 class Checkpoint(_Group):
@@ -239,7 +241,7 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
             f"schedule.boundaries {schedule.boundaries} and schedule.factors {schedule.factors} must be of one length, "
             "boundaries strictly ascending."
         )
-    findings = [*_check_data(settings.data), *_check_losses(settings)]
+    findings = [*_check_data(settings.data), *_check_losses(settings), *_check_exclusion(settings)]
     if findings:
         raise InputError(f"The config cannot be used:\n{join_findings(findings)}")
     return settings
@@ -257,10 +259,21 @@ def _check_data(data: Data) -> list[str]:
         findings.append("data.trial is None; regdb needs the trial to train and test on, 1 to 10.")
     if data.dataset != "regdb" and data.trial is not None:
         findings.append(f"data.trial is {data.trial}; {data.dataset} has no trials, so it must be None.")
-    if data.synthetic is not None and has_val != (data.synthetic.num_val_ids > 0):
+    if data.synthetic is not None and data.dataset == "manifest":
+        findings.append("data.synthetic is set; manifest is for own pictures, so it must be None.")
+    elif data.synthetic is not None and has_val != (data.synthetic.num_val_ids > 0):
         needed = "at least 1" if has_val else "0, as there is no validation list"
         findings.append(f"data.synthetic.num_val_ids is {data.synthetic.num_val_ids}; {data.dataset} needs {needed}.")
     return findings
+
+
+def _check_exclusion(settings: Settings) -> list[str]:
+    value, dataset = settings.evaluation.exclude_same_camera, settings.data.dataset
+    if dataset == "manifest" and value is None:
+        return ["evaluation.exclude_same_camera is None; manifest needs True or False."]
+    if dataset != "manifest" and value is not None:
+        return [f"evaluation.exclude_same_camera is {value}; {dataset} has a rule of its own, so it must be None."]
+    return []
 
 
 def _check_losses(settings: Settings) -> list[str]:

@@ -19,6 +19,7 @@ from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.evals import PROTOCOLS
+from icre_jax.evals.protocol import Protocol
 from icre_jax.finish import Outcome, finish
 from icre_jax.lock import lock_folder
 from icre_jax.prepare import describe_data, prepare_data
@@ -44,12 +45,7 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
       InputError: settings, data or workdir cannot be used.
       DivergenceError: a loss is not finite.
     """
-    allowed = PROTOCOLS[settings.data.dataset].metric_names
-    if settings.checkpoint.best_metric not in allowed:
-        raise InputError(
-            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(allowed)} "
-            f"(the scores of data.dataset {settings.data.dataset})."
-        )
+    _require_score(settings, PROTOCOLS[settings.data.dataset])
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(contextlib.closing(Screen(console or open_console())))
@@ -58,6 +54,7 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         prepared = prepare_data(settings.data, screen)
         screen.console.print(describe_data(prepared))
         run = assemble(settings, workdir, prepared)
+        _require_score(settings, run.evaluator.protocol)  # own pictures may have one direction only
         write_config(workdir, settings)
         screen.say(
             f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.initial_state.params):,} parameters, "
@@ -87,6 +84,15 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
             screen.say(f"Stopped on request; step {int(state.step)} is saved. The same command continues the run.")
             return None
         return finish(run, state, checkpoints, log, screen)
+
+
+def _require_score(settings: Settings, protocol: Protocol) -> None:
+    """Refuse to choose the best checkpoint by a score that there will not be."""
+    if settings.checkpoint.best_metric not in protocol.metric_names:
+        raise InputError(
+            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are "
+            f"{', '.join(protocol.metric_names)} (the scores of data.dataset {settings.data.dataset})."
+        )
 
 
 def _describe_start(settings: Settings) -> str:

@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "sourced": set(),
     "prepare": {"command", "data", "runlog"},
     "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
+    "verify": {"command", "data", "runlog"},
     "evaluate": {"command", "data", "evals", "models", "provenance", "runlog", "steps", "trained"},
     "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
     "score": {"command", "evals"},

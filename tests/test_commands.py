@@ -294,7 +294,10 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
 
 @pytest.mark.parametrize(
     "module",
-    [f"icre_jax.{name}" for name in ("train", "evaluate", "prepare", "ablate", "describe", "export", "score")],
+    [
+        f"icre_jax.{name}"
+        for name in ("train", "evaluate", "prepare", "verify", "ablate", "describe", "export", "score")
+    ],
 )
 def test_help_says_what_the_command_is_for(module):
     process = run_command(module, "--help")

@@ -168,7 +168,7 @@ def test_the_fingerprint_sees_one_changed_pixel(copy, prepared, tmp_path):
     Image.fromarray(pixels).save(file, quality=95)
     other = open_or_prepare("sysu_mm01", copy, tmp_path / "other")
     assert other.fingerprint != prepared.fingerprint
-    with pytest.raises(InputError, match="made from other files than those in"):
+    with pytest.raises(InputError, match="made from other files or labels than those in"):
         open_or_prepare("sysu_mm01", copy, tmp_path / "same")
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from icre_jax.data.layouts import llcm, regdb, sysu_mm01
+from icre_jax.data.layouts import llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.records import MODALITIES, Record
 from icre_jax.errors import InputError
 
@@ -123,4 +123,12 @@ class RegDb(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     scan = staticmethod(regdb.scan)
 
 
-BUILDERS: dict[str, type[ReIDBuilder]] = {builder.name: builder for builder in (SysuMm01, Llcm, RegDb)}
+class Manifest(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """A user's own pictures, named by manifest.csv; splits train, query, gallery."""
+
+    name = "manifest"
+    title = "own pictures"
+    scan = staticmethod(manifest.scan)
+
+
+BUILDERS: dict[str, type[ReIDBuilder]] = {builder.name: builder for builder in (SysuMm01, Llcm, RegDb, Manifest)}

@@ -1,6 +1,15 @@
 """From stored bytes to pixels, and what is wrong with a file that gives none.
 
-Pillow decodes, always: with a second decoder the pixels would depend on what happens to be installed.
+Pillow decodes, always: with a second decoder the pixels would depend on what happens to be installed. What is taken:
+
+    JPEG, PNG, BMP    any other format is refused
+    RGB, 8-bit grey   as they are; grey fills all three channels
+    palette           its colours are looked up
+    16-bit grey       stretched to 8 bits, each picture by itself: a thermal sensor's counts fill a small part of the 16
+                      bits, and not the same one every day, so that a fixed scale would give a nearly black picture
+    alpha             dropped where the picture is opaque; refused where it is not, as nobody knows what lies below
+    EXIF rotation     refused: whether the pixels were turned already cannot be known, as tools that crop a person
+                      out of a photograph often copy the tag with the upright crop
 """
 
 import io
@@ -8,14 +17,21 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+FORMATS = ("JPEG", "PNG", "BMP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 _ORIENTATION_TAG = 0x0112
+# Pillow's names for 16-bit grey: of the file's byte order, and 32 bits wide as some of its versions read PNG.
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I")
+_ALPHA_MODES = ("RGBA", "LA", "PA")
+# Share of the pixels that 16-bit scaling lets fall at either end: dead and hot pixels must not set the scale.
+_OUTLIERS = 0.005
 
 
 def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
     """Decode one picture and resize it (bilinear).
 
     Args:
-      data: the bytes of an image file.
+      data: the bytes of an image file in which `find_defect` finds nothing.
       image_size: (height, width) in pixels.
 
     Returns:
@@ -23,7 +39,7 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
     """
     height, width = image_size
     with Image.open(io.BytesIO(data)) as image:
-        resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        resized = _to_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)
 
 
@@ -33,13 +49,41 @@ def find_defect(data: bytes) -> str | None:
     Every pixel is decoded, so a truncated file is found here and not in the middle of a training run.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            if image.mode not in ("RGB", "L"):
-                return f"colour mode {image.mode}; allowed are RGB and L (8-bit grey)"
-            # Stored bytes are decoded as they are: a rotation tag would be ignored without a word.
-            if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
-                return "an EXIF rotation tag; store the picture upright, without the tag"
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        return f"not readable ({error})" if data else "empty file"
+            return find_image_defect(image)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return describe_unreadable(data, error)
+
+
+def find_image_defect(image: Image.Image) -> str | None:
+    """The part of `find_defect` that looks at a picture whose pixels could be read."""
+    if image.mode not in ("RGB", "L", "P", *_DEEP_MODES, *_ALPHA_MODES):
+        return f"colour mode {image.mode}; allowed are RGB, 8-bit and 16-bit grey, palette, and opaque alpha"
+    # The tag would be ignored without a word.
+    if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
+        return "an EXIF rotation tag; store the picture upright, without the tag"
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:
+            return "transparent pixels; store the picture on the background it shall have, without alpha"
     return None
+
+
+def describe_unreadable(data: bytes, error: Exception) -> str:
+    """What to say of bytes that Pillow raised `error` for."""
+    if not data:
+        return "empty file"
+    # Pillow's message names the buffer's address, which differs from run to run.
+    reason = f"no {', '.join(FORMATS)} file" if isinstance(error, UnidentifiedImageError) else str(error)
+    return f"not readable ({reason})"
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode not in _DEEP_MODES:
+        return image.convert("RGB")
+    counts = np.asarray(image, dtype=np.float32)
+    low, high = np.quantile(counts, (_OUTLIERS, 1 - _OUTLIERS))
+    # A flat picture has no contrast to stretch and becomes black.
+    scaled = (counts - low) * (255 / max(high - low, 1))
+    return Image.fromarray(np.rint(scaled.clip(0, 255)).astype(np.uint8)).convert("RGB")

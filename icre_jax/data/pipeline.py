@@ -27,19 +27,29 @@ Batch = dict[str, Any]  # of arrays, or of NumPy scalars before rows are batched
 
 
 class RecordSource:
-    """Records of several splits laid end to end, with their index."""
+    """Records of several splits laid end to end.
 
-    def __init__(self, prepared: PreparedDataset, splits: tuple[str, ...]):
+    Attributes:
+      index: of the N records.
+      split: [N] str, the split each is of.
+    """
+
+    def __init__(self, prepared: PreparedDataset, splits: tuple[str, ...], modality: str | None = None):
         """Open the splits.
 
         Args:
           prepared: the data set.
           splits: names of the splits, in order.
+          modality: take only the records of this one; None for both.
         """
-        self.index = SplitIndex.concatenate([prepared.index[split] for split in splits])
+        index = SplitIndex.concatenate([prepared.index[split] for split in splits])
+        chosen = np.full(len(index), True) if modality is None else index.modality == MODALITIES.index(modality)
+        self._rows = np.flatnonzero(chosen)
+        self.index = index.select(self._rows)
+        self.split = np.repeat(np.array(splits), [len(prepared.index[split]) for split in splits])[self._rows]
         self._sources = [prepared.source(split) for split in splits]
         self._starts = np.cumsum([0] + [len(prepared.index[split]) for split in splits])
-        self._arguments = (prepared, splits)
+        self._arguments = (prepared, splits, modality)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process opens the files for itself; open ones (and TFDS builders) do not travel.
@@ -47,8 +57,9 @@ class RecordSource:
 
     def image_bytes(self, record: int) -> bytes:
         """The picture's file as it was stored."""
-        part = int(np.searchsorted(self._starts, record, side="right")) - 1
-        return self._sources[part][int(record - self._starts[part])]["image"]
+        row = self._rows[record]
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._sources[part][int(row - self._starts[part])]["image"]
 
 
 class _LoadTraining(grain.transforms.Map):

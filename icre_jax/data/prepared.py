@@ -90,15 +90,24 @@ def open_or_prepare(
         return prepared
     prepared, metadata = _open(builder_class, folder)
     if data_dir.is_dir():
-        listing = _listing_digest(data_dir, _scan(builder_class, data_dir, trial))
-        if listing != metadata["listing"]:
+        splits = _scan(builder_class, data_dir, trial)
+        if _listing_digest(data_dir, splits) != metadata["listing"] or not _has_labels_of(prepared, splits):
             raise InputError(
-                f"The records in {folder} were made from other files than those in {data_dir} now. "
+                f"The records in {folder} were made from other files or labels than those in {data_dir} now. "
                 f"Delete {folder} to prepare them anew, or name another prepared_dir."
             )
         # It may have been fetched after the records were made.
         keep_permutations(data_dir, folder)
     return prepared
+
+
+def _has_labels_of(prepared: PreparedDataset, splits: dict[str, list[Record]]) -> bool:
+    """Whether identities, cameras and modalities are those of the tree: a list may change where no picture does."""
+    return all(
+        np.array_equal(getattr(prepared.index[name], column), getattr(SplitIndex.from_records(records), column))
+        for name, records in splits.items()
+        for column in ("pid", "camid", "modality")
+    )
 
 
 def _scan(builder_class: type[ReIDBuilder], data_dir: Path, trial: int | None) -> dict[str, list[Record]]:

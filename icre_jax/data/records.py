@@ -56,6 +56,10 @@ class SplitIndex:
             modality=np.array([MODALITIES.index(record.modality) for record in records], dtype=np.int64),
         )
 
+    def select(self, rows: np.ndarray) -> "SplitIndex":
+        """The rows at `rows` [M], in that order."""
+        return SplitIndex(self.path[rows], self.pid[rows], self.camid[rows], self.modality[rows])
+
     @staticmethod
     def concatenate(parts: "list[SplitIndex]") -> "SplitIndex":
         """Several splits one after the other."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from icre_jax.errors import InputError
-from icre_jax.evals import llcm, regdb, sysu_mm01
+from icre_jax.evals import llcm, manifest, regdb, sysu_mm01
 from icre_jax.evals.galleries import OFFICIAL, PYTHON_RANDOM, make_official_source
 from icre_jax.evals.protocol import Protocol
 
@@ -12,6 +12,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "sysu_mm01": sysu_mm01.PROTOCOL,
     "llcm": llcm.PROTOCOL,
     "regdb": regdb.PROTOCOL,
+    "manifest": manifest.PROTOCOL,
 }
 # Those whose authors published gallery draws, and how they are scored on galleries of another source.
 _WITH_OFFICIAL_DRAWS = {"sysu_mm01": sysu_mm01.make_protocol}
@@ -21,6 +22,8 @@ def choose_protocol(
     dataset: str,
     permutations: Mapping[tuple[int, int], Sequence[Sequence[int]]] | None = None,
     gallery_source: str | None = None,
+    *,
+    exclude_same_camera: bool | None = None,
 ) -> Protocol:
     """The protocol of a data set, on its official galleries where they are known.
 
@@ -28,6 +31,8 @@ def choose_protocol(
       dataset: a key of `PROTOCOLS`.
       permutations: the official draws, see `make_official_source`; None where they are not at hand.
       gallery_source: "official" or "python-random"; None for the first of these that there is.
+      exclude_same_camera: for own pictures, see `manifest.make_protocol`; None for the published ones, whose rules are
+        fixed.
 
     Raises:
       InputError: a source that this data set does not have.
@@ -38,7 +43,9 @@ def choose_protocol(
                 f"The gallery source {gallery_source!r} cannot be chosen for {PROTOCOLS[dataset].name}: only SYSU-MM01 "
                 "has two. Leave it out."
             )
-        return PROTOCOLS[dataset]
+        if exclude_same_camera is None:
+            return PROTOCOLS[dataset]
+        return manifest.make_protocol(exclude_same_camera=exclude_same_camera)
     if gallery_source == OFFICIAL and permutations is None:
         raise InputError(
             "The official galleries need exp/rand_perm_cam.mat in the data set's folder, and it is not there. Fetch it "

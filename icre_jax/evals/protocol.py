@@ -4,9 +4,11 @@ Images are embedded once, each by the stem of its own modality. A direction is o
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
 
 from icre_jax.errors import InputError
 from icre_jax.evals.galleries import Folders, group_into_folders
@@ -43,6 +45,7 @@ class Setting:
       gallery_source: who decides on the gallery; stands in every result.
       draw: the gallery of a trial; None for all images, in one single trial.
       transposed: the drawn images are the queries instead, and all images of the other side their gallery.
+      by_split: only images of the query split ask, and only those of the gallery split are searched; otherwise any.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Setting:
     gallery_source: str
     draw: Draw | None = None
     transposed: bool = False
+    by_split: bool = False
 
     @property
     def direction(self) -> str:
@@ -77,6 +81,19 @@ class Protocol:
     def metric_names(self) -> tuple[str, ...]:
         """Names of all scores, for choosing a checkpoint by one of them."""
         return tuple(f"{setting.name}/{metric}" for setting in self.settings for metric in METRICS)
+
+    def restrict(self, present: Collection[tuple[str, Modality]]) -> "Protocol":
+        """The settings for which there are images, where the split of an image says whether it asks.
+
+        Args:
+          present: the (split, modality) of which there is a test image.
+        """
+        settings = tuple(
+            setting
+            for setting in self.settings
+            if not setting.by_split or {("query", setting.query), ("gallery", OTHER[setting.query])} <= {*present}
+        )
+        return replace(self, settings=settings)
 
 
 def evaluate(
@@ -116,9 +133,10 @@ def evaluate(
     folders = {modality: group_into_folders(sides[modality]) for modality in pools}
     results = []
     for setting in protocol.settings:
+        searched = _searched(setting, sides[OTHER[setting.query]])
         trials = []
         for trial in range(num_trials if setting.draw else 1):
-            drawn = _draw(setting, folders[OTHER[setting.query]], trial) if setting.draw else None
+            drawn = _draw(setting, folders[OTHER[setting.query]], trial) if setting.draw else searched
             trials.append(_score_trial(setting, sides, drawn, similarity))
         results.append(
             summarize(
@@ -145,7 +163,7 @@ def rank_lists(
     """
     assert not setting.transposed
     query, gallery = sides[setting.query], sides[OTHER[setting.query]]
-    columns = _draw(setting, group_into_folders(gallery), 0) if setting.draw else None
+    columns = _draw(setting, group_into_folders(gallery), 0) if setting.draw else _searched(setting, gallery)
     return [
         rank_list(query, gallery, excluded=setting.excluded, query_index=index, top=top, columns=columns)
         for index in query_indices
@@ -155,11 +173,16 @@ def rank_lists(
 def _score_trial(
     setting: Setting, sides: Mapping[Modality, Embedded], drawn: IntArray | None, similarity: Float32Array | None
 ) -> Scores:
-    """`similarity` of all infrared with all visible images; None for re-ranking."""
+    """`drawn` [G] of the searched side, None for all; `similarity` of all infrared with all visible, None: re-rank."""
     query, gallery = sides[setting.query], sides[OTHER[setting.query]]
+    rows = query_rows(setting, query)
+    if len(rows) < len(query):
+        query = query.subset(rows)
     rate = functools.partial(score, excluded=setting.excluded, deduplicate_ids=setting.deduplicate_ids)
     if similarity is not None:
         matrix = similarity if setting.query == "infrared" else similarity.T
+        if len(rows) < len(matrix):
+            matrix = matrix[rows]
         if setting.transposed and drawn is not None:
             return rate(gallery.subset(drawn), query, similarity=matrix.T[drawn])
         return rate(query, gallery, similarity=matrix, columns=drawn)
@@ -168,6 +191,22 @@ def _score_trial(
     if setting.transposed:
         query, gallery = gallery, query
     return rate(query, gallery, similarity=rerank(query, gallery))
+
+
+def query_rows(setting: Setting, query: Embedded) -> IntArray:
+    """[Q] indices of the images of the asking side that are queries."""
+    if not setting.by_split:
+        return np.arange(len(query))
+    assert query.split is not None
+    return np.flatnonzero(query.split == "query")
+
+
+def _searched(setting: Setting, gallery: Embedded) -> IntArray | None:
+    """[G] indices of the images that are searched where nothing is drawn; None for all."""
+    if not setting.by_split:
+        return None
+    assert gallery.split is not None
+    return np.flatnonzero(gallery.split == "gallery")
 
 
 def _draw(setting: Setting, folders: Folders, trial: int) -> IntArray:

@@ -46,6 +46,7 @@ class Embedded:
       pid: [N] int64, the person.
       camid: [N] int64, the camera.
       path: [N] str, where the image came from.
+      split: [N] str, "query" or "gallery", where the data set says which images ask; None where any may.
 
     Raises:
       InputError: no image, lengths or types that do not fit, or a feature that is not finite.
@@ -55,6 +56,7 @@ class Embedded:
     pid: IntArray
     camid: IntArray
     path: npt.NDArray[np.str_]
+    split: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         findings = []
@@ -84,7 +86,8 @@ class Embedded:
 
     def subset(self, index: IntArray) -> "Embedded":
         """The images at `index` [M], in that order (an order, a subset, repeats: all allowed)."""
-        return Embedded(self.features[index], self.pid[index], self.camid[index], self.path[index])
+        split = None if self.split is None else self.split[index]
+        return Embedded(self.features[index], self.pid[index], self.camid[index], self.path[index], split)
 
 
 @dataclass(frozen=True, eq=False)

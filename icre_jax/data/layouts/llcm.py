@@ -49,6 +49,18 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
     Raises:
       InputError: naming every missing folder, list or picture, and every line or file name that cannot be read.
     """
+    splits, findings = survey(data_dir)
+    if findings:
+        raise InputError(f"{data_dir} is not a whole LLCM tree:\n{join_findings(findings)}\n{HOW_TO_GET}")
+    return splits
+
+
+def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
+    """What `scan` gives, of what is there, and everything that is wrong with the tree.
+
+    Raises:
+      InputError: there is no folder `data_dir`.
+    """
     require_folder("LLCM", data_dir, HOW_TO_GET)
     findings = [
         f"folder {name} is missing" for name in ("vis", "nir", "test_vis", "test_nir") if not (data_dir / name).is_dir()
@@ -68,11 +80,9 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
     if not findings:
         seen = {record.pid for split in ("query", "gallery") for record in splits[split]}
         findings += [
-            f"idx/test_id.txt names identity {pid}, of which no list names a picture" for pid in test_ids - seen
+            f"idx/test_id.txt names identity {pid}, of which no list names a picture" for pid in sorted(test_ids - seen)
         ]
-    if findings:
-        raise InputError(f"{data_dir} is not a whole LLCM tree:\n{join_findings(findings)}\n{HOW_TO_GET}")
-    return splits
+    return splits, findings
 
 
 def _train_camera(path: PurePosixPath) -> int:

@@ -45,6 +45,20 @@ def scan(data_dir: Path, trial: int) -> dict[str, list[Record]]:
       InputError: another trial; or naming every missing folder, list or picture, every line that cannot be read, and
         every identity in both halves.
     """
+    splits, findings = survey(data_dir, trial)
+    if findings:
+        raise InputError(
+            f"{data_dir} is not a whole RegDB tree (trial {trial}):\n{join_findings(findings)}\n{HOW_TO_GET}"
+        )
+    return splits
+
+
+def survey(data_dir: Path, trial: int) -> tuple[dict[str, list[Record]], list[str]]:
+    """What `scan` gives, of what is there, and everything that is wrong with the tree.
+
+    Raises:
+      InputError: another trial, or there is no folder `data_dir`.
+    """
     if trial not in TRIALS:
         raise InputError(f"trial is {trial!r}; RegDB has the trials 1 to 10.")
     require_folder("RegDB", data_dir, HOW_TO_GET)
@@ -59,8 +73,4 @@ def scan(data_dir: Path, trial: int) -> dict[str, list[Record]]:
     both = sorted(folders["train"] & folders["test"])
     if both:
         findings.append(f"identities in both a train and a test list of trial {trial}: {', '.join(both)}")
-    if findings:
-        raise InputError(
-            f"{data_dir} is not a whole RegDB tree (trial {trial}):\n{join_findings(findings)}\n{HOW_TO_GET}"
-        )
-    return splits
+    return splits, findings

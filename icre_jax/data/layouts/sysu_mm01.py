@@ -35,17 +35,28 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
     Raises:
       InputError: naming every missing folder or list, identity without pictures, identity in two lists, foreign file.
     """
+    splits, findings = survey(data_dir)
+    if findings:
+        raise InputError(f"{data_dir} is not a whole SYSU-MM01 tree:\n{join_findings(findings)}\n{HOW_TO_GET}")
+    return splits
+
+
+def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
+    """What `scan` gives, of what is there, and everything that is wrong with the tree.
+
+    Raises:
+      InputError: there is no folder `data_dir`.
+    """
     require_folder("SYSU-MM01", data_dir, HOW_TO_GET)
-    findings = []
     cameras = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
-    findings += [f"folder cam{camera} is missing" for camera in cameras if not (data_dir / f"cam{camera}").is_dir()]
+    findings = [f"folder cam{camera} is missing" for camera in cameras if not (data_dir / f"cam{camera}").is_dir()]
     lists = {name: read_ids(data_dir, f"exp/{name}_id.txt", findings) for name in ID_LISTS}
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         both = sorted(set(lists[first]) & set(lists[second]))
         if both:
             findings.append(f"identities in both {first}_id.txt and {second}_id.txt: {both}")
-    if findings:
-        raise InputError(f"{data_dir} is not a SYSU-MM01 tree:\n{join_findings(findings)}\n{HOW_TO_GET}")
+    # Without its folders and lists the rest would only be said to be missing once more.
+    complete = not any(finding.endswith("is missing") for finding in findings)
 
     splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
     seen: set[int] = set()
@@ -60,16 +71,15 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
                     seen.add(pid)
                 paths = [file.relative_to(data_dir).as_posix() for file in files]
                 splits[split] += [Record(path, pid, camera, modality) for path in paths]
-    for name, ids in lists.items():
+    if complete:
         findings += [
             f"exp/{name}_id.txt names identity {pid}, of which no camera has a picture"
+            for name, ids in lists.items()
             for pid in ids
             if pid not in seen
         ]
-    findings += [f"no picture at all for the split {name!r}" for name in SPLITS if not splits[name]]
-    if findings:
-        raise InputError(f"{data_dir} does not hold what its lists name:\n{join_findings(findings)}")
-    return splits
+        findings += [f"no picture at all for the split {name!r}" for name in SPLITS if not splits[name]]
+    return splits, list(dict.fromkeys(findings))
 
 
 def _list_pictures(folder: Path, findings: list[str]) -> list[Path]:
@@ -80,6 +90,8 @@ def _list_pictures(folder: Path, findings: list[str]) -> list[Path]:
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in (".jpg", ".jpeg") and file.is_file():
             pictures.append(file)
+        elif file.is_symlink() and not file.exists():
+            findings.append(f"{folder.parent.name}/{folder.name}/{file.name} is a link to a file that is not there")
         elif not file.name.startswith(".") and file.name != "Thumbs.db":
             findings.append(f"{folder.parent.name}/{folder.name}/{file.name} is not a .jpg file")
     return pictures

@@ -1,0 +1,117 @@
+"""Writes the list of a user's own pictures from the folders they lie in.
+
+    FOLDER/{train,query,gallery}/{visible,infrared}/<person>/<anything>
+
+A person's folder is a number, or any name: if one of them is not a number, all are numbered from 1 in the order of
+their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for visible pictures
+and 2 for infrared ones, as in RegDB.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+from icre_jax.data.images import SUFFIXES
+from icre_jax.data.layouts.manifest import COLUMNS, NAME, SPLITS
+from icre_jax.data.records import INFRARED, MODALITIES, VISIBLE
+from icre_jax.errors import InputError, join_findings
+
+_CAMERA = re.compile(r"cam(\d+)")
+_DEFAULT_CAMERAS = {VISIBLE: 1, INFRARED: 2}
+
+Row = tuple[str, str, int | None, str, str]  # path, person, camera if a folder tells, modality, split
+
+
+def write_manifest(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
+    """Write `folder`/manifest.csv; (split, modality) -> (identities, pictures).
+
+    Raises:
+      InputError: naming every file and folder that has no place in this form; no picture at all; the list is there
+        already, or cannot be written.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}. It must hold {{train,query,gallery}}/{{visible,infrared}}/.")
+    target = folder / NAME
+    if target.exists():
+        raise InputError(f"{target} is there already and stays as it is. Delete it to have it written anew.")
+    findings: list[str] = []
+    rows = _list_pictures(folder, findings)
+    if not rows and not findings:
+        findings.append("no picture below {train,query,gallery}/{visible,infrared}/<person>/")
+    if len({row[2] is None for row in rows}) > 1:
+        bare = next(row[0] for row in rows if row[2] is None)
+        findings.append(f"some pictures lie in camN folders and some do not, e.g. {bare}; give all of them a camera")
+    pids = _number([row[1] for row in rows], findings)
+    if findings:
+        raise InputError(f"No list can be made of {folder}:\n{join_findings(findings)}")
+    try:
+        partial = target.with_name(f".{NAME}.partial")
+        with partial.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for path, person, camera, modality, split in rows:
+                writer.writerow(
+                    (path, pids[person], _DEFAULT_CAMERAS[modality] if camera is None else camera, modality, split)
+                )
+        partial.rename(target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error}. Free space, or make the folder writable.") from error
+    return _count(rows)
+
+
+def _list_pictures(folder: Path, findings: list[str]) -> list[Row]:
+    rows: list[Row] = []
+    for split in SPLITS:
+        for modality in MODALITIES:
+            root = folder / split / modality
+            for file in sorted(root.rglob("*")):
+                path = file.relative_to(folder)
+                if file.is_dir():
+                    if file.is_symlink():  # nobody would look into it
+                        findings.append(f"{path.as_posix()} is a link to a folder; put the folder itself there")
+                    continue
+                below = file.relative_to(root).parts
+                if any(part.startswith(".") for part in below) or file.name == "Thumbs.db":
+                    continue  # what file managers leave
+                cameras = [int(found[1]) for part in below[1:-1] if (found := _CAMERA.fullmatch(part))]
+                if len(below) < 2:
+                    findings.append(f"{path.as_posix()} lies in no person's folder")
+                elif file.suffix.lower() not in SUFFIXES:
+                    findings.append(f"{path.as_posix()} is none of {', '.join(SUFFIXES)}")
+                elif not file.is_file():
+                    findings.append(f"{path.as_posix()} is a link to a file that is not there")
+                elif len(cameras) > 1:
+                    findings.append(f"{path.as_posix()} lies in several camN folders")
+                elif path.as_posix() != path.as_posix().strip() or "\n" in path.as_posix():
+                    findings.append(f"{path.as_posix()!r} begins or ends with a space, or holds a line break")
+                else:
+                    rows.append((path.as_posix(), below[0], cameras[0] if cameras else None, modality, split))
+        if (folder / split).is_dir():
+            findings += [
+                f"{split}/{entry.name} is neither visible nor infrared"
+                for entry in sorted((folder / split).iterdir())
+                if entry.name not in MODALITIES and not entry.name.startswith(".") and entry.name != "Thumbs.db"
+            ]
+    return rows
+
+
+def _number(persons: list[str], findings: list[str]) -> dict[str, int]:
+    """Folder name -> pid: its number, or all are counted from 1."""
+    names = sorted(set(persons))
+    if not all(name.isascii() and name.isdecimal() for name in names):
+        return {name: pid for pid, name in enumerate(names, start=1)}
+    pids = {name: int(name) for name in names}
+    for pid in sorted({pid for pid in pids.values() if list(pids.values()).count(pid) > 1}):
+        same = ", ".join(name for name in names if pids[name] == pid)
+        findings.append(f"person {pid} has several folder names: {same}; give each person one")
+    return pids
+
+
+def _count(rows: list[Row]) -> dict[tuple[str, str], tuple[int, int]]:
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
+    for split in SPLITS:
+        for modality in MODALITIES:
+            persons = [row[1] for row in rows if (row[4], row[3]) == (split, modality)]
+            if persons:
+                counts[split, modality] = (len(set(persons)), len(persons))
+    return counts

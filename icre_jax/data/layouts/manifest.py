@@ -1,0 +1,143 @@
+"""A user's own pictures, named by one list.
+
+    manifest.csv    header "path,pid,camid,modality,split", in any order; one picture a line
+
+path is relative to the folder of the list, with forward slashes; pid and camid are whole numbers from 0; modality is
+visible or infrared; split is train, query or gallery. Queries of one modality are compared with the gallery of the
+other; each of the two splits may hold both modalities. `icre_jax.data.folders` writes such a list from folders.
+"""
+
+import csv
+from pathlib import Path, PurePosixPath
+
+from icre_jax.data.layouts.lists import require_folder
+from icre_jax.data.records import INFRARED, MODALITIES, VISIBLE, Record
+from icre_jax.errors import InputError, join_findings
+
+NAME = "manifest.csv"
+COLUMNS = ("path", "pid", "camid", "modality", "split")
+SPLITS = ("train", "query", "gallery")
+HOW_TO_GET = (
+    f"The folder holds {NAME}, with the header {','.join(COLUMNS)} and one picture a line. "
+    "`python -m icre_jax.prepare --make_manifest FOLDER` writes it from FOLDER/{train,query,gallery}/"
+    "{visible,infrared}/<person>/ (docs/own_pictures.md)."
+)
+_LARGEST = 2**31 - 1
+
+
+def scan(data_dir: Path) -> dict[str, list[Record]]:
+    """List the pictures of every split.
+
+    Args:
+      data_dir: the folder that holds manifest.csv.
+
+    Returns:
+      "train", "query" and "gallery", each in the order of the list.
+
+    Raises:
+      InputError: naming every line that cannot be used, every missing picture, and what makes the whole unfit: an
+        identity in train and test, or no query that could find anybody.
+    """
+    splits, findings = survey(data_dir)
+    if findings:
+        raise InputError(f"{data_dir / NAME} cannot be used:\n{join_findings(findings)}\n{HOW_TO_GET}")
+    return splits
+
+
+def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
+    """What `scan` gives, of what is there, and everything that is wrong with the list.
+
+    Raises:
+      InputError: there is no folder `data_dir`.
+    """
+    require_folder("own pictures", data_dir, HOW_TO_GET)
+    findings: list[str] = []
+    splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
+    lines_of: dict[str, int] = {}
+    for number, row in _read(data_dir / NAME, findings):
+        wrong = _wrong_with(row, data_dir)
+        if not wrong and row["path"] in lines_of:
+            wrong = [f"{row['path']} is named in line {lines_of[row['path']]} already"]
+        if wrong:
+            findings += [f"{NAME} line {number}: {words}" for words in wrong]
+        else:
+            lines_of[row["path"]] = number
+            splits[row["split"]].append(Record(row["path"], int(row["pid"]), int(row["camid"]), row["modality"]))
+    return splits, findings or _wrong_together(splits)
+
+
+def _read(path: Path, findings: list[str]) -> list[tuple[int, dict[str, str]]]:
+    """(line number, fields) of every line that is not empty; none if the header is not right."""
+    if not path.is_file():
+        findings.append(f"list {NAME} is missing")
+        return []
+    try:
+        # Spreadsheets put a byte order mark in front.
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            if sorted(header) != sorted(COLUMNS):
+                findings.append(f"{NAME} line 1 is {','.join(header)!r}; its columns must be {','.join(COLUMNS)}")
+                return []
+            rows = []
+            for fields in reader:
+                if not any(field.strip() for field in fields):
+                    continue
+                if len(fields) == len(header):
+                    words = (field.strip() for field in fields)
+                    rows.append((reader.line_num, dict(zip(header, words, strict=True))))
+                else:
+                    findings.append(f"{NAME} line {reader.line_num} has {len(fields)} fields, not {len(header)}")
+    except (OSError, ValueError, csv.Error) as error:
+        findings.append(f"{NAME} cannot be read ({error})")
+        return []
+    if not rows and not findings:
+        findings.append(f"{NAME} names no picture")
+    return rows
+
+
+def _wrong_with(row: dict[str, str], data_dir: Path) -> list[str]:
+    wrong = []
+    path = PurePosixPath(row["path"])
+    if not row["path"] or path.is_absolute() or ".." in path.parts:
+        wrong.append(f"path is {row['path']!r}; it must be relative to the folder of {NAME} and stay in it")
+    elif not (data_dir / path).is_file():
+        wrong.append(f"{path} is missing")
+    for name in ("pid", "camid"):
+        text = row[name]
+        if not (text.isascii() and text.isdecimal() and int(text) <= _LARGEST):
+            wrong.append(f"{name} is {text!r}; it must be a whole number from 0 to {_LARGEST}")
+    for name, allowed in (("modality", MODALITIES), ("split", SPLITS)):
+        if row[name] not in allowed:
+            wrong.append(f"{name} is {row[name]!r}; allowed are {', '.join(allowed)}")
+    return wrong
+
+
+def _wrong_together(splits: dict[str, list[Record]]) -> list[str]:
+    wrong = [f"no picture at all for the split {name!r}" for name in SPLITS if not splits[name]]
+    pids = {
+        (split, modality): {record.pid for record in records if record.modality == modality}
+        for split, records in splits.items()
+        for modality in MODALITIES
+    }
+    for name in ("query", "gallery"):
+        both = sorted((pids["train", VISIBLE] | pids["train", INFRARED]) & (pids[name, VISIBLE] | pids[name, INFRARED]))
+        if both:
+            wrong.append(f"identities in both train and {name}: {both}; a network must be tested on others")
+    for modality, other in ((VISIBLE, INFRARED), (INFRARED, VISIBLE)):
+        alone = sorted(pids["train", modality] - pids["train", other])
+        if alone:
+            wrong.append(f"training identities without {other} pictures: {alone}; training needs both of everybody")
+    directions = [
+        (modality, other)
+        for modality, other in ((INFRARED, VISIBLE), (VISIBLE, INFRARED))
+        if pids["query", modality] and pids["gallery", other]
+    ]
+    if not directions and splits["query"] and splits["gallery"]:
+        wrong.append("query and gallery hold one modality only; queries of one are compared with the other's gallery")
+    wrong += [
+        f"no identity of the {modality} queries is in the {other} gallery"
+        for modality, other in directions
+        if not pids["query", modality] & pids["gallery", other]
+    ]
+    return wrong

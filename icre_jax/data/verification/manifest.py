@@ -1,0 +1,21 @@
+"""A user's own pictures: the list, and what it counts; nothing is published about them."""
+
+from pathlib import Path
+
+from icre_jax.data.layouts import manifest
+from icre_jax.data.records import MODALITIES, Record
+from icre_jax.data.verification.report import Report
+
+
+def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
+    """Everything but the pixels; the pictures."""
+    del trial, published
+    splits, findings = manifest.survey(data_dir)
+    report.errors += findings
+    for split, records in splits.items():
+        for modality in MODALITIES:
+            chosen = [record for record in records if record.modality == modality]
+            if chosen:
+                report.count(f"{split}, {modality}", "identities", len({record.pid for record in chosen}))
+                report.count(f"{split}, {modality}", "images", len(chosen))
+    return [record for records in splits.values() for record in records]
