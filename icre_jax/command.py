@@ -5,16 +5,18 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from icre_jax.errors import DivergenceError, InputError
+from icre_jax.errors import DivergenceError, HostError, InputError
 from icre_jax.settings import Settings, parse
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
 EXIT_INTERRUPTED = 130  # as a shell says it
+EXIT_HOST_LOST = 69  # "service unavailable" of sysexits.h: start all processes again to continue
 EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command again to continue
 
 
@@ -68,8 +70,13 @@ def split_config_flags(
     return known, ([f"--config={known.config}"] if known.config else []) + rest
 
 
-def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Run a command and leave the process with its exit code: 0 done, or one of the EXIT_ codes above."""
+def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = sys.exit) -> None:
+    """Run a command and leave the process with its exit code: 0 done, or one of the EXIT_ codes above.
+
+    Args:
+      main: arguments -> exit code.
+      leave: how to end the process.
+    """
     try:
         code = main(sys.argv[1:])
     except InputError as error:
@@ -88,4 +95,7 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     except DivergenceError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_DIVERGED
-    sys.exit(code)
+    except HostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_HOST_LOST
+    leave(code)

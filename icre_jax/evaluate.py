@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jax.sharding import Mesh
 
 from icre_jax import command, provenance
 from icre_jax.data.permutations import read_permutations
@@ -26,6 +27,7 @@ from icre_jax.evals.ranking import Embedded, average_directions
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
 from icre_jax.models.network import ReIDNetwork
+from icre_jax.parallel import gather, local_rows, spread
 from icre_jax.runlog import Screen, open_console
 from icre_jax.settings import Settings
 from icre_jax.steps import embed_step
@@ -69,7 +71,13 @@ class Evaluator:
     """
 
     def __init__(
-        self, network: ReIDNetwork, prepared: PreparedDataset, settings: Settings, measure: Measure | None = None
+        self,
+        network: ReIDNetwork,
+        prepared: PreparedDataset,
+        settings: Settings,
+        measure: Measure | None = None,
+        *,
+        mesh: Mesh | None = None,
     ):
         """Open the test splits.
 
@@ -78,6 +86,7 @@ class Evaluator:
           prepared: the data set.
           settings: of the run.
           measure: how to score; None for the field's way.
+          mesh: devices that share the work, of all processes; None for the one that holds the variables.
 
         Raises:
           InputError: the data does not have the gallery source asked for.
@@ -85,6 +94,7 @@ class Evaluator:
         self._network = network
         self._measure = measure or Measure()
         self._settings = settings
+        self._mesh = mesh if mesh is not None and mesh.size > 1 else None
         self._dataset = provenance.dataset_label(prepared)
         # Which of the two splits is visible differs between data sets; each may be of both modalities.
         self.sources: dict[Modality, RecordSource] = {
@@ -119,14 +129,23 @@ class Evaluator:
         step = functools.partial(
             embed_step, variables, network=self._network, modality=modality, feature=measure.feature
         )
-        batches = evaluation_batches(source, data=settings.data, batch_size=settings.evaluation.batch_size)
+        mesh, batch_size, ours = self._mesh, settings.evaluation.batch_size, None
+        if mesh is not None:
+            batch_size = -(-batch_size // mesh.size) * mesh.size
+            ours = local_rows(mesh, batch_size)
+
+        def embed(images: np.ndarray) -> np.ndarray:
+            return np.asarray(step(images)) if mesh is None else gather(step(spread(mesh, images)))
+
+        batches = evaluation_batches(source, data=settings.data, batch_size=batch_size, rows=ours)
         rows = []
         with contextlib.closing(batches):
             for batch in batches:
-                vectors = np.asarray(step(batch["image"]))
+                vectors = embed(batch["image"])
                 if measure.flip:
-                    vectors = average_directions(vectors, np.asarray(step(batch["image"][:, :, ::-1])))
-                rows.append(vectors[batch["mask"]])
+                    vectors = average_directions(vectors, embed(batch["image"][:, :, ::-1]))
+                mask = batch["mask"] if mesh is None else gather(spread(mesh, batch["mask"]))
+                rows.append(vectors[mask])
         index = source.index
         features = np.concatenate(rows)
         return Embedded(features, pid=index.pid, camid=index.camid, path=index.path, split=source.split)

@@ -1,11 +1,12 @@
 """The end of a run: the last and the best scores, results.json, results.csv, results.tex, report.html."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from icre_jax import provenance
+from icre_jax import hosts, provenance
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.images import decode
 from icre_jax.errors import InputError
@@ -38,23 +39,49 @@ class Outcome:
 def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, screen: Screen) -> Outcome:
     """Score the last state, save it if that was not done, and write what a finished run leaves.
 
-    Safe to call again on a finished run: results and report are then written anew from the same numbers.
+    Every process takes part; process 0 writes. Safe to call again on a finished run: results and report are then
+    written anew from the same numbers.
     """
     embedded = run.evaluator.embed(state.variables)
-    last = run.evaluator.score(embedded)
+    last = _shared(lambda: run.evaluator.score(embedded))
     if run.num_steps not in checkpoints.steps:
-        scores = log.write_evaluation(run.num_steps, run.settings.schedule.num_epochs, last, screen)
+        num_epochs = run.settings.schedule.num_epochs
+        scores = hosts.from_first(lambda: log.write_evaluation(run.num_steps, num_epochs, last, screen))
         checkpoints.save(state, run.facts, scores)
-
     best_step = checkpoints.best_step
     assert best_step is not None  # the last state was just saved with its scores
+    outcome = Outcome(
+        untrained=_shared(lambda: _logged(run, log, 0)),
+        last=last,
+        best=_shared(lambda: _logged(run, log, best_step)),
+        best_step=best_step,
+    )
+    hosts.from_first(lambda: _write(run, state, embedded, outcome, log, screen))
+    return outcome
+
+
+def _shared(work: Callable[[], list[ProtocolResult]]) -> list[ProtocolResult]:
+    """Results that process 0 has, in all processes."""
+    return [
+        ProtocolResult(**result)
+        for result in hosts.from_first(lambda: [dataclasses.asdict(result) for result in work()])
+    ]
+
+
+def _logged(run: Run, log: RunLog, step: int) -> list[ProtocolResult]:
     evaluations = log.read_evaluations()
-    if not {0, best_step} <= evaluations.keys():
+    if step not in evaluations:
         raise InputError(
-            f"{run.workdir / 'metrics.jsonl'} lacks the scores of step 0 or of step {best_step}. Restore it, or use "
-            "another --workdir."
+            f"{run.workdir / 'metrics.jsonl'} lacks the scores of step {step}. Restore it, or use another --workdir."
         )
-    outcome = Outcome(untrained=evaluations[0], last=last, best=evaluations[best_step], best_step=best_step)
+    return evaluations[step]
+
+
+def _write(
+    run: Run, state: TrainState, embedded: dict[Modality, Embedded], outcome: Outcome, log: RunLog, screen: Screen
+) -> None:
+    """Results and report."""
+    last, best_step = outcome.last, outcome.best_step
     facts = {
         label: provenance.collect(run.settings, run.prepared, step=step, checkpoint=label)
         for label, step in (("last", run.num_steps), ("best", best_step))
@@ -89,7 +116,6 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
     )
     screen.console.print(table(last))
     screen.say(f"{_compare(outcome)}\nResults: {run.workdir / 'results.json'}\nReport:  {run.workdir / 'report.html'}")
-    return outcome
 
 
 def _compare(outcome: Outcome) -> str:

@@ -1,7 +1,8 @@
 """Where arrays live, and the two doors to several devices: `jit` over a mesh, and `pmap`.
 
 Behind both is the same step (`icre_jax.steps`), and both act on the global batch: BatchNorm's statistics, centers,
-mining and every loss. The state has no device axis, so a checkpoint moves between doors and numbers of devices.
+mining and every loss. The state has no device axis, so a checkpoint moves between doors and numbers of devices. The
+devices may be those of several processes (`icre_jax.hosts`); each then loads its own rows of a batch.
 """
 
 import functools
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from icre_jax.errors import InputError
@@ -31,12 +33,34 @@ def make_mesh(batch_size: int) -> Mesh:
     """
     num_devices = jax.device_count()
     if (batch_size // 2) % num_devices:
+        devices = f"{num_devices} devices"
+        if jax.process_count() > 1:
+            devices += f" ({jax.process_count()} processes with {jax.local_device_count()} each)"
         raise InputError(
-            f"A batch of {batch_size} rows is {batch_size // 2} visible-infrared pairs, which {num_devices} devices "
+            f"A batch of {batch_size} rows is {batch_size // 2} visible-infrared pairs, which {devices} "
             f"cannot share evenly; choose num_ids_per_batch x num_images_per_id as a multiple of {num_devices}."
         )
     # Auto axes: with the default, explicit ones, a distance matrix between sharded rows is a type error.
     return jax.make_mesh((num_devices,), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> list[int] | None:
+    """The rows of a batch that lie on the devices of this process, ascending; None for all, in a single process."""
+    if jax.process_count() == 1:
+        return None
+    shards = NamedSharding(mesh, PartitionSpec(BATCH_AXIS)).addressable_devices_indices_map((batch_size,))
+    slices = {index[0].indices(batch_size) for index in shards.values() if index is not None}
+    return sorted(row for start, stop, step in slices for row in range(start, stop, step))
+
+
+def spread(mesh: Mesh, rows: Any) -> Any:
+    """Trees of NumPy arrays with this process's rows (`local_rows`) -> global arrays, rows spread over the mesh."""
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(BATCH_AXIS)), rows)
+
+
+def gather(arrays: Any) -> Any:
+    """Trees of arrays -> the whole of them as NumPy arrays, in every process."""
+    return multihost_utils.process_allgather(arrays, tiled=True)
 
 
 def make_state(
@@ -60,7 +84,8 @@ def make_train_step(
       objective: the loss of the global batch.
 
     Returns:
-      (state, batch) -> (state, metrics). The state given in is used up.
+      (state, batch) -> (state, metrics); of several processes, each gives its own rows of the batch. The state given in
+      is used up.
     """
     step = functools.partial(train_step, tx=tx, objective=objective)
     if door == "jit":
@@ -70,14 +95,17 @@ def make_train_step(
 
 def _jit(mesh: Mesh, step: Step) -> Step:
     everywhere = NamedSharding(mesh, PartitionSpec())
-    spread = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
-    return jax.jit(
-        step, in_shardings=(everywhere, spread), out_shardings=(everywhere, everywhere), donate_argnames=("state",)
+    apart = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+    compiled = jax.jit(
+        step, in_shardings=(everywhere, apart), out_shardings=(everywhere, everywhere), donate_argnames=("state",)
     )
+    if jax.process_count() == 1:
+        return compiled
+    return lambda state, batch: compiled(state, spread(mesh, batch))
 
 
 def _pmap(mesh: Mesh, step: Step) -> Step:
-    num_devices = mesh.size
+    num_devices = len(mesh.local_devices)
     # None for the state, in and out: it never carries a device axis.
     mapped = jax.pmap(
         step, axis_name=BATCH_AXIS, in_axes=(None, 0), out_axes=(None, None), devices=list(mesh.devices.flat)
@@ -85,6 +113,13 @@ def _pmap(mesh: Mesh, step: Step) -> Step:
 
     def run(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
         # Consecutive rows to each device, so that pairs stay pairs.
-        return mapped(state, {name: rows.reshape(num_devices, -1, *rows.shape[1:]) for name, rows in batch.items()})
+        apart = {name: rows.reshape(num_devices, -1, *rows.shape[1:]) for name, rows in batch.items()}
+        state, metrics = mapped(state, apart)
+        # Of several processes each gets its own copies; as one array they are what the other door gives.
+        return (state if jax.process_count() == 1 else jax.tree.map(join_copies, state)), metrics
+
+    def join_copies(copies: jax.Array) -> jax.Array:
+        shards = [shard.data for shard in copies.addressable_shards]
+        return jax.make_array_from_single_device_arrays(copies.shape, NamedSharding(mesh, PartitionSpec()), shards)
 
     return run

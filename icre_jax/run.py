@@ -16,7 +16,7 @@ from icre_jax.data.prepared import PreparedDataset
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evaluate import Evaluator
 from icre_jax.optimizer import learning_rates
-from icre_jax.parallel import make_mesh, make_state, make_train_step
+from icre_jax.parallel import local_rows, make_mesh, make_state, make_train_step
 from icre_jax.pretrained import start_from
 from icre_jax.program import build_program
 from icre_jax.settings import Settings, differences, from_json, parse, to_json
@@ -33,7 +33,8 @@ class Run:
       prepared, source, plan: the data, its training records, and which of them make up each batch.
       steps_per_epoch, num_steps: lengths.
       initial_state: before the first step, on the devices.
-      step: compiled (state, batch) -> (state, metrics); uses up the state.
+      step: compiled (state, `rows` of a batch) -> (state, metrics); uses up the state.
+      rows: those of each batch that this process loads; None for all.
       rates: parameter group -> learning rate by step.
       evaluator: scores the network on the test identities.
       facts: travel with every checkpoint.
@@ -48,6 +49,7 @@ class Run:
     num_steps: int
     initial_state: TrainState
     step: Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
+    rows: list[int] | None
     rates: dict[str, optax.Schedule]
     evaluator: Evaluator
     facts: dict[str, Any]
@@ -78,8 +80,9 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         num_steps=num_steps,
         initial_state=make_state(mesh, settings.seed, network=network, tx=tx, image_size=settings.data.image_size),
         step=make_train_step(mesh, door=settings.parallel, network=network, tx=tx, objective=program.objective),
+        rows=local_rows(mesh, plan.batch_size),
         rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
-        evaluator=Evaluator(network, prepared, settings),
+        evaluator=Evaluator(network, prepared, settings, mesh=mesh),
         facts={
             "settings": settings.model_dump(mode="json"),
             "class_pids": plan.class_pids.tolist(),

@@ -6,7 +6,9 @@ timing.jsonl, checkpoints/ and, at the end, results.json, results.csv and report
 
 import argparse
 import contextlib
+import functools
 import math
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from icre_jax import command
+from icre_jax import command, hosts
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
-from icre_jax.errors import DivergenceError, InputError
+from icre_jax.data.prepared import PreparedDataset
+from icre_jax.errors import DivergenceError, InputError, join_findings
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.protocol import Protocol
 from icre_jax.finish import Outcome, finish
@@ -25,11 +28,12 @@ from icre_jax.lock import lock_folder
 from icre_jax.prepare import describe_data, prepare_data
 from icre_jax.run import Run, assemble, open_workdir, restore, write_config
 from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step, open_console
-from icre_jax.settings import Settings, resolve_paths
+from icre_jax.settings import Settings, differences, from_json, resolve_paths, to_json
 from icre_jax.state import TrainState, num_parameters
 from icre_jax.stop import StopRequest
 
 
+@hosts.telling_of_lost_hosts()
 def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | None = None) -> Outcome | None:
     """Train to the end of the schedule, or continue to it; score; write results and report.
 
@@ -38,24 +42,36 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
       workdir: where everything goes; a folder that holds a run of the same settings continues it.
       console: where progress goes; standard output by default.
 
+    Of several processes (`icre_jax.hosts`) each calls this with the same settings; process 0 alone writes and talks.
+
     Returns:
-      The scores; None if the run was asked to stop (SIGINT, SIGTERM) and saved its state instead.
+      The scores, in each process; None if the run was asked to stop (SIGINT, SIGTERM) and saved its state instead.
 
     Raises:
       InputError: settings, data or workdir cannot be used.
       DivergenceError: a loss is not finite.
+      HostError: another process of the run is lost.
     """
     _require_score(settings, PROTOCOLS[settings.data.dataset])
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
+        if not hosts.is_first():
+            console = Console(quiet=True)
         screen = stack.enter_context(contextlib.closing(Screen(console or open_console())))
-        workdir = open_workdir(workdir, settings)
-        stack.enter_context(lock_folder(workdir, flag="--workdir"))
-        prepared = prepare_data(settings.data, screen)
+        hosts.everywhere(
+            functools.partial(_require_same_settings, hosts.from_first(lambda: to_json(settings)), settings)
+        )
+        workdir = hosts.first_then_others(lambda: open_workdir(workdir, settings))
+        hosts.from_first(lambda: stack.enter_context(lock_folder(workdir, flag="--workdir")))
+        hosts.require_common_folder(workdir, flag="--workdir")
+        prepared = hosts.first_then_others(lambda: prepare_data(settings.data, screen))
+        hosts.everywhere(
+            functools.partial(_require_same_data, hosts.from_first(lambda: prepared.fingerprint), prepared)
+        )
         screen.console.print(describe_data(prepared))
-        run = assemble(settings, workdir, prepared)
+        run = hosts.everywhere(lambda: assemble(settings, workdir, prepared))
         _require_score(settings, run.evaluator.protocol)  # own pictures may have one direction only
-        write_config(workdir, settings)
+        hosts.from_first(lambda: write_config(workdir, settings))
         screen.say(
             f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.initial_state.params):,} parameters, "
             f"{run.plan.num_classes} identities, {run.steps_per_epoch} steps per epoch, batch {run.plan.batch_size} "
@@ -68,10 +84,8 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
                 )
             )
         )
-        state, saved_step = restore(run, checkpoints)
-        log = stack.enter_context(
-            contextlib.closing(RunLog(workdir, saved_step, tensorboard=settings.logging.tensorboard))
-        )
+        state, saved_step = hosts.everywhere(lambda: restore(run, checkpoints))
+        log = stack.enter_context(contextlib.closing(hosts.everywhere(lambda: _open_log(run, saved_step, stack))))
         if saved_step is None:
             screen.say(_describe_start(settings))
             scores = _evaluate(run, state, 0, log, screen)
@@ -84,6 +98,29 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
             screen.say(f"Stopped on request; step {int(state.step)} is saved. The same command continues the run.")
             return None
         return finish(run, state, checkpoints, log, screen)
+
+
+def _require_same_settings(theirs: str, settings: Settings) -> None:
+    changed = differences(from_json(theirs), settings)
+    if changed:
+        raise InputError(
+            f"Process 0 was started with another config:\n{join_findings(changed)}\nStart all with the same flags."
+        )
+
+
+def _require_same_data(theirs: str, prepared: PreparedDataset) -> None:
+    if prepared.fingerprint != theirs:
+        raise InputError(
+            f"The data in {prepared.folder} has fingerprint {prepared.fingerprint[:12]}, that of process 0 has "
+            f"{theirs[:12]}. Give all hosts the same data set."
+        )
+
+
+def _open_log(run: Run, saved_step: int | None, stack: contextlib.ExitStack) -> RunLog:
+    """The log of the run; in all processes but the first a log that nobody reads, gone with `stack`."""
+    if hosts.is_first():
+        return RunLog(run.workdir, saved_step, tensorboard=run.settings.logging.tensorboard)
+    return RunLog(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, tensorboard=False)
 
 
 def _require_score(settings: Settings, protocol: Protocol) -> None:
@@ -116,10 +153,17 @@ def _loop(
     watch = Stopwatch(run.plan.batch_size)
     metrics: dict[str, Any] = {}
     batches = training_batches(
-        run.source, run.plan, data=settings.data, settings=settings.augment, seed=settings.seed, start=start
+        run.source,
+        run.plan,
+        data=settings.data,
+        settings=settings.augment,
+        seed=settings.seed,
+        start=start,
+        rows=run.rows,
     )
+    vote = hosts.Vote()
     with contextlib.closing(batches):
-        while step < run.num_steps and not stop.requested:
+        while step < run.num_steps and not vote.cast(stop.requested):
             with watch.waiting_for_data():
                 batch = next(batches)
             previous = metrics
@@ -152,8 +196,10 @@ def _loop(
 
 def _evaluate(run: Run, state: TrainState, step: int, log: RunLog, screen: Screen) -> dict[str, float]:
     """Score the network, log it, and return the scores by name."""
-    results = run.evaluator.score(run.evaluator.embed(state.variables))
-    return log.write_evaluation(step, step / run.steps_per_epoch, results, screen)
+    embedded = run.evaluator.embed(state.variables)
+    return hosts.from_first(
+        lambda: log.write_evaluation(step, step / run.steps_per_epoch, run.evaluator.score(embedded), screen)
+    )
 
 
 def _report_step(run: Run, step: int, metrics: dict[str, Any], watch: Stopwatch, log: RunLog, screen: Screen) -> None:
@@ -183,11 +229,13 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m icre_jax.train", description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, help="where everything goes; default: runs/<name of the config>")
+    hosts.add_flags(parser)
     flags, config_flags = command.split_config_flags(parser, arguments)
     settings = command.read_config(config_flags)
+    hosts.join(flags)
     outcome = train_and_evaluate(settings, flags.workdir or Path("runs") / settings.name)
     return 0 if outcome else command.EXIT_STOPPED
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, leave=hosts.leave)

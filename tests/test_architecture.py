@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "runlog": {"evals"},
     "provenance": {"data"},
     "command": set(),
+    "hosts": set(),
     "lock": set(),
     "convert": {"checkpoint", "command", "models", "pretrained"},
     "program": {"losses", "models", "optimizer", "state", "steps"},
@@ -39,16 +40,17 @@ ALLOWED: dict[str, set[str]] = {
     "prepare": {"command", "data", "runlog"},
     "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
     "verify": {"command", "data", "runlog"},
-    "evaluate": {"command", "data", "evals", "models", "provenance", "runlog", "steps", "trained"},
+    "evaluate": {"command", "data", "evals", "models", "parallel", "provenance", "runlog", "steps", "trained"},
     "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
     "score": {"command", "evals"},
     "run": {
         "checkpoint", "data", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },
-    "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
+    "finish": {"checkpoint", "data", "evals", "hosts", "prepare", "provenance", "report", "run", "runlog", "state"},
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "data", "evals", "finish", "lock", "prepare", "run", "runlog", "state", "stop",
+        "checkpoint", "command", "data", "evals", "finish", "hosts", "lock", "prepare", "run", "runlog", "state",
+        "stop",
     },
     "describe": {
         "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",

@@ -7,7 +7,7 @@ processes, so the sequence of batches does not depend on workers, threads or whe
 """
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import grain
@@ -106,31 +106,73 @@ class _LoadEvaluation(grain.transforms.Map):
         return {"image": decode(self._source.image_bytes(record), self._image_size), "mask": np.bool_(real)}
 
 
+class _Share:
+    """Some rows of every batch of a sequence, which are all that one host loads."""
+
+    def __init__(self, items: Any, batch_size: int, rows: Sequence[int]):
+        self._items = items
+        self._batch_size = batch_size
+        self._rows = list(rows)
+
+    def __len__(self) -> int:
+        return len(self._items) // self._batch_size * len(self._rows)
+
+    def __getitem__(self, position: int) -> Any:
+        batch, row = divmod(position, len(self._rows))
+        return self._items[batch * self._batch_size + self._rows[row]]
+
+
 def training_batches(
-    source: RecordSource, plan: BalancedPlan, *, data: Data, settings: Augment, seed: int, start: int = 0
+    source: RecordSource,
+    plan: BalancedPlan,
+    *,
+    data: Data,
+    settings: Augment,
+    seed: int,
+    start: int = 0,
+    rows: Sequence[int] | None = None,
 ) -> Generator[Batch, None, None]:
     """Batches `start` .. `plan.num_batches - 1`.
 
+    Args:
+      source: the records.
+      plan: which of them make up each batch.
+      data, settings: how they are read and augmented.
+      seed: of the augmentation.
+      start: the first batch.
+      rows: those of each batch that this host loads; None for all. Augmentation goes by the place in the whole batch.
+
     Returns:
       An iterator (close it with `contextlib.closing`) over "image" [B, H, W, 3] uint8, "label" [B] int32 and
-      "modality" [B] int32 (0 visible, 1 infrared), in batch order: even rows visible, odd rows infrared.
+      "modality" [B] int32 (0 visible, 1 infrared), in batch order: even rows visible, odd rows infrared; of B rows
+      only `rows`.
     """
-    slots = grain.MapDataset.source(plan).map(_LoadTraining(source, data.image_size, settings, seed))
-    return _iterate(slots.batch(plan.batch_size)[start:], data)
+    share = plan if rows is None else _Share(plan, plan.batch_size, rows)
+    slots = grain.MapDataset.source(share).map(_LoadTraining(source, data.image_size, settings, seed))
+    return _iterate(slots.batch(plan.batch_size if rows is None else len(rows))[start:], data)
 
 
-def evaluation_batches(source: RecordSource, *, data: Data, batch_size: int) -> Generator[Batch, None, None]:
+def evaluation_batches(
+    source: RecordSource, *, data: Data, batch_size: int, rows: Sequence[int] | None = None
+) -> Generator[Batch, None, None]:
     """Every record once and in order, in batches of one fixed shape.
 
+    Args:
+      source: the records.
+      data: how they are read.
+      batch_size: of the whole batch.
+      rows: those of each batch that this host loads; None for all.
+
     Returns:
-      An iterator over "image" [batch_size, H, W, 3] uint8 and "mask" [batch_size] bool; rows whose mask is False pad
-      the last batch and repeat the last record.
+      An iterator over "image" [batch_size, H, W, 3] uint8 and "mask" [batch_size] bool, of batch_size rows only
+      `rows`. Rows whose mask is False pad the last batch and repeat the last record.
     """
     num_records = len(source.index)
     num_padded = -(-num_records // batch_size) * batch_size
     items = [(min(i, num_records - 1), i < num_records) for i in range(num_padded)]
-    rows = grain.MapDataset.source(items).map(_LoadEvaluation(source, data.image_size))
-    return _iterate(rows.batch(batch_size), data)
+    share = items if rows is None else _Share(items, batch_size, rows)
+    pictures = grain.MapDataset.source(share).map(_LoadEvaluation(source, data.image_size))
+    return _iterate(pictures.batch(batch_size if rows is None else len(rows)), data)
 
 
 def _iterate(batches: Any, data: Data) -> Generator[Batch, None, None]:
