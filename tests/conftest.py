@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,13 @@ def flags_of(config: ConfigDict, file: str = "configs/synthetic.py") -> list[str
             elif value != default[group][name]:
                 flags.append(f"--config.{group}.{name}={value}")
     return flags
+
+
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
 
 
 def run_command(module: str, *arguments: str, num_devices: int = 1) -> subprocess.CompletedProcess:
