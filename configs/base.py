@@ -87,6 +87,8 @@ def get_config() -> ConfigDict:
     config.optimizer.head_learning_rate = 0.1  # BN neck and classifier
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
+    config.optimizer.accumulate_steps = 1  # micro-batches of a batch; losses see the whole batch, BatchNorm each one
+    config.optimizer.ema_decay = placeholder(float)  # running averages of the weights, scored in their place
 
     config.schedule = ConfigDict()
     config.schedule.num_epochs = 150

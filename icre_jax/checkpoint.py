@@ -1,7 +1,8 @@
 """Checkpoints with orbax: the latest and the best, each with what is needed to trust it.
 
-Items of one checkpoint, so that evaluation and export read only theirs: "params", "batch_stats", "opt_state" (arrays)
-and "facts" (JSON: settings, id -> class map, fingerprint of the data). Weights without a run have no "opt_state".
+Items of one checkpoint, so that evaluation and export read only theirs: "params", "batch_stats", "opt_state", with
+running averages "ema" (arrays), and "facts" (JSON: settings, id -> class map, fingerprint of the data). Weights without
+a run have no "opt_state".
 """
 
 import math
@@ -17,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from icre_jax.errors import InputError
 from icre_jax.state import TrainState
 
-_ARRAYS = ("params", "batch_stats", "opt_state")
+_ARRAYS = ("params", "batch_stats", "opt_state", "ema")
 # Beyond the arrays themselves: metadata, and room for the log and the results that follow.
 _SPARE_BYTES = 16 * 2**20
 
@@ -74,7 +75,7 @@ class Checkpoints:
         Raises:
           InputError: the disk is full or not writable; older checkpoints are intact.
         """
-        self._save(int(state.step), {name: getattr(state, name) for name in _ARRAYS}, facts, scores or {})
+        self._save(int(state.step), _trees(state), facts, scores or {})
 
     def save_variables(self, step: int, variables: dict[str, Any], facts: dict[str, Any]) -> None:
         """Write only {"params", "batch_stats"}, for weights that no training state belongs to; otherwise as `save`."""
@@ -133,22 +134,30 @@ class Checkpoints:
           InputError: no such step, or arrays of other names or shapes than the network of this config has.
         """
         self._require(step)
-        for name in _ARRAYS:
-            self._check_shapes(step, name, getattr(like, name))
-        trees = self._restore(step, **{name: ocp.args.StandardRestore(getattr(like, name)) for name in _ARRAYS})
+        for name, tree in _trees(like).items():
+            self._check_shapes(step, name, tree)
+        trees = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in _trees(like).items()})
         return like.replace(  # type: ignore[attr-defined]
             step=jax.device_put(jax.numpy.full((), step, jax.numpy.int32), like.step.sharding), **trees
         )
 
     def restore_variables(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """Only {"params", "batch_stats"}, for evaluation and export; arguments and errors as in `restore`."""
+        """Only {"params", "batch_stats"}, for evaluation and export; arguments and errors as in `restore`.
+
+        Of a run that keeps running averages it is these.
+        """
         self._require(step)
+        if self._has_ema(step):
+            self._check_shapes(step, "ema", like)
+            return self._restore(step, ema=ocp.args.StandardRestore(like))["ema"]
         for name, tree in like.items():
             self._check_shapes(step, name, tree)
         return self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
 
     def read_variables(self, step: int) -> dict[str, Any]:
         """{"params", "batch_stats"} as they were saved, NumPy arrays: for export, no network needs to be built.
+
+        Of a run that keeps running averages it is these.
 
         Raises:
           InputError: no such step, or it is damaged.
@@ -159,16 +168,20 @@ class Checkpoints:
         def like(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
 
+        names = ("ema",) if self._has_ema(step) else ("params", "batch_stats")
         trees = {
             name: jax.tree.map(like, self._metadata(step, name), is_leaf=lambda leaf: hasattr(leaf, "shape"))
-            for name in ("params", "batch_stats")
+            for name in names
         }
         restored = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
-        return jax.tree.map(np.asarray, restored)
+        return jax.tree.map(np.asarray, restored.get("ema", restored))
 
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
         self._manager.close()
+
+    def _has_ema(self, step: int) -> bool:
+        return (self._folder / str(step) / "ema").is_dir()
 
     def _restore(self, step: int, **items: Any) -> dict[str, Any]:
         try:
@@ -206,6 +219,11 @@ class Checkpoints:
                 + "\n".join(lines)
                 + "\nUse the config it was trained with, or another workdir."
             )
+
+
+def _trees(state: TrainState) -> dict[str, Any]:
+    """The parts of a state that are saved, by name; averages only where they are kept."""
+    return {name: getattr(state, name) for name in _ARRAYS if getattr(state, name) is not None}
 
 
 def write_variables(folder: Path, variables: dict[str, Any]) -> None:

@@ -25,20 +25,24 @@ BATCH_AXIS = "batch"
 Step = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
 
 
-def make_mesh(batch_size: int) -> Mesh:
+def make_mesh(batch_size: int, accumulate_steps: int = 1) -> Mesh:
     """All devices in one row.
 
     Raises:
-      InputError: the rows of a batch come in pairs, and the pairs do not spread evenly over the devices.
+      InputError: the rows of a batch come in pairs, and the pairs do not spread evenly over the devices and
+        micro-batches.
     """
     num_devices = jax.device_count()
-    if (batch_size // 2) % num_devices:
+    if (batch_size // 2) % (num_devices * accumulate_steps):
         devices = f"{num_devices} devices"
         if jax.process_count() > 1:
             devices += f" ({jax.process_count()} processes with {jax.local_device_count()} each)"
+        if accumulate_steps > 1:
+            devices += f" x {accumulate_steps} micro-batches (optimizer.accumulate_steps)"
         raise InputError(
             f"A batch of {batch_size} rows is {batch_size // 2} visible-infrared pairs, which {devices} "
-            f"cannot share evenly; choose num_ids_per_batch x num_images_per_id as a multiple of {num_devices}."
+            f"cannot share evenly; choose num_ids_per_batch x num_images_per_id as a multiple of "
+            f"{num_devices * accumulate_steps}."
         )
     # Auto axes: with the default, explicit ones, a distance matrix between sharded rows is a type error.
     return jax.make_mesh((num_devices,), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
@@ -64,15 +68,28 @@ def gather(arrays: Any) -> Any:
 
 
 def make_state(
-    mesh: Mesh, seed: int, *, network: ReIDNetwork, tx: optax.GradientTransformation, image_size: tuple[int, int]
+    mesh: Mesh,
+    seed: int,
+    *,
+    network: ReIDNetwork,
+    tx: optax.GradientTransformation,
+    image_size: tuple[int, int],
+    ema: bool = False,
 ) -> TrainState:
     """Initial state, created on the devices (a copy from the host could share memory with what a step donates)."""
-    create = functools.partial(create_state, network=network, tx=tx, image_size=image_size)
+    create = functools.partial(create_state, network=network, tx=tx, image_size=image_size, ema=ema)
     return jax.jit(create, out_shardings=NamedSharding(mesh, PartitionSpec()))(np.int32(seed))
 
 
 def make_train_step(
-    mesh: Mesh, *, door: str, network: ReIDNetwork, tx: optax.GradientTransformation, objective: Objective
+    mesh: Mesh,
+    *,
+    door: str,
+    network: ReIDNetwork,
+    tx: optax.GradientTransformation,
+    objective: Objective,
+    accumulate_steps: int = 1,
+    ema_decay: float | None = None,
 ) -> Step:
     """Compiled `train_step` over all devices of the mesh.
 
@@ -82,12 +99,15 @@ def make_train_step(
       network: the network.
       tx: the optimizer.
       objective: the loss of the global batch.
+      accumulate_steps, ema_decay: see `train_step`.
 
     Returns:
       (state, batch) -> (state, metrics); of several processes, each gives its own rows of the batch. The state given in
       is used up.
     """
-    step = functools.partial(train_step, tx=tx, objective=objective)
+    step = functools.partial(
+        train_step, tx=tx, objective=objective, accumulate_steps=accumulate_steps, ema_decay=ema_decay
+    )
     if door == "jit":
         return _jit(mesh, functools.partial(step, network=network))
     return _pmap(mesh, functools.partial(step, network=over_axis(network, BATCH_AXIS), axis_name=BATCH_AXIS))

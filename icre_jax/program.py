@@ -22,17 +22,26 @@ class Program:
     Attributes:
       network, tx, objective: what `icre_jax.steps.train_step` takes.
       image_size: (height, width) in pixels.
+      accumulate_steps, ema_decay: see `icre_jax.steps.train_step`.
     """
 
     network: ReIDNetwork
     tx: optax.GradientTransformation
     objective: Objective
     image_size: tuple[int, int]
+    accumulate_steps: int = 1
+    ema_decay: float | None = None
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
         """The state of training as shapes."""
-        create = functools.partial(create_state, network=self.network, tx=self.tx, image_size=self.image_size)
+        create = functools.partial(
+            create_state,
+            network=self.network,
+            tx=self.tx,
+            image_size=self.image_size,
+            ema=self.ema_decay is not None,
+        )
         return jax.eval_shape(create, np.int32(0))
 
 
@@ -52,4 +61,6 @@ def build_program(settings: Settings, *, num_classes: int, steps_per_epoch: int)
         tx=make_optimizer(settings.optimizer, settings.schedule, steps_per_epoch),
         objective=functools.partial(objective, **settings.loss.model_dump()),
         image_size=settings.data.image_size,
+        accumulate_steps=settings.optimizer.accumulate_steps,
+        ema_decay=settings.optimizer.ema_decay,
     )

@@ -1,6 +1,7 @@
 """Everything one training run is made of, put together from its settings."""
 
 import dataclasses
+import functools
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +70,8 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
 
     program = build_program(settings, num_classes=plan.num_classes, steps_per_epoch=steps_per_epoch)
     network, tx = program.network, program.tx
-    mesh = make_mesh(plan.batch_size)
+    accumulate_steps, ema_decay = program.accumulate_steps, program.ema_decay
+    mesh = make_mesh(plan.batch_size, accumulate_steps)
     return Run(
         settings=settings,
         workdir=workdir,
@@ -78,8 +80,23 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         plan=plan,
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
-        initial_state=make_state(mesh, settings.seed, network=network, tx=tx, image_size=settings.data.image_size),
-        step=make_train_step(mesh, door=settings.parallel, network=network, tx=tx, objective=program.objective),
+        initial_state=make_state(
+            mesh,
+            settings.seed,
+            network=network,
+            tx=tx,
+            image_size=settings.data.image_size,
+            ema=ema_decay is not None,
+        ),
+        step=make_train_step(
+            mesh,
+            door=settings.parallel,
+            network=network,
+            tx=tx,
+            objective=program.objective,
+            accumulate_steps=accumulate_steps,
+            ema_decay=ema_decay,
+        ),
         rows=local_rows(mesh, plan.batch_size),
         rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
         evaluator=Evaluator(network, prepared, settings, mesh=mesh),
@@ -140,8 +157,8 @@ def _start(run: Run) -> TrainState:
         return state
     variables = start_from(Path(run.settings.pretrained), state.variables)
     # Copies: the step uses up the memory of the state it is given.
-    variables = jax.device_put(variables, state.step.sharding, may_alias=False)
-    return state.replace(**variables)  # type: ignore[attr-defined]
+    copy = functools.partial(jax.device_put, variables, state.step.sharding, may_alias=False)
+    return state.replace(**copy(), ema=None if state.ema is None else copy())  # type: ignore[attr-defined]
 
 
 def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int | None]:

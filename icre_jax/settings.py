@@ -155,6 +155,8 @@ class Optimizer(_Group):
     head_learning_rate: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
+    accumulate_steps: Positive  # micro-batches that a batch passes the network in
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None  # of running averages that are scored; None for none
 
 
 class Schedule(_Group):

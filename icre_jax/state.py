@@ -20,21 +20,28 @@ class TrainState:
       params: trained parameters, float32.
       batch_stats: running statistics of BatchNorm, float32.
       opt_state: state of the optimizer.
+      ema: running averages of {"params", "batch_stats"}, float32; None where none are kept.
     """
 
     step: Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    ema: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `network.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What is scored and exported, as `network.apply` takes it: the running averages where they are kept."""
+        return {"params": self.params, "batch_stats": self.batch_stats} if self.ema is None else self.ema
 
 
 def create_state(
-    seed: Array, *, network: ReIDNetwork, tx: optax.GradientTransformation, image_size: tuple[int, int]
+    seed: Array,
+    *,
+    network: ReIDNetwork,
+    tx: optax.GradientTransformation,
+    image_size: tuple[int, int],
+    ema: bool = False,
 ) -> TrainState:
     """State before the first step. Pure: call it under `jit` or `eval_shape`.
 
@@ -43,12 +50,17 @@ def create_state(
       network: the network.
       tx: the optimizer.
       image_size: (height, width) in pixels.
+      ema: keep running averages.
     """
     images = jnp.zeros((2, *image_size, 3), jnp.float32)
     variables = network.init(jax.random.key(seed), images, modality="paired", train=True)
-    params = variables["params"]
+    params, batch_stats = variables["params"], variables["batch_stats"]
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, batch_stats=variables["batch_stats"], opt_state=tx.init(params)
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=tx.init(params),
+        ema={"params": params, "batch_stats": batch_stats} if ema else None,
     )
 
 

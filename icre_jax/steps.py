@@ -31,6 +31,8 @@ def train_step(
     network: ReIDNetwork,
     tx: optax.GradientTransformation,
     objective: Objective,
+    accumulate_steps: int = 1,
+    ema_decay: float | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update.
@@ -45,6 +47,8 @@ def train_step(
       network: the network.
       tx: the optimizer.
       objective: (outputs, labels, modality) -> (loss, parts) over the global batch.
+      accumulate_steps: micro-batches that the batch passes the network in, see `_accumulated`.
+      ema_decay: of the running averages `state.ema`; None where none are kept.
       axis_name: mapped axis that the batch is spread over, of the network's BatchNorm as well; None under `jit`.
 
     Returns:
@@ -59,29 +63,41 @@ def train_step(
 
     labels, modality = gather((batch["label"], batch["modality"]))
 
-    def loss_of(params: Any) -> tuple[Array, tuple[dict[str, Array], Array, Any]]:
+    def forward(params: Any, images: Array) -> tuple[dict[str, Array], Any]:
         (outputs, _), updated = network.apply(
             {"params": params, "batch_stats": state.batch_stats},
-            normalize_images(batch["image"]),
+            normalize_images(images),
             modality="paired",
             train=True,
             mutable=["batch_stats"],
         )
+        return outputs, updated["batch_stats"]
+
+    def judge(outputs: dict[str, Array]) -> tuple[Array, tuple[dict[str, Array], Array]]:
         outputs = gather(outputs)
         loss, parts = objective(outputs, labels, modality)
-        return loss, (parts, outputs["logits"], updated["batch_stats"])
+        return loss, (parts, outputs["logits"])
 
-    (loss, (parts, logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    def loss_of(params: Any) -> tuple[Array, tuple[dict[str, Array], Array, Any]]:
+        outputs, batch_stats = forward(params, batch["image"])
+        loss, (parts, logits) = judge(outputs)
+        return loss, (parts, logits, batch_stats)
+
+    if accumulate_steps == 1:
+        (loss, (parts, logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    else:
+        loss, parts, logits, batch_stats, gradients = _accumulated(
+            forward, judge, state.params, batch["image"], accumulate_steps
+        )
     if axis_name is not None:
         # Each device differentiated the whole loss with respect to its own rows' way; together they are its gradient.
         gradients, batch_stats = jax.lax.pmean((gradients, batch_stats), axis_name)
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-    new_state = TrainState(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-    )
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay is not None:
+        ema = _average(ema, {"params": params, "batch_stats": batch_stats}, state.step, ema_decay)
+    new_state = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
     metrics = {
         "loss": loss,
         **{f"loss/{name}": value for name, value in parts.items()},
@@ -89,6 +105,51 @@ def train_step(
         "gradient_norm": optax.tree.norm(gradients),
     }
     return new_state, metrics
+
+
+def _accumulated(
+    forward: Callable[[Any, Array], tuple[dict[str, Array], Any]],
+    judge: Callable[[dict[str, Array]], tuple[Array, tuple[dict[str, Array], Array]]],
+    params: Any,
+    images: Array,
+    num_micro: int,
+) -> tuple[Array, dict[str, Array], Array, Any, Any]:
+    """Loss, parts, logits, BatchNorm statistics and gradient of a whole batch that passes in `num_micro` micro-batches.
+
+    Losses that compare rows need all rows: a first pass gives the outputs of the whole batch, the loss is
+    differentiated with respect to them, and a second pass carries that back through the network, micro-batch by
+    micro-batch. The gradient is exact for what the network computes; only one micro-batch's activations live at a time.
+    What the network computes differs in BatchNorm: it sees a micro-batch, and the running statistics move to the mean
+    over the micro-batches, once a step.
+
+    Micro-batch a has the visible-infrared pairs a, a + num_micro, ...: the same rows on any number of devices.
+    """
+
+    def split(rows: Array) -> Array:
+        pairs = rows.reshape(-1, num_micro, 2, *rows.shape[1:])
+        return jnp.moveaxis(pairs, 1, 0).reshape(num_micro, -1, *rows.shape[1:])
+
+    def join(micro: Array) -> Array:
+        pairs = micro.reshape(num_micro, -1, 2, *micro.shape[2:])
+        return jnp.moveaxis(pairs, 0, 1).reshape(-1, *micro.shape[2:])
+
+    pictures = split(images)
+    outputs, batch_stats = jax.lax.map(functools.partial(forward, params), pictures)
+    (loss, (parts, logits)), slopes = jax.value_and_grad(judge, has_aux=True)(jax.tree.map(join, outputs))
+
+    def carry_back(total: Any, micro: tuple[Array, dict[str, Array]]) -> tuple[Any, None]:
+        _, pull_back, _ = jax.vjp(lambda p: forward(p, micro[0]), params, has_aux=True)
+        return jax.tree.map(jnp.add, total, pull_back(micro[1])[0]), None
+
+    nothing = jax.tree.map(jnp.zeros_like, params)
+    gradients, _ = jax.lax.scan(carry_back, nothing, (pictures, jax.tree.map(split, slopes)))
+    return loss, parts, logits, jax.tree.map(lambda stats: jnp.mean(stats, axis=0), batch_stats), gradients
+
+
+def _average(ema: Any, now: Any, step: Array, decay: float) -> Any:
+    # Shorter at first, so that the start is soon forgotten.
+    keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, ema, now)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "modality", "feature"))

@@ -17,6 +17,8 @@ SGD = Optimizer(
     head_learning_rate=0.1,
     momentum=0.9,
     weight_decay=5e-4,
+    accumulate_steps=1,
+    ema_decay=None,
 )
 
 

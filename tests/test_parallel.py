@@ -33,7 +33,8 @@ config = synthetic.get_config()
 config.update(changes)
 settings = parse(config)
 network, tx = build_network(settings.model, num_classes=4), optax.sgd(0.001)
-mesh = make_mesh(16)
+accumulate_steps = settings.optimizer.accumulate_steps
+mesh = make_mesh(16, accumulate_steps)
 state = make_state(mesh, 0, network=network, tx=tx, image_size=(64, 32))
 named = lambda state: {
     jax.tree_util.keystr(path): np.asarray(leaf)
@@ -41,7 +42,9 @@ named = lambda state: {
 }
 from_zero = [name for name, value in named(state).items() if not value.any()]
 loss = functools.partial(objective, **settings.loss.model_dump())
-step = make_train_step(mesh, door=settings.parallel, network=network, tx=tx, objective=loss)
+step = make_train_step(
+    mesh, door=settings.parallel, network=network, tx=tx, objective=loss, accumulate_steps=accumulate_steps
+)
 rng = np.random.default_rng(0)
 rows = local_rows(mesh, 16) or list(range(16))
 for _ in range(2):
@@ -131,6 +134,15 @@ def test_several_devices_do_what_one_does(loss, layout, tmp_path):
     assert found[worst] < 1e-5, f"{worst}: {found[worst]:.1e}"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [(1, 2, "jit"), (1, 2, "pmap"), (2, 2, "jit")], ids=str)
+def test_several_devices_do_what_one_does_in_micro_batches(layout, tmp_path):
+    """Micro-batches have the same rows on any number of devices, so BatchNorm sees the same."""
+    changes = {"optimizer": {"accumulate_steps": 2}}
+    one = run_on((1, 1, "jit"), changes, tmp_path)
+    assert max(differences(run_on(layout, changes, tmp_path), one).values()) < 1e-5
+
+
 def test_centers_of_each_device_alone_would_be_seen(tmp_path):
     """The rows of the test above lie so that a loss of each device's own rows is another loss."""
     changes = {"loss": {"icg_form": "relative"}}
@@ -165,3 +177,5 @@ def test_pairs_that_do_not_spread_evenly_are_refused(monkeypatch):
         InputError, match=r"16 rows is 8 visible-infrared pairs, which 3 devices cannot share.*multiple of 3"
     ):
         make_mesh(16)
+    with pytest.raises(InputError, match=r"3 devices x 2 micro-batches \(optimizer.accumulate_steps\).*of 6"):
+        make_mesh(18, accumulate_steps=2)

@@ -98,7 +98,7 @@ def analyse(
 
 
 def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
-    """Of one step of training: forward, backward and update.
+    """Of one step of training: forward, backward and update. The batch in one piece: XLA counts a loop once.
 
     Args:
       program: network, update rule and objective.
@@ -106,7 +106,14 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
       num_images: rows of the batch, on all devices together.
     """
     state, batch = program.abstract_state, abstract_batch(num_images, program.image_size)
-    step = make_train_step(mesh, door="jit", network=program.network, tx=program.tx, objective=program.objective)
+    step = make_train_step(
+        mesh,
+        door="jit",
+        network=program.network,
+        tx=program.tx,
+        objective=program.objective,
+        ema_decay=program.ema_decay,
+    )
     return analyse(
         step.lower(state, batch),  # type: ignore[attr-defined]
         num_images=num_images,

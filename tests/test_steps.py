@@ -1,0 +1,175 @@
+"""One step of training against second formulas: micro-batches, and running averages of the weights."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from icre_jax.losses.objective import objective
+from icre_jax.models.head import Head
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.resnet import DualStreamResNet
+from icre_jax.state import TrainState, create_state
+from icre_jax.steps import normalize_images, train_step
+
+LOSS = {
+    "label_smoothing": 0.1,
+    "icg_weight": 1.0,
+    "icg_form": "relative",
+    "icg_rho1": 0.3,
+    "icg_rho2": 0.3,
+    "icg_normalize": False,
+    "triplet_weight": 0.0,
+    "triplet_form": "batch_hard",
+    "triplet_margin": 0.3,
+}
+LOSSES = {
+    "relative": {},
+    "absolute": {"icg_form": "absolute", "icg_rho1": 0.7},
+    "guided": {"icg_form": "guided", "triplet_weight": 1.0, "triplet_form": "weighted"},
+    "batch-hard": {"icg_weight": 0.0, "triplet_weight": 1.0},
+    "identity alone": {"icg_weight": 0.0},
+}
+RNG = np.random.default_rng(0)
+BATCH = {
+    "image": RNG.integers(0, 256, (16, 32, 16, 3), dtype=np.uint8),
+    # Identities of 2, 4 and 10 rows: no micro-batch holds whole ones only.
+    "label": np.repeat(np.arange(3, dtype=np.int32), (2, 4, 10)),
+    "modality": np.arange(16, dtype=np.int32) % 2,
+}
+
+
+class WithoutBatchNorm:
+    """A network whose rows do not see each other: micro-batches change nothing but the order of sums."""
+
+    def apply(self, variables, images, *, modality, train, mutable):
+        features = jnp.tanh(images.reshape(len(images), -1) @ variables["params"]["embed"])
+        outputs = {
+            "features": features,
+            "deep_features": features**2,
+            "logits": features @ variables["params"]["classify"],
+        }
+        return (outputs, {}), {"batch_stats": {"mean": jnp.mean(images)}}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("num_micro", [2, 8])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(loss, num_micro):
+    rng = np.random.default_rng(1)
+    params = {
+        "embed": jnp.asarray(rng.normal(size=(32 * 16 * 3, 6), scale=0.02), jnp.float32),
+        "classify": jnp.asarray(rng.normal(size=(6, 4)), jnp.float32),
+    }
+    tx = optax.sgd(1.0)
+    state = TrainState(jnp.int32(0), params, {"mean": jnp.float32(0)}, tx.init(params))
+    step = functools.partial(
+        train_step, network=WithoutBatchNorm(), tx=tx, objective=functools.partial(objective, **LOSS | LOSSES[loss])
+    )
+    with jax.default_matmul_precision("highest"):
+        whole, metrics = step(state, BATCH)
+        micro, others = step(state, BATCH, accumulate_steps=num_micro)
+    assert metrics.keys() == others.keys()
+    for name, value in metrics.items():
+        assert float(others[name]) == pytest.approx(float(value), rel=1e-5), name
+    for name, start in params.items():
+        update = np.asarray(whole.params[name] - start)
+        assert np.abs(update).max() > 1e-3
+        np.testing.assert_allclose(micro.params[name] - start, update, atol=1e-5 * np.abs(update).max())
+    np.testing.assert_allclose(micro.batch_stats["mean"], whole.batch_stats["mean"], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return ReIDNetwork(DualStreamResNet(depth=18, width=2), Head(num_classes=3))
+
+
+@pytest.fixture(scope="module")
+def start(network):
+    create = functools.partial(create_state, network=network, tx=optax.sgd(0.1), image_size=(32, 16), ema=True)
+    return jax.jit(create)(0)
+
+
+def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alone(network, start):
+    """The same written down plainly: each half through the network, one loss over both, one gradient of that."""
+    judge = functools.partial(objective, **LOSS)
+    halves = [np.flatnonzero(np.arange(16) // 2 % 2 == a) for a in range(2)]  # pairs 0, 2, .. and 1, 3, ..
+
+    def loss_of(params):
+        outputs, stats = {}, []
+        for rows in halves:
+            (out, _), updated = network.apply(
+                {"params": params, "batch_stats": start.batch_stats},
+                normalize_images(BATCH["image"][rows]),
+                modality="paired",
+                train=True,
+                mutable=["batch_stats"],
+            )
+            for name, values in out.items():
+                outputs.setdefault(name, jnp.zeros((16, values.shape[1])))
+                outputs[name] = outputs[name].at[rows].set(values)
+            stats.append(updated["batch_stats"])
+        return judge(outputs, BATCH["label"], BATCH["modality"])[0], stats
+
+    (loss, stats), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(start.params)
+    step = functools.partial(train_step, network=network, tx=optax.sgd(0.1), objective=judge, accumulate_steps=2)
+    state, metrics = jax.jit(step)(start, BATCH)
+    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradients)), rel=1e-3)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, start.params, gradients)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), state.params, expected)
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *stats)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), state.batch_stats, expected)
+
+
+def test_micro_batches_need_less_memory(network, start):
+    def temporary_bytes(num_micro):
+        step = functools.partial(
+            train_step,
+            network=network,
+            tx=optax.sgd(0.1),
+            objective=functools.partial(objective, **LOSS),
+            accumulate_steps=num_micro,
+        )
+        batch = {
+            "image": jax.ShapeDtypeStruct((64, 64, 32, 3), jnp.uint8),
+            "label": jax.ShapeDtypeStruct((64,), jnp.int32),
+            "modality": jax.ShapeDtypeStruct((64,), jnp.int32),
+        }
+        return jax.jit(step).lower(start, batch).compile().memory_analysis().temp_size_in_bytes
+
+    whole, micro = temporary_bytes(1), temporary_bytes(8)
+    assert micro < whole / 3
+
+
+def test_running_averages_by_hand(network, start):
+    """keep = min(decay, (1 + t) / (10 + t)), t finished steps: 0.1, 2/11, 0.2 with a decay of 0.2."""
+    step = jax.jit(
+        functools.partial(
+            train_step,
+            network=network,
+            tx=optax.sgd(0.1),
+            objective=functools.partial(objective, **LOSS),
+            ema_decay=0.2,
+        )
+    )
+    plain = jax.jit(
+        functools.partial(
+            train_step, network=network, tx=optax.sgd(0.1), objective=functools.partial(objective, **LOSS)
+        )
+    )
+    state, alone = start, start.replace(ema=None)
+    average = jax.tree.map(np.asarray, {"params": start.params, "batch_stats": start.batch_stats})
+    for keep in (0.1, 2 / 11, 0.2):
+        state, _ = step(state, BATCH)
+        alone, _ = plain(alone, BATCH)
+        now = {"params": state.params, "batch_stats": state.batch_stats}
+        average = jax.tree.map(lambda old, new, keep=keep: keep * old + (1 - keep) * np.asarray(new), average, now)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.ema, average)
+    # Training itself does not see them; what is scored does.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), state.params, alone.params)
+    assert alone.ema is None
+    assert state.variables is state.ema
+    assert alone.variables["params"] is alone.params
