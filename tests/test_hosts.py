@@ -48,7 +48,7 @@ def said(workdir: Path, process: int) -> Path:
     return workdir.with_name(f"{workdir.name}.{process}")
 
 
-def finish(started: list[subprocess.Popen], workdir: Path, *, timeout: float = 280) -> tuple[list[int], list[str]]:
+def finish(started: list[subprocess.Popen], workdir: Path, *, timeout: float = 600) -> tuple[list[int], list[str]]:
     """Exit codes and output of each."""
     try:
         codes = [process.wait(timeout) for process in started]
@@ -59,7 +59,7 @@ def finish(started: list[subprocess.Popen], workdir: Path, *, timeout: float = 2
 
 
 def wait_for_steps(workdir: Path, num_steps: int) -> None:
-    metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 240
+    metrics, deadline = workdir / "metrics.jsonl", time.monotonic() + 300
     while not (metrics.exists() and metrics.read_text().count('"train"') > num_steps):
         assert time.monotonic() < deadline, said(workdir, 0).read_text()
         time.sleep(0.1)
@@ -99,7 +99,7 @@ def short(config):
 @pytest.fixture
 def alone(short, folders) -> Path:
     """The run of one process, made once for this file."""
-    if not (folders / "alone").exists():
+    if not (folders / "alone" / "results.json").exists():
         done = run_command("icre_jax.train", *flags_of(short), "--workdir", str(folders / "alone"))
         assert done.returncode == 0, done.stderr
     return folders / "alone"
@@ -108,7 +108,7 @@ def alone(short, folders) -> Path:
 @pytest.fixture
 def together(short, folders) -> Path:
     """The run of two processes with two devices each, made once for this file."""
-    if not (folders / "together").exists():
+    if not (folders / "together" / "results.json").exists():
         codes, texts = finish(start(short, folders / "together"), folders / "together")
         assert codes == [0, 0], texts
     return folders / "together"

@@ -84,7 +84,7 @@ def run_on(layout: tuple[int, int, str], changes: dict, folder: Path, script: st
         for host in range(num_hosts)
     ]
     for process in started:
-        _, errors = process.communicate(timeout=280)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     with np.load(out) as arrays:
         return dict(arrays)
