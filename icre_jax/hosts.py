@@ -247,7 +247,8 @@ def telling_of_lost_hosts() -> Iterator[None]:
 
 def leave(code: int) -> None:
     """End this process. All processes of a run end together; one that ends alone does not wait for long."""
-    if jax.process_count() > 1:
+    # Asked first: a process that never joined must not start its devices only to end.
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
         try:
             _client().wait_at_barrier("icre_jax/leave", _PARTING_SECONDS * 1000)
             jax.distributed.shutdown()

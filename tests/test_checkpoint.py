@@ -141,3 +141,19 @@ def test_too_little_space_is_said_before_anything_is_written(checkpoints, state,
     with pytest.raises(InputError, match=r"0 MiB free; the checkpoint of step 9 needs \d+ MiB"):
         checkpoints.save(state.replace(step=jnp.int32(9)), {})
     assert checkpoints.steps == [0]
+
+
+def test_running_averages_are_kept_and_are_what_is_scored_and_exported(tmp_path, state):
+    averages = jax.tree.map(lambda x: x + 1, {"params": state.params, "batch_stats": state.batch_stats})
+    ours = state.replace(step=jnp.int32(3), ema=averages)
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        opened.save(ours, {})
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC, read_only=True)) as opened:
+        restored = opened.restore(3, like=ours)
+        for name in ("params", "ema", "opt_state"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(restored, name), getattr(ours, name))
+        shapes = jax.eval_shape(lambda: make_state().variables)
+        jax.tree.map(np.testing.assert_array_equal, opened.restore_variables(3, shapes), averages)
+        jax.tree.map(np.testing.assert_array_equal, opened.read_variables(3), averages)
+        with pytest.raises(InputError, match="another network"):
+            opened.restore_variables(3, jax.eval_shape(lambda: make_state(width=4).variables))

@@ -8,10 +8,12 @@ import numpy as np
 import optax
 import pytest
 
+from icre_jax.errors import InputError
 from icre_jax.losses.objective import objective
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import DualStreamResNet
+from icre_jax.settings import differences, parse
 from icre_jax.state import TrainState, create_state
 from icre_jax.steps import normalize_images, train_step
 
@@ -174,3 +176,17 @@ def test_running_averages_by_hand(network, start):
     assert alone.ema is None
     assert state.variables is state.ema
     assert alone.variables["params"] is alone.params
+
+
+def test_settings_of_both(config):
+    plain = parse(config)
+    assert (plain.optimizer.accumulate_steps, plain.optimizer.ema_decay) == (1, None)
+    config.optimizer.ema_decay = 0.999
+    # Nothing of them can be switched within a run.
+    assert differences(plain, parse(config)) == ["optimizer.ema_decay: None -> 0.999"]
+    for field, value in (("ema_decay", 1.0), ("ema_decay", 0.0), ("accumulate_steps", 0)):
+        with config.optimizer.unlocked():
+            config.optimizer[field] = value
+        with pytest.raises(InputError, match=rf"optimizer\.{field} = {value}"):
+            parse(config)
+        config.optimizer.update(accumulate_steps=1, ema_decay=0.5)
