@@ -240,8 +240,8 @@ def telling_of_lost_hosts() -> Iterator[None]:
             raise
         raise HostError(
             f"process {jax.process_index()} of {jax.process_count()} cannot go on, most likely because another one "
-            f"ended (its own message says why): {str(error).splitlines()[0]} Start all of them again: the run "
-            "continues behind its last checkpoint."
+            f"ended (its own message says why): {str(error).splitlines()[0]}. Start all of them again: the "
+            "run continues behind its last checkpoint."
         ) from error
 
 
