@@ -41,7 +41,7 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
     Safe to call again on a finished run: results and report are then written anew from the same numbers.
     """
     embedded = run.evaluator.embed(state.variables)
-    last = run.evaluator.score(embedded)
+    last = run.evaluator.score(embedded) + run.validate(state)
     if run.num_steps not in checkpoints.steps:
         scores = log.write_evaluation(run.num_steps, run.settings.schedule.num_epochs, last, screen)
         checkpoints.save(state, run.facts, scores)

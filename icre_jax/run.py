@@ -14,6 +14,7 @@ from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.errors import InputError, join_findings
+from icre_jax.evals.results import ProtocolResult
 from icre_jax.evaluate import Evaluator
 from icre_jax.optimizer import learning_rates
 from icre_jax.parallel import make_mesh, make_state, make_train_step
@@ -36,6 +37,7 @@ class Run:
       step: compiled (state, batch) -> (state, metrics); uses up the state.
       rates: parameter group -> learning rate by step.
       evaluator: scores the network on the test identities.
+      validator: scores it on the validation identities, where the best checkpoint is chosen by these.
       facts: travel with every checkpoint.
     """
 
@@ -50,7 +52,12 @@ class Run:
     step: Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
     rates: dict[str, optax.Schedule]
     evaluator: Evaluator
+    validator: Evaluator | None
     facts: dict[str, Any]
+
+    def validate(self, state: TrainState) -> list[ProtocolResult]:
+        """Scores of the validation identities; none where nothing is chosen by them."""
+        return self.validator.score(self.validator.embed(state.variables)) if self.validator else []
 
 
 def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Run:
@@ -80,6 +87,11 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         step=make_train_step(mesh, door=settings.parallel, network=network, tx=tx, objective=program.objective),
         rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
         evaluator=Evaluator(network, prepared, settings),
+        validator=(
+            Evaluator(network, prepared, settings, validation=True)
+            if settings.checkpoint.best_metric.startswith("val/")
+            else None
+        ),
         facts={
             "settings": settings.model_dump(mode="json"),
             "class_pids": plan.class_pids.tolist(),

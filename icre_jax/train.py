@@ -18,7 +18,7 @@ from icre_jax import command
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
 from icre_jax.errors import DivergenceError, InputError
-from icre_jax.evals import PROTOCOLS
+from icre_jax.evals import PROTOCOLS, VALIDATION
 from icre_jax.evals.protocol import Protocol
 from icre_jax.finish import Outcome, finish
 from icre_jax.lock import lock_folder
@@ -45,7 +45,8 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
       InputError: settings, data or workdir cannot be used.
       DivergenceError: a loss is not finite.
     """
-    _require_score(settings, PROTOCOLS[settings.data.dataset])
+    dataset = settings.data.dataset
+    _require_score(settings, PROTOCOLS[dataset], VALIDATION.get(dataset))
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(contextlib.closing(Screen(console or open_console())))
@@ -54,7 +55,8 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         prepared = prepare_data(settings.data, screen)
         screen.console.print(describe_data(prepared))
         run = assemble(settings, workdir, prepared)
-        _require_score(settings, run.evaluator.protocol)  # own pictures may have one direction only
+        # Own pictures may have one direction only.
+        _require_score(settings, run.evaluator.protocol, VALIDATION.get(dataset))
         write_config(workdir, settings)
         screen.say(
             f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.initial_state.params):,} parameters, "
@@ -86,12 +88,13 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         return finish(run, state, checkpoints, log, screen)
 
 
-def _require_score(settings: Settings, protocol: Protocol) -> None:
+def _require_score(settings: Settings, test: Protocol, validation: Protocol | None) -> None:
     """Refuse to choose the best checkpoint by a score that there will not be."""
-    if settings.checkpoint.best_metric not in protocol.metric_names:
+    allowed = test.metric_names + (validation.metric_names if validation else ())
+    if settings.checkpoint.best_metric not in allowed:
         raise InputError(
-            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are "
-            f"{', '.join(protocol.metric_names)} (the scores of data.dataset {settings.data.dataset})."
+            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(allowed)} (the "
+            f"scores of data.dataset {settings.data.dataset})."
         )
 
 
@@ -152,7 +155,7 @@ def _loop(
 
 def _evaluate(run: Run, state: TrainState, step: int, log: RunLog, screen: Screen) -> dict[str, float]:
     """Score the network, log it, and return the scores by name."""
-    results = run.evaluator.score(run.evaluator.embed(state.variables))
+    results = run.evaluator.score(run.evaluator.embed(state.variables)) + run.validate(state)
     return log.write_evaluation(step, step / run.steps_per_epoch, results, screen)
 
 

@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
     "score": {"command", "evals"},
     "run": {
-        "checkpoint", "data", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
+        "checkpoint", "data", "evals", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },
     "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},

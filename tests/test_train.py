@@ -182,6 +182,34 @@ def test_an_infinite_learning_rate_is_named_by_step_and_part(config, tmp_path):
     assert all(np.isfinite(value).all() for value in arrays_of(tmp_path, 0).values())
 
 
+def test_the_best_can_be_chosen_on_validation_identities(config, tmp_path):
+    config.data.train_splits = ("train",)
+    config.checkpoint.best_metric = "val/all/single/mAP"
+    outcome, _ = run(config, tmp_path / "w")
+    results, provenance = read_results(tmp_path / "w" / "best")
+    kinds = {result.setting: (result.dataset, result.protocol) for result in results}
+    assert kinds["all/single"] == ("synthetic people", "SYSU-MM01")
+    assert kinds["val/all/single"] == ("synthetic people, validation identities", "SYSU-MM01 (validation)")
+    curve = [
+        (line["val/all/single/mAP"], line["step"])
+        for line in map(json.loads, (tmp_path / "w" / "metrics.jsonl").read_text().splitlines())
+        if "val/all/single/mAP" in line
+    ]
+    assert len(curve) == 4
+    assert outcome.best_step == provenance["step"]
+    assert max(curve)[0] == next(value for value, step in curve if step == outcome.best_step)
+    # 2 of the 12 people, each 3 times by 2 infrared cameras: not a picture of the test set among them.
+    assert next(result for result in results if result.setting == "val/all/single").num_queries == 2 * 3 * 2
+    report = (tmp_path / "w" / "report.html").read_text()
+    assert "it was chosen on validation identities" in report
+
+
+def test_training_on_the_validation_identities_forbids_choosing_by_them(config):
+    config.checkpoint.best_metric = "val/all/single/mAP"
+    with pytest.raises(InputError, match=r"data.train_splits \('train', 'val'\) trains on them"):
+        parse(config)
+
+
 def test_an_unknown_best_metric_is_refused_before_anything_is_done(config, tmp_path):
     config.checkpoint.best_metric = "all/single/rank7"
     with pytest.raises(InputError, match=r"rank7.*allowed are all/single/rank1"):
