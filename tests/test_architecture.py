@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {"command", "data", "evals", "models", "provenance", "runlog", "steps", "trained"},
     "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
     "score": {"command", "evals"},
+    "average": {"command", "evals"},
     "run": {
         "checkpoint", "data", "evals", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },

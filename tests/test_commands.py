@@ -296,7 +296,7 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
     "module",
     [
         f"icre_jax.{name}"
-        for name in ("train", "evaluate", "prepare", "verify", "ablate", "describe", "export", "score")
+        for name in ("train", "evaluate", "prepare", "verify", "ablate", "describe", "export", "score", "average")
     ],
 )
 def test_help_says_what_the_command_is_for(module):
