@@ -95,10 +95,12 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
 def _compare(outcome: Outcome) -> str:
     last, untrained = outcome.last[0], outcome.untrained[0]
     rank1, before = last.mean["rank1"], untrained.mean["rank1"]
-    return (
-        f"{last.setting} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), "
-        f"{rank1 / max(before, 1e-9):.1f} times the untrained network ({before:.1%})."
+    beside = (
+        f"{rank1 / before:.1f} times the untrained network ({before:.1%})"
+        if before
+        else "the untrained network finds nobody"
     )
+    return f"{last.setting} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), {beside}."
 
 
 def _rank_lists(run: Run, embedded: dict[Modality, Embedded]) -> list[RankedQuery]:

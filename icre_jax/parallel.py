@@ -5,7 +5,7 @@ mining and every loss. The state has no device axis, so a checkpoint moves betwe
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,20 +23,24 @@ BATCH_AXIS = "batch"
 Step = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
 
 
-def make_mesh(batch_size: int) -> Mesh:
+def make_mesh(batch_size: int, devices: Sequence[Any] | None = None) -> Mesh:
     """All devices in one row.
+
+    Args:
+      batch_size: rows of a batch.
+      devices: others than those of this machine, to compile for them.
 
     Raises:
       InputError: the rows of a batch come in pairs, and the pairs do not spread evenly over the devices.
     """
-    num_devices = jax.device_count()
+    num_devices = jax.device_count() if devices is None else len(devices)
     if (batch_size // 2) % num_devices:
         raise InputError(
             f"A batch of {batch_size} rows is {batch_size // 2} visible-infrared pairs, which {num_devices} devices "
             f"cannot share evenly; choose num_ids_per_batch x num_images_per_id as a multiple of {num_devices}."
         )
     # Auto axes: with the default, explicit ones, a distance matrix between sharded rows is a type error.
-    return jax.make_mesh((num_devices,), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((num_devices,), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def make_state(

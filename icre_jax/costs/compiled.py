@@ -82,13 +82,32 @@ def analyse(
       lowered: of a compiled function: `jax.jit(f).lower(shapes)`.
       num_images, num_devices, optimizer_bytes, batch_bytes: what of it is what, see `Cost`.
     """
-    compiled = lowered.compile()
+    return read(
+        lowered.compile(),
+        flops=count_flops(lowered),
+        num_images=num_images,
+        num_devices=num_devices,
+        optimizer_bytes=optimizer_bytes,
+        batch_bytes=batch_bytes,
+    )
+
+
+def read(
+    compiled: jax.stages.Compiled,
+    *,
+    flops: float,
+    num_images: int,
+    num_devices: int,
+    optimizer_bytes: int,
+    batch_bytes: int,
+) -> Cost:
+    """The analyses of a program that is compiled already; see `analyse`."""
     memory: Any = compiled.memory_analysis()
     return Cost(
         num_images=num_images,
         num_devices=num_devices,
-        flops=_flops(lowered),
-        compiled_flops=_flops(compiled) * num_devices,
+        flops=flops,
+        compiled_flops=count_flops(compiled) * num_devices,
         argument_bytes=memory.argument_size_in_bytes,
         optimizer_bytes=optimizer_bytes,
         batch_bytes=batch_bytes,
@@ -105,15 +124,23 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
       mesh: of `make_mesh(num_images)`.
       num_images: rows of the batch, on all devices together.
     """
-    state, batch = program.abstract_state, abstract_batch(num_images, program.image_size)
+    lowered = lower_step(program, mesh, num_images)
+    return analyse(lowered, num_images=num_images, num_devices=mesh.size, **step_bytes(program, mesh, num_images))
+
+
+def lower_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Lowered:
+    """The step of training as it is handed to the compiler, for the devices of the mesh."""
     step = make_train_step(mesh, door="jit", network=program.network, tx=program.tx, objective=program.objective)
-    return analyse(
-        step.lower(state, batch),  # type: ignore[attr-defined]
-        num_images=num_images,
-        num_devices=mesh.size,
-        optimizer_bytes=num_bytes(state.opt_state),
-        batch_bytes=num_bytes(batch) // mesh.size,
-    )
+    batch = abstract_batch(num_images, program.image_size)
+    return step.lower(program.abstract_state, batch)  # type: ignore[attr-defined]
+
+
+def step_bytes(program: Program, mesh: Mesh, num_images: int) -> dict[str, int]:
+    """What of a step's arguments is what, on one device; see `Cost`."""
+    return {
+        "optimizer_bytes": num_bytes(program.abstract_state.opt_state),
+        "batch_bytes": num_bytes(abstract_batch(num_images, program.image_size)) // mesh.size,
+    }
 
 
 def embedding_cost(program: Program, num_images: int) -> Cost:
@@ -139,5 +166,6 @@ def num_bytes(tree: Any) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _flops(stage: Any) -> float:
+def count_flops(stage: Any) -> float:
+    """Of a lowered program, or of a compiled one (then those of one device)."""
     return float(stage.cost_analysis()["flops"])
