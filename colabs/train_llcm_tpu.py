@@ -154,12 +154,13 @@ outcome = train_and_evaluate(settings, workdir, console=console)
 # it here.
 
 # %%
-import html
+import base64
 
-from IPython.display import HTML, display
+from IPython.display import IFrame, display
 
 report = workdir / "report.html"
-display(HTML(f'<iframe srcdoc="{html.escape(report.read_text())}" width="100%" height="600"></iframe>'))
+content = base64.b64encode(report.read_bytes()).decode()
+display(IFrame(f"data:text/html;base64,{content}", width="100%", height=600))
 print(report)
 
 # %% [markdown]

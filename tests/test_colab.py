@@ -62,5 +62,5 @@ def test_the_notebook_runs_twice_and_the_second_time_continues(config, tmp_path)
         assert "1 x cpu (cpu), JAX" in text
         assert "all/single" in text
         assert "['classes.json', 'config.json', 'variables']" in text
-    assert "step 6/6" in texts[0]
-    assert "step 6/6" not in texts[1]
+    assert "step 9/9" in texts[0]
+    assert "step 9/9" not in texts[1]
