@@ -1,8 +1,8 @@
 """The stem's max-pool, whose gradient is fast on a CPU, and everywhere else the library's own.
 
 XLA's CPU backend takes the gradient of a maximum over windows through index arrays, a fifth of the work of the demo's
-training step. Nine slices and their maximum need none of it. As in `convolution.py` the choice is made at lowering, and only in
-programs that train: without a gradient the library's maximum stays.
+training step. Nine slices and their maximum need none of it. As in `convolution.py` the choice is made at lowering, and
+only in programs that train: without a gradient the library's maximum stays.
 """
 
 import flax.linen as nn
