@@ -12,8 +12,7 @@ ResNet-50 of the real configs. Compiling takes most of the time; JAX_COMPILATION
 import argparse
 import contextlib
 import functools
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -22,25 +21,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.interleaved import Timed, ratios, run_in_turns
+from icre_jax import command
 from icre_jax.costs.compiled import abstract_batch
+from icre_jax.errors import InputError
 from icre_jax.models import convolution, pooling
 from icre_jax.parallel import make_mesh, make_state, make_train_step
 from icre_jax.program import build_program
-from icre_jax.settings import Settings, parse
+from icre_jax.settings import Settings
 from icre_jax.steps import embed_step
 
 _PRODUCT = 2048  # rows of the square matrices whose product is the yardstick
 _NUM_CLASSES = 395
 
 
-def read_settings(flags: argparse.Namespace, variant: str) -> Settings:
-    """The config of a row at the size that was asked for."""
-    module = importlib.import_module(flags.config.removesuffix(".py").replace("/", "."))
-    config = module.get_config("" if variant == "icre" else variant)
-    config.model.dtype = flags.dtype
-    if flags.image_size:
-        config.data.image_size = tuple(flags.image_size)
-    return parse(config)
+def read_settings(file: str, row: str, fields: Sequence[str]) -> Settings:
+    """The config of a row."""
+    variant = {"icre": "", "plain": ":baseline", "torch": ":baseline"}.get(row, f":{row}")
+    return command.read_config([f"--config={file}{variant}", *fields])
 
 
 def make_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -84,14 +81,13 @@ class Ours:
             self.flops = traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
             self.run = lowered.compile()
         self.task = task
-        self.result: Any = None
 
-    def __call__(self) -> None:
-        """One call; the state moves on."""
+    def __call__(self) -> np.ndarray:
+        """The loss before the step, or the embeddings; the state moves on."""
         if self.task == "train":
-            self.state, self.result = jax.block_until_ready(self.run(self.state, self.batch))
-        else:
-            self.result = jax.block_until_ready(self.run(self.state.variables, self.batch["image"]))
+            self.state, metrics = jax.block_until_ready(self.run(self.state, self.batch))
+            return np.asarray(metrics["loss"])
+        return np.asarray(self.run(self.state.variables, self.batch["image"]))
 
 
 def matrix_product(dtype: str) -> Callable[[], Any]:
@@ -102,7 +98,7 @@ def matrix_product(dtype: str) -> Callable[[], Any]:
 
 
 def torch_program(params: Any, settings: Settings, batch: dict[str, np.ndarray], task: str) -> Callable[[], Any] | None:
-    """The reference with the same weights, checked to be the same function; None (and why) where it cannot be."""
+    """The reference with the same weights; None where there is none, and it says why."""
     try:
         from benchmarks.torch_baseline import Reference
     except ImportError as error:
@@ -144,39 +140,50 @@ def report(timed: dict[str, Timed], flops: dict[str, float], num_images: int) ->
             print(f"{name} / {reference}: {middle:.2f} ({low:.2f} to {high:.2f}); CPU time {cpu:.2f}{more}")
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="configs/sysu_mm01.py")
-    parser.add_argument("--rows", nargs="+", default=["plain", "baseline", "agw", "icre", "torch"])
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=["plain", "baseline", "agw", "icre", "torch"],
+        default=["plain", "baseline", "agw", "icre", "torch"],
+    )
     parser.add_argument("--task", choices=["train", "embed"], default="train")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--image_size", type=int, nargs=2, default=[288, 144])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    flags = parser.parse_args()
-    batch = make_batch(flags.batch, tuple(flags.image_size))
+    parser.add_argument("--image_size", type=int, nargs=2, default=(288, 144), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=16, help="images, a multiple of 4")
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls of each row")
+    flags, config_flags = command.split_config_flags(parser, arguments)
+    if flags.batch < 8 or flags.batch % 4:
+        raise InputError(f"--batch is {flags.batch}; two identities of four rows are the least: 8, 12, 16, ...")
+    if flags.rounds < 1:
+        raise InputError(f"--rounds is {flags.rounds}; allowed is 1 or more.")
+    size = tuple(flags.image_size)
+    fields = [f"--config.data.image_size={size}", f"--config.model.dtype={flags.dtype}"]
+    fields += [field for field in config_flags if not field.startswith("--config=")]
+    file = flags.config or "configs/sysu_mm01.py"
+    batch = make_batch(flags.batch, size)
 
-    calls: dict[str, Callable[[], Any]] = {"matrix product": matrix_product(flags.dtype)}
+    calls: dict[str, Any] = {"matrix product": matrix_product(flags.dtype)}
     flops = {"matrix product": 2.0 * _PRODUCT**3}
-    weights: Any = None
-    for row in flags.rows:
-        variant = "baseline" if row in ("plain", "torch") else row
-        settings = read_settings(flags, variant)
-        if row == "torch":
-            call = torch_program(weights, settings, batch, flags.task)
-            if call is None:
-                continue
-            calls[row] = call
-            flops[row] = flops.get("baseline", flops.get("plain", float("nan")))
-        else:
-            ours = Ours(settings, batch, task=flags.task, plain=row == "plain")
-            calls[row], flops[row] = ours, ours.flops
-            if variant == "baseline":
-                weights = jax.device_get(ours.state.params)  # before the first step, which uses them up
+    for row in [row for row in flags.rows if row != "torch"]:
+        ours = Ours(read_settings(file, row, fields), batch, task=flags.task, plain=row == "plain")
+        calls[row], flops[row] = ours, ours.flops
         print(f"{row}: ready", flush=True)
+    if "torch" in flags.rows:
+        # Before the first step, which uses the weights up.
+        same = calls.get("baseline", calls.get("plain"))
+        if same is None:
+            raise InputError("The row torch takes its weights from the row baseline or plain; ask for one of them too.")
+        call = torch_program(jax.device_get(same.state.params), read_settings(file, "torch", fields), batch, flags.task)
+        if call is not None:
+            calls["torch"], flops["torch"] = call, same.flops
+            theirs, mine = call(), same()
+            print(f"torch: ready; largest difference from ours {np.abs(theirs - mine).max() / np.abs(mine).max():.1e}")
     report(run_in_turns(calls, flags.rounds), flops, flags.batch)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)
