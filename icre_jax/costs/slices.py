@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from icre_jax.costs.compiled import Cost, count_flops, lower_step, read, step_bytes
+from icre_jax.costs.compiled import Cost, count_flops, read, step_bytes, trace_step
 from icre_jax.errors import InputError
 from icre_jax.parallel import make_mesh
 from icre_jax.program import Program
@@ -104,15 +104,14 @@ def slice_cost(program: Program, name: str, num_images: int) -> SliceCost | None
       InputError: see `open_slice`, and `make_mesh` for batches that the devices cannot share.
     """
     mesh = make_mesh(num_images, open_slice(name))
-    lowered = lower_step(program, mesh, num_images)
     try:
-        compiled = lowered.compile()
+        compiled = trace_step(program, mesh, num_images).lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return None
-    # Lowered for a TPU a program does not tell its FLOPs; they are the same on every platform.
-    here = lower_step(program, make_mesh(num_images, jax.local_devices()[:1]), num_images)
+    # For devices that are not there a program does not tell its FLOPs; they are the same on one that is.
+    here = trace_step(program, make_mesh(num_images, jax.local_devices()[:1]), num_images)
     cost = read(
         compiled,
         flops=count_flops(here),
@@ -124,7 +123,7 @@ def slice_cost(program: Program, name: str, num_images: int) -> SliceCost | None
         name=name,
         hbm_bytes=HBM[name.partition(":")[0]] * 2**30,
         cost=cost,
-        bytes_accessed=float(compiled.cost_analysis()["bytes accessed"]),  # type: ignore[index]
+        bytes_accessed=float(compiled.cost_analysis()["bytes accessed"]),
         collectives=list_collectives(compiled.as_text() or ""),
     )
 
