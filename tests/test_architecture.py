@@ -44,10 +44,14 @@ ALLOWED: dict[str, set[str]] = {
     "run": {
         "checkpoint", "data", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },
-    "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
+    "saving": {"checkpoint", "run", "runlog", "state"},
+    "divergence": {"checkpoint", "run", "state"},
+    "replay": {"checkpoint", "data", "divergence", "prepare", "run", "runlog", "state"},
+    "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "saving", "state"},
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "data", "evals", "finish", "lock", "prepare", "run", "runlog", "state", "stop",
+        "checkpoint", "command", "data", "divergence", "evals", "finish", "lock", "prepare", "replay", "run", "runlog",
+        "saving", "state", "stop",
     },
     "describe": {
         "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",
