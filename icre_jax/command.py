@@ -15,6 +15,7 @@ from icre_jax.settings import Settings, parse
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
 EXIT_NOT_SAVED = 4  # the last state of a run is not on disk
+EXIT_BROKEN = 5  # the doctor found something that is needed and does not work
 EXIT_INTERRUPTED = 130  # as a shell says it
 EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command again to continue
 

@@ -47,6 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "saving": {"checkpoint", "run", "runlog", "state"},
     "divergence": {"checkpoint", "run", "state"},
     "replay": {"checkpoint", "data", "divergence", "prepare", "run", "runlog", "state"},
+    "health": {"data", "parallel", "program"},
+    "doctor": {"command", "health", "runlog"},
     "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "saving", "state"},
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
