@@ -74,7 +74,7 @@ def read_failure(file: Path) -> Failure:
       InputError: no such file, or it is not one of ours.
     """
     try:
-        with np.load(file, allow_pickle=False) as values:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as values:
             metrics = dict(zip(values["metric_names"].tolist(), values["metric_values"].tolist(), strict=True))
             arrays = {name: values[name] for name in ("image", "label", "modality", "path")}
             scalars = {
