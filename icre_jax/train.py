@@ -5,6 +5,7 @@ timing.jsonl, checkpoints/ and, at the end, results.json, results.csv and report
 """
 
 import argparse
+import builtins
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,8 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
             save(run, state, checkpoints, log, scores)
         elif saved_step < run.num_steps:
             screen.say(f"Continuing behind step {saved_step} of {run.num_steps}.")
-        with StopRequest() as stop:
+        # In a notebook the process is not ours to end.
+        with StopRequest(second_ends=not hasattr(builtins, "__IPYTHON__")) as stop:
             state = _loop(run, state, saved_step or 0, checkpoints, log, screen, stop)
         if int(state.step) < run.num_steps:
             screen.say(f"Stopped on request; step {int(state.step)} is saved. The same command continues the run.")
