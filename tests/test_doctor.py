@@ -41,12 +41,12 @@ def test_the_command_names_what_is_broken(config, tmp_path, monkeypatch):
     assert "Traceback" not in process.stderr
     broken = [line for line in process.stdout.splitlines() if line.startswith("broken  ")]
     found = {line.removeprefix("broken  ").split(":")[0]: line for line in broken}
-    assert found.keys() == {"devices", "workdir", "records", "compile cache", "data", "one step"}
+    assert found.keys() == {"devices", "workdir", "disk", "records", "compile cache", "data", "one step"}
     assert "JAX_PLATFORMS is 'cuda'; unset it" in found["devices"]
     assert "Choose another --workdir" in found["workdir"]
     assert "JAX_COMPILATION_CACHE_DIR" in found["compile cache"]
     assert str(tmp_path / "absent") in found["data"]
-    assert "Broken: devices, workdir, records, compile cache, data, one step." in process.stdout
+    assert "Broken: devices, workdir, disk, records, compile cache, data, one step." in process.stdout
 
 
 def test_bad_input():
