@@ -325,11 +325,14 @@ def test_a_second_signal_ends_it_at_once(number):
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "entered\n"
-        process.send_signal(number)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=1)
-        process.send_signal(number)
-        assert process.wait(timeout=10) == 128 + number
+        try:
+            process.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
+            process.send_signal(number)
+            assert process.wait(timeout=30) == 128 + number
+        finally:
+            process.kill()  # or a failed test would wait for the minutes
         assert "second signal" in process.stderr.read()
 
 

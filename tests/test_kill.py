@@ -103,7 +103,6 @@ def test_killed_in_a_save_a_run_ends_in_the_same_bits(config, tmp_path):
 
 @pytest.mark.slow
 def test_killed_thirty_times(config, tmp_path):
-    config.schedule.num_epochs = 30
-    config.evaluation.every_epochs = 3
-    config.data.num_workers = 1
+    config.schedule.num_epochs = 15
+    config.evaluation.every_epochs = 5
     endure(config, 30, seed=int(time.time()), tmp_path=tmp_path)
