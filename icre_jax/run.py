@@ -164,6 +164,11 @@ def restore(run: Run, checkpoints: Checkpoints, *, step: int | None = None) -> t
     if step is None:
         return _start(run), None
     saved = checkpoints.read_facts(step)
+    if "settings" not in saved:
+        raise InputError(
+            f"The checkpoint of step {step} in {run.workdir} is not of a training run (it holds {', '.join(saved)}); "
+            "weights to start from are given as --config.pretrained. Use another --workdir."
+        )
     changed = differences(parse(saved["settings"]), run.settings)
     changed += [
         f"{name}: {saved.get(name)} -> {run.facts[name]}"

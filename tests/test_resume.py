@@ -1,15 +1,18 @@
 """Stopped or killed anywhere and started again, a run ends as if nothing had been: arrays, log, best step, files."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from icre_jax import finish, train
 from icre_jax.checkpoint import Checkpoints
+from icre_jax.errors import InputError
 from icre_jax.evaluate import Evaluator
 from tests.small_runs import CompiledRuns, assert_same_run, run, saved_steps
 
@@ -152,6 +155,13 @@ def test_interrupted_anywhere_a_run_ends_in_the_same_bits(plan, small, reference
 @given(plan=st.lists(interruptions, min_size=1, max_size=5))
 def test_interrupted_anywhere_many_times(plan, small, reference, tmp_path_factory):
     check(small, reference, tmp_path_factory, plan)
+
+
+def test_weights_without_a_run_are_refused(small, tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save_variables(0, {"params": {"a": np.zeros(3)}, "batch_stats": {"b": np.zeros(3)}}, {"depth": 18})
+    with pytest.raises(InputError, match=r"step 0 .* is not of a training run \(it holds depth\)"):
+        run(small, tmp_path)
 
 
 def test_a_stop_saves_the_very_step_and_says_so(small, tmp_path):
