@@ -36,10 +36,10 @@ class Started:
         assert self.process.stdout is not None
         self.lines += self.process.stdout  # grows while it is read
 
-    def wait_for(self, words: str) -> bool:
-        """Whether the words came before the end."""
+    def wait_for(self, words: str, count: int = 1) -> bool:
+        """Whether so many lines with the words came before the end."""
         while self.process.poll() is None:
-            if any(words in line for line in list(self.lines)):
+            if sum(words in line for line in list(self.lines)) >= count:
                 return True
             time.sleep(0.001)
         return False
@@ -62,7 +62,7 @@ def kill_at(moment: str, started: Started, workdir: Path, random_numbers: random
         started.wait_for("epoch ")
         time.sleep(random_numbers.uniform(0, 3))
     else:  # while a checkpoint is being written, or an old one deleted
-        started.wait_for(" | lr ")
+        started.wait_for(" | lr ", random_numbers.randint(1, 9))  # a line is a step, the first saves or later ones
         while started.process.poll() is None and all(p.name.isdigit() for p in (workdir / "checkpoints").iterdir()):
             pass
         time.sleep(random_numbers.uniform(0, 0.05))
