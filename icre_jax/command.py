@@ -9,11 +9,13 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from icre_jax.errors import DivergenceError, InputError
+from icre_jax.errors import DivergenceError, InputError, NotSavedError
 from icre_jax.settings import Settings, parse
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
+EXIT_NOT_SAVED = 4  # the last state of a run is not on disk
+EXIT_BROKEN = 5  # the doctor found something that is needed and does not work
 EXIT_INTERRUPTED = 130  # as a shell says it
 EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command again to continue
 
@@ -88,4 +90,7 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     except DivergenceError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_DIVERGED
+    except NotSavedError as error:
+        print(f"error: {error} Free space and start the same command again.", file=sys.stderr)
+        code = EXIT_NOT_SAVED
     sys.exit(code)

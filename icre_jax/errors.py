@@ -13,6 +13,10 @@ class DivergenceError(Exception):
     """Training left the finite numbers; the message names the step and what was not finite."""
 
 
+class NotSavedError(Exception):
+    """A checkpoint, or the log up to it, could not be written; older ones are intact, a later try may do better."""
+
+
 def join_findings(findings: list[str], limit: int = 20) -> str:
     """One line per finding; past `limit` the rest is counted, so that a message stays readable."""
     shown = [f"  - {finding}" for finding in findings[:limit]]

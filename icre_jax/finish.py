@@ -18,6 +18,7 @@ from icre_jax.prepare import count_data
 from icre_jax.report import Evaluation, RankedPicture, RankedQuery, write_report
 from icre_jax.run import Run
 from icre_jax.runlog import RunLog, Screen
+from icre_jax.saving import save
 from icre_jax.state import TrainState, num_parameters
 
 NUM_RANK_LISTS = 8
@@ -39,12 +40,16 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
     """Score the last state, save it if that was not done, and write what a finished run leaves.
 
     Safe to call again on a finished run: results and report are then written anew from the same numbers.
+
+    Raises:
+      NotSavedError: the last state could not be saved.
+      InputError: the log lacks scores that belong into the results.
     """
     embedded = run.evaluator.embed(state.variables)
     last = run.evaluator.score(embedded) + run.validate(state)
     if run.num_steps not in checkpoints.steps:
         scores = log.write_evaluation(run.num_steps, run.settings.schedule.num_epochs, last, screen)
-        checkpoints.save(state, run.facts, scores)
+        save(run, state, checkpoints, log, scores)
 
     best_step = checkpoints.best_step
     assert best_step is not None  # the last state was just saved with its scores

@@ -1,12 +1,12 @@
 """Everything one training run is made of, put together from its settings."""
 
 import dataclasses
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from icre_jax.checkpoint import Checkpoints
@@ -58,6 +58,12 @@ class Run:
     def validate(self, state: TrainState) -> list[ProtocolResult]:
         """Scores of the validation identities; none where nothing is chosen by them."""
         return self.validator.score(self.validator.embed(state.variables)) if self.validator else []
+
+    def batch_paths(self, batch: int) -> np.ndarray:
+        """[B] str: files of the pictures of a batch (the first is 0), relative to the data's folder."""
+        first = batch * self.plan.batch_size
+        records = [self.plan[position].record for position in range(first, first + self.plan.batch_size)]
+        return self.source.index.path[records]
 
 
 def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Run:
@@ -131,8 +137,9 @@ def write_config(workdir: Path, settings: Settings) -> None:
       InputError: the folder cannot be written.
     """
     try:
-        # Under a name of its own first: a full disk must not leave half a config.
-        partial = workdir / f".config-{uuid.uuid4().hex}.json"
+        # Under another name first: a full disk must not leave half a config. One name, so that a kill leaves one file,
+        # which the next start uses up; the caller has locked the folder.
+        partial = workdir / ".config.json.partial"
         try:
             partial.write_text(to_json(settings), encoding="utf-8")
             partial.replace(workdir / "config.json")
@@ -153,17 +160,27 @@ def _start(run: Run) -> TrainState:
     return state.replace(**variables)  # type: ignore[attr-defined]
 
 
-def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int | None]:
+def restore(run: Run, checkpoints: Checkpoints, *, step: int | None = None) -> tuple[TrainState, int | None]:
     """The state to continue from and its step; the state to start from and None in a new folder.
 
+    Args:
+      run: what it must fit.
+      checkpoints: of its workdir.
+      step: which checkpoint; None for the latest.
+
     Raises:
-      InputError: the latest checkpoint is of other settings or other data, or damaged; or the file of pretrained
+      InputError: no such checkpoint; or it is of other settings or other data, or damaged; or the file of pretrained
         weights of a new run does not fit its backbone.
     """
-    step = checkpoints.latest_step
+    step = checkpoints.latest_step if step is None else step
     if step is None:
         return _start(run), None
     saved = checkpoints.read_facts(step)
+    if "settings" not in saved:
+        raise InputError(
+            f"The checkpoint of step {step} in {run.workdir} is not of a training run (it holds {', '.join(saved)}); "
+            "weights to start from are given as --config.pretrained. Use another --workdir."
+        )
     changed = differences(parse(saved["settings"]), run.settings)
     changed += [
         f"{name}: {saved.get(name)} -> {run.facts[name]}"

@@ -46,10 +46,16 @@ ALLOWED: dict[str, set[str]] = {
     "run": {
         "checkpoint", "data", "evals", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },
-    "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "state"},
+    "saving": {"checkpoint", "run", "runlog", "state"},
+    "divergence": {"checkpoint", "run", "state"},
+    "replay": {"checkpoint", "data", "divergence", "prepare", "run", "runlog", "state"},
+    "health": {"data", "parallel", "program"},
+    "doctor": {"command", "health", "runlog"},
+    "finish": {"checkpoint", "data", "evals", "prepare", "provenance", "report", "run", "runlog", "saving", "state"},
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "data", "evals", "finish", "lock", "prepare", "run", "runlog", "state", "stop",
+        "checkpoint", "command", "data", "divergence", "evals", "finish", "lock", "prepare", "replay", "run", "runlog",
+        "saving", "state", "stop",
     },
     "describe": {
         "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",
