@@ -5,29 +5,35 @@ running averages "ema" (arrays), and "facts" (JSON: settings, id -> class map, f
 a run have no "opt_state".
 """
 
+import contextlib
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, NotSavedError
 from icre_jax.state import TrainState
 
 _ARRAYS = ("params", "batch_stats", "opt_state", "ema")
 # Beyond the arrays themselves: metadata, and room for the log and the results that follow.
 _SPARE_BYTES = 16 * 2**20
+# Where a step that is no longer kept goes before it is deleted, in one rename: a kill never leaves half a step.
+_DELETED = ".deleted"
 
 
 class Checkpoints:
     """The checkpoints of one work folder.
 
     The latest `keep_latest` steps are kept, and the best one by `best_metric`. A checkpoint appears under its final
-    name when it is complete; what an interrupted save left is removed when the folder is opened for writing.
+    name when it is complete and loses it before it is deleted; what an interrupted process left of either is removed
+    when the folder is opened for writing, what a failed save left at once.
     """
 
     def __init__(self, workdir: Path, *, keep_latest: int = 1, best_metric: str = "", read_only: bool = False):
@@ -58,11 +64,14 @@ class Checkpoints:
             read_only=read_only,
             create=not read_only,
             cleanup_tmp_directories=not read_only,
+            todelete_subdir=None if read_only else _DELETED,
         )
         # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
         handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
         handlers["facts"] = ocp.JsonCheckpointHandler()
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        if not read_only:
+            shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
     def save(self, state: TrainState, facts: dict[str, Any], scores: dict[str, float] | None = None) -> None:
         """Write the state under its step; returns when it is on disk.
@@ -73,7 +82,8 @@ class Checkpoints:
           scores: of this very state by name, if it was scored.
 
         Raises:
-          InputError: the disk is full or not writable; older checkpoints are intact.
+          NotSavedError: the disk is full or not writable. Older checkpoints are intact, nothing is left of this one,
+            and the next call may do better.
         """
         self._save(int(state.step), _trees(state), facts, scores or {})
 
@@ -85,21 +95,33 @@ class Checkpoints:
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _SPARE_BYTES
         free = shutil.disk_usage(self._folder).free
         if free < needed:
-            raise InputError(
+            raise NotSavedError(
                 f"The disk of {self._folder} has {free / 2**20:.0f} MiB free; the checkpoint of step {step} needs "
-                f"{needed / 2**20:.0f} MiB. Older checkpoints are intact: free space and start the same command again."
+                f"{needed / 2**20:.0f} MiB. Older checkpoints are intact: {self.steps}."
             )
         items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         try:
-            self._manager.save(
-                step, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **items), metrics=scores, force=True
-            )
-            self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"The checkpoint of step {step} could not be written to {self._folder}: {error}. Older checkpoints are "
-                "intact: free space and start the same command again."
+            with _quiet_orbax():
+                self._manager.save(
+                    step, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **items), metrics=scores, force=True
+                )
+                self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:  # tensorstore reports a full disk as the second
+            self._clear_failed(step)
+            raise NotSavedError(
+                f"The checkpoint of step {step} could not be written to {self._folder}: {_reason(error)}. Older "
+                f"checkpoints are intact: {self.steps}."
             ) from error
+        finally:
+            shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
+
+    def _clear_failed(self, step: int) -> None:
+        """Delete what a failed save left, which would keep the space, and look at the folder anew."""
+        with contextlib.suppress(OSError, ValueError), _quiet_orbax():
+            self._manager.wait_until_finished()  # other arrays may still be on their way
+        for torn in self._folder.glob(f"{step}.*"):
+            shutil.rmtree(torn, ignore_errors=True)
+        self._manager.reload()  # orbax has already struck out the steps that this one was to replace
 
     @property
     def steps(self) -> list[int]:
@@ -191,10 +213,9 @@ class Checkpoints:
         return {name: restored[name] for name in items}
 
     def _damaged(self, step: int, error: Exception) -> InputError:
-        reason = str(error).split("[tensorstore_spec")[0]  # what follows is for the library's authors
         return InputError(
-            f"The checkpoint of step {step} in {self._folder} is damaged: {reason}. Delete {self._folder / str(step)} "
-            f"to fall back to another step of {self.steps}."
+            f"The checkpoint of step {step} in {self._folder} is damaged: {_reason(error)}. Delete "
+            f"{self._folder / str(step)} to fall back to another step of {self.steps}."
         )
 
     def _require(self, step: int) -> None:
@@ -236,6 +257,21 @@ def read_variables(folder: Path) -> dict[str, Any]:
     """What `write_variables` wrote."""
     with ocp.StandardCheckpointer() as reader:
         return reader.restore(folder.resolve())
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Keep the tracebacks of its threads off the screen: a failed save raises, and is said in one message."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("[tensorstore_spec")[0].strip()  # what follows is for the library's authors
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

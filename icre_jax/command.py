@@ -10,11 +10,13 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from icre_jax.errors import DivergenceError, HostError, InputError
+from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError
 from icre_jax.settings import Settings, parse
 
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
+EXIT_NOT_SAVED = 4  # the last state of a run is not on disk
+EXIT_BROKEN = 5  # the doctor found something that is needed and does not work
 EXIT_INTERRUPTED = 130  # as a shell says it
 EXIT_HOST_LOST = 69  # "service unavailable" of sysexits.h: start all processes again to continue
 EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command again to continue
@@ -95,6 +97,9 @@ def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = s
     except DivergenceError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_DIVERGED
+    except NotSavedError as error:
+        print(f"error: {error} Free space and start the same command again.", file=sys.stderr)
+        code = EXIT_NOT_SAVED
     except HostError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_HOST_LOST

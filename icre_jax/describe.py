@@ -20,6 +20,7 @@ from icre_jax.costs import tables
 from icre_jax.costs.compare import Comparison, Measured, baseline_of, compare
 from icre_jax.costs.compiled import embedding_cost, training_cost
 from icre_jax.costs.parameters import list_modules
+from icre_jax.costs.slices import largest_batch, slice_cost
 from icre_jax.costs.timing import measure_steps
 from icre_jax.data.sizes import num_training_ids
 from icre_jax.errors import InputError
@@ -105,6 +106,35 @@ def describe(settings: Settings, screen: Screen, *, num_steps: int, step_batch: 
     }
 
 
+def describe_slice(settings: Settings, name: str, screen: Screen) -> dict[str, Any]:
+    """Compile the config's step for a TPU slice; print the table and return what stands in it.
+
+    Raises:
+      InputError: no such slice, libtpu is missing, a batch that its devices cannot share, or a step that does not fit
+        even with one pair on each device.
+    """
+    batch_size = 2 * settings.sampling.num_ids_per_batch * settings.sampling.num_images_per_id
+    program = build_program(settings, num_classes=num_training_ids(settings.data), steps_per_epoch=1)
+    screen.say(f"{settings.name}: compiling a step for {name}, some minutes for each batch size ...")
+    cost = slice_cost(program, name, batch_size)
+    screen.say(f"{batch_size} images {'fit' if cost else 'do not fit'}")
+    largest = largest_batch(program, name, cost, batch_size, screen.say)
+    if cost is None:
+        raise InputError(
+            f"A step of {batch_size} images does not fit on {name}; "
+            + (f"{largest} images do" if largest else "not even one pair on each device does")
+            + ". Choose a smaller batch (sampling.*), a smaller picture or network, or a larger slice."
+        )
+    screen.console.print(tables.slice_table(cost, largest))
+    return {
+        "config": settings.name,
+        "slice": cost.plain(),
+        "largest_batch": largest,
+        **describe_machine(),
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
 def _check_steps(num_steps: int, step_batch: int | None, batch_size: int) -> int:
     """The images of a timed step."""
     if num_steps < 0:
@@ -139,13 +169,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--measure_batch", type=int, metavar="IMAGES", help="of a timed step; default: the config's, 8 on a CPU"
     )
+    parser.add_argument(
+        "--tpu", metavar="SLICE", help="instead: compile the step for a TPU slice, e.g. v5e:2x2 (needs icre_jax[tpu])"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there as well")
     flags, config_flags = command.split_config_flags(parser, arguments)
     settings = command.read_config(config_flags)
     file = _open_json(flags.json) if flags.json else None
     screen = Screen(open_console())
+    if flags.tpu:
+        # Nothing here runs on a TPU: without this jax would look for one.
+        jax.config.update("jax_platforms", "cpu")
     try:
-        numbers = describe(settings, screen, num_steps=flags.measure_steps, step_batch=flags.measure_batch)
+        if flags.tpu:
+            numbers = describe_slice(settings, flags.tpu, screen)
+        else:
+            numbers = describe(settings, screen, num_steps=flags.measure_steps, step_batch=flags.measure_batch)
     finally:
         screen.close()
     if file:

@@ -13,6 +13,10 @@ class DivergenceError(Exception):
     """Training left the finite numbers; the message names the step and what was not finite."""
 
 
+class NotSavedError(Exception):
+    """A checkpoint, or the log up to it, could not be written; older ones are intact, a later try may do better."""
+
+
 class HostError(Exception):
     """Another process of the run is lost; the message says that all must be started again."""
 

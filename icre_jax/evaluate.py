@@ -20,7 +20,7 @@ from icre_jax import command, provenance
 from icre_jax.data.permutations import read_permutations
 from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.evals import choose_protocol
+from icre_jax.evals import VALIDATION, choose_protocol
 from icre_jax.evals.latex import write_latex
 from icre_jax.evals.protocol import OTHER, Modality, evaluate
 from icre_jax.evals.ranking import Embedded, average_directions
@@ -67,7 +67,7 @@ class Evaluator:
 
     Attributes:
       protocol: by which they are scored.
-      sources: the test images of each modality.
+      sources: the images of each modality.
     """
 
     def __init__(
@@ -78,8 +78,9 @@ class Evaluator:
         measure: Measure | None = None,
         *,
         mesh: Mesh | None = None,
+        validation: bool = False,
     ):
-        """Open the test splits.
+        """Open the pictures.
 
         Args:
           network: what embeds.
@@ -87,6 +88,7 @@ class Evaluator:
           settings: of the run.
           measure: how to score; None for the field's way.
           mesh: devices that share the work, of all processes; None for the one that holds the variables.
+          validation: score the validation identities instead of the test identities.
 
         Raises:
           InputError: the data does not have the gallery source asked for.
@@ -96,10 +98,15 @@ class Evaluator:
         self._settings = settings
         self._mesh = mesh if mesh is not None and mesh.size > 1 else None
         self._dataset = provenance.dataset_label(prepared)
-        # Which of the two splits is visible differs between data sets; each may be of both modalities.
+        splits = ("val",) if validation else ("query", "gallery")
+        # Which of the splits is visible differs between data sets; each may be of both modalities.
         self.sources: dict[Modality, RecordSource] = {
-            modality: RecordSource(prepared, ("query", "gallery"), modality=modality) for modality in OTHER
+            modality: RecordSource(prepared, splits, modality=modality) for modality in OTHER
         }
+        if validation:
+            self._dataset += ", validation identities"
+            self.protocol = VALIDATION[prepared.dataset]
+            return
         present = {(split, modality) for modality, source in self.sources.items() for split in source.split.tolist()}
         self.protocol = choose_protocol(
             prepared.dataset,
@@ -109,7 +116,7 @@ class Evaluator:
         ).restrict(present)
 
     def embed(self, variables: Any) -> dict[Modality, Embedded]:
-        """All test images, each by the stem of its modality, rows in the order of the index."""
+        """All images, each by the stem of its modality, rows in the order of the index."""
         return {modality: self._embed(variables, source, modality) for modality, source in self.sources.items()}
 
     def score(self, embedded: dict[Modality, Embedded]) -> list[ProtocolResult]:

@@ -19,6 +19,7 @@ from icre_jax.prepare import count_data
 from icre_jax.report import Evaluation, RankedPicture, RankedQuery, write_report
 from icre_jax.run import Run
 from icre_jax.runlog import RunLog, Screen
+from icre_jax.saving import save
 from icre_jax.state import TrainState, num_parameters
 
 NUM_RANK_LISTS = 8
@@ -41,13 +42,18 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
 
     Every process takes part; process 0 writes. Safe to call again on a finished run: results and report are then
     written anew from the same numbers.
+
+    Raises:
+      NotSavedError: the last state could not be saved.
+      InputError: the log lacks scores that belong into the results.
     """
-    embedded = run.evaluator.embed(state.variables)
-    last = _shared(lambda: run.evaluator.score(embedded))
+    embedded = run.embed(state)
+    last = _shared(lambda: run.score(embedded))
     if run.num_steps not in checkpoints.steps:
         num_epochs = run.settings.schedule.num_epochs
         scores = hosts.from_first(lambda: log.write_evaluation(run.num_steps, num_epochs, last, screen))
-        checkpoints.save(state, run.facts, scores)
+        save(run, state, checkpoints, log, scores)
+
     best_step = checkpoints.best_step
     assert best_step is not None  # the last state was just saved with its scores
     outcome = Outcome(
@@ -56,7 +62,7 @@ def finish(run: Run, state: TrainState, checkpoints: Checkpoints, log: RunLog, s
         best=_shared(lambda: _logged(run, log, best_step)),
         best_step=best_step,
     )
-    hosts.from_first(lambda: _write(run, state, embedded, outcome, log, screen))
+    hosts.from_first(lambda: _write(run, state, embedded[0], outcome, log, screen))
     return outcome
 
 
@@ -121,16 +127,19 @@ def _write(
 def _compare(outcome: Outcome) -> str:
     last, untrained = outcome.last[0], outcome.untrained[0]
     rank1, before = last.mean["rank1"], untrained.mean["rank1"]
-    return (
-        f"{last.setting} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), "
-        f"{rank1 / max(before, 1e-9):.1f} times the untrained network ({before:.1%})."
+    beside = (
+        f"{rank1 / before:.1f} times the untrained network ({before:.1%})"
+        if before
+        else "the untrained network finds nobody"
     )
+    return f"{last.setting} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), {beside}."
 
 
 def _rank_lists(run: Run, embedded: dict[Modality, Embedded]) -> list[RankedQuery]:
     """Rank lists of queries spread evenly over the query set, on the gallery of trial 0 of the headline setting."""
-    setting = run.evaluator.protocol.settings[0]
-    query, gallery = run.evaluator.sources[setting.query], run.evaluator.sources[OTHER[setting.query]]
+    evaluator = run.evaluators[0]
+    setting = evaluator.protocol.settings[0]
+    query, gallery = evaluator.sources[setting.query], evaluator.sources[OTHER[setting.query]]
     asking = query_rows(setting, embedded[setting.query])
     indices = asking[np.linspace(0, len(asking) - 1, NUM_RANK_LISTS).round().astype(int)].tolist()
     lists = []

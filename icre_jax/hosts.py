@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from icre_jax.errors import HostError, InputError
+from icre_jax.errors import HostError, InputError, NotSavedError
 
 MEETING_SECONDS = 300  # for all processes to start
 HEARTBEAT_SECONDS = 60  # silence after which a process counts as lost, and the others end
@@ -134,19 +134,23 @@ def exchange(value: Any) -> list[Any]:
 
 
 def everywhere(work: Callable[[], T]) -> T:
-    """Every process does `work`, and goes on only if all could: an `InputError` of one is an error of all."""
+    """Every process does `work`, and goes on only if all could.
+
+    An `InputError` or a `NotSavedError` of one is an error of all.
+    """
     result: list[T] = []
-    mine = None
+    mine: InputError | NotSavedError | None = None
     try:
         result.append(work())
-    except InputError as error:
+    except (InputError, NotSavedError) as error:
         mine = error
-    findings = exchange(None if mine is None else str(mine))
+    findings = exchange(None if mine is None else [isinstance(mine, NotSavedError), str(mine)])
     if mine is not None:
         raise mine
-    found = [f"process {i}: {text}" for i, text in enumerate(findings) if text is not None]
+    found = [f"process {i}: {finding[1]}" for i, finding in enumerate(findings) if finding is not None]
     if found:
-        raise InputError("Another process cannot go on.\n" + "\n".join(found))
+        kind = NotSavedError if any(finding and finding[0] for finding in findings) else InputError
+        raise kind("Another process cannot go on.\n" + "\n".join(found))
     return result[0]
 
 

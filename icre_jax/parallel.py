@@ -6,7 +6,7 @@ devices may be those of several processes (`icre_jax.hosts`); each then loads it
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,27 +25,32 @@ BATCH_AXIS = "batch"
 Step = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
 
 
-def make_mesh(batch_size: int, accumulate_steps: int = 1) -> Mesh:
+def make_mesh(batch_size: int, accumulate_steps: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
     """All devices in one row.
+
+    Args:
+      batch_size: rows of a batch.
+      accumulate_steps: micro-batches that it is divided into.
+      devices: others than those of this machine, to compile for them.
 
     Raises:
       InputError: the rows of a batch come in pairs, and the pairs do not spread evenly over the devices and
         micro-batches.
     """
-    num_devices = jax.device_count()
+    num_devices = jax.device_count() if devices is None else len(devices)
     if (batch_size // 2) % (num_devices * accumulate_steps):
-        devices = f"{num_devices} devices"
+        shares = f"{num_devices} devices"
         if jax.process_count() > 1:
-            devices += f" ({jax.process_count()} processes with {jax.local_device_count()} each)"
+            shares += f" ({jax.process_count()} processes with {jax.local_device_count()} each)"
         if accumulate_steps > 1:
-            devices += f" x {accumulate_steps} micro-batches (optimizer.accumulate_steps)"
+            shares += f" x {accumulate_steps} micro-batches (optimizer.accumulate_steps)"
         raise InputError(
-            f"A batch of {batch_size} rows is {batch_size // 2} visible-infrared pairs, which {devices} "
+            f"A batch of {batch_size} rows is {batch_size // 2} visible-infrared pairs, which {shares} "
             f"cannot share evenly; choose num_ids_per_batch x num_images_per_id as a multiple of "
             f"{num_devices * accumulate_steps}."
         )
     # Auto axes: with the default, explicit ones, a distance matrix between sharded rows is a type error.
-    return jax.make_mesh((num_devices,), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((num_devices,), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> list[int] | None:

@@ -29,15 +29,17 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
         "config": settings.name,
         "step": step,
         "checkpoint": checkpoint,
-        "selected_by": f"{settings.checkpoint.best_metric} on the test identities"
-        if checkpoint == "best"
-        else "nothing",
+        "selected_by": _selected_by(settings.checkpoint.best_metric) if checkpoint == "best" else "nothing",
         "dataset": dataset_label(prepared),
         "trial": prepared.trial,
         "data_fingerprint": prepared.fingerprint,
         **describe_machine(),
         "settings": settings.model_dump(mode="json"),
     }
+
+
+def _selected_by(metric: str) -> str:
+    return f"{metric} on the {'validation' if metric.startswith('val/') else 'test'} identities"
 
 
 def describe_machine() -> dict[str, Any]:

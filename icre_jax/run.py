@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from icre_jax.checkpoint import Checkpoints
@@ -15,6 +15,9 @@ from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.errors import InputError, join_findings
+from icre_jax.evals.protocol import Modality
+from icre_jax.evals.ranking import Embedded
+from icre_jax.evals.results import ProtocolResult
 from icre_jax.evaluate import Evaluator
 from icre_jax.optimizer import learning_rates
 from icre_jax.parallel import local_rows, make_mesh, make_state, make_train_step
@@ -37,7 +40,7 @@ class Run:
       step: compiled (state, `rows` of a batch) -> (state, metrics); uses up the state.
       rows: those of each batch that this process loads; None for all.
       rates: parameter group -> learning rate by step.
-      evaluator: scores the network on the test identities.
+      evaluators: of the test identities, and of the validation identities where the best checkpoint is chosen by these.
       facts: travel with every checkpoint.
     """
 
@@ -52,8 +55,23 @@ class Run:
     step: Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
     rows: list[int] | None
     rates: dict[str, optax.Schedule]
-    evaluator: Evaluator
+    evaluators: tuple[Evaluator, ...]
     facts: dict[str, Any]
+
+    def embed(self, state: TrainState) -> list[dict[Modality, Embedded]]:
+        """The pictures of each evaluator, in each process; every one takes part."""
+        return [evaluator.embed(state.variables) for evaluator in self.evaluators]
+
+    def score(self, embedded: list[dict[Modality, Embedded]]) -> list[ProtocolResult]:
+        """The results of all evaluators, those of the test identities first."""
+        pairs = zip(self.evaluators, embedded, strict=True)
+        return [result for evaluator, images in pairs for result in evaluator.score(images)]
+
+    def batch_paths(self, batch: int) -> np.ndarray:
+        """[B] str: files of the pictures of a batch (the first is 0), relative to the data's folder."""
+        first = batch * self.plan.batch_size
+        records = [self.plan[position].record for position in range(first, first + self.plan.batch_size)]
+        return self.source.index.path[records]
 
 
 def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Run:
@@ -72,6 +90,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     network, tx = program.network, program.tx
     accumulate_steps, ema_decay = program.accumulate_steps, program.ema_decay
     mesh = make_mesh(plan.batch_size, accumulate_steps)
+    scored = (False, True) if settings.checkpoint.best_metric.startswith("val/") else (False,)
     return Run(
         settings=settings,
         workdir=workdir,
@@ -99,7 +118,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         ),
         rows=local_rows(mesh, plan.batch_size),
         rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
-        evaluator=Evaluator(network, prepared, settings, mesh=mesh),
+        evaluators=tuple(Evaluator(network, prepared, settings, mesh=mesh, validation=which) for which in scored),
         facts={
             "settings": settings.model_dump(mode="json"),
             "class_pids": plan.class_pids.tolist(),
@@ -139,8 +158,9 @@ def write_config(workdir: Path, settings: Settings) -> None:
       InputError: the folder cannot be written.
     """
     try:
-        # Under a name of its own first: a full disk must not leave half a config.
-        partial = workdir / f".config-{uuid.uuid4().hex}.json"
+        # Under another name first: a full disk must not leave half a config. One name, so that a kill leaves one file,
+        # which the next start uses up; the caller has locked the folder.
+        partial = workdir / ".config.json.partial"
         try:
             partial.write_text(to_json(settings), encoding="utf-8")
             partial.replace(workdir / "config.json")
@@ -161,17 +181,27 @@ def _start(run: Run) -> TrainState:
     return state.replace(**copy(), ema=None if state.ema is None else copy())  # type: ignore[attr-defined]
 
 
-def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int | None]:
+def restore(run: Run, checkpoints: Checkpoints, *, step: int | None = None) -> tuple[TrainState, int | None]:
     """The state to continue from and its step; the state to start from and None in a new folder.
 
+    Args:
+      run: what it must fit.
+      checkpoints: of its workdir.
+      step: which checkpoint; None for the latest.
+
     Raises:
-      InputError: the latest checkpoint is of other settings or other data, or damaged; or the file of pretrained
+      InputError: no such checkpoint; or it is of other settings or other data, or damaged; or the file of pretrained
         weights of a new run does not fit its backbone.
     """
-    step = checkpoints.latest_step
+    step = checkpoints.latest_step if step is None else step
     if step is None:
         return _start(run), None
     saved = checkpoints.read_facts(step)
+    if "settings" not in saved:
+        raise InputError(
+            f"The checkpoint of step {step} in {run.workdir} is not of a training run (it holds {', '.join(saved)}); "
+            "weights to start from are given as --config.pretrained. Use another --workdir."
+        )
     changed = differences(parse(saved["settings"]), run.settings)
     changed += [
         f"{name}: {saved.get(name)} -> {run.facts[name]}"

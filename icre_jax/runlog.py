@@ -6,6 +6,7 @@ timing.jsonl   how fast it did so: never equal
 
 import contextlib
 import json
+import os
 import resource
 import sys
 import time
@@ -18,7 +19,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, NotSavedError
 from icre_jax.evals.results import ProtocolResult
 
 
@@ -84,6 +85,15 @@ class RunLog:
         lines = [line for line in self._metrics.read() if line["kind"] == "evaluation"]
         return {line["step"]: [ProtocolResult(**result) for result in line["results"]] for line in lines}
 
+    def require_written(self) -> None:
+        """Write what a full disk has kept back so far.
+
+        Raises:
+          NotSavedError: the disk is still full.
+        """
+        self._metrics.require_written()
+        self._timing.require_written()
+
     def close(self) -> None:
         """Close all files."""
         self._metrics.close()
@@ -98,25 +108,45 @@ class RunLog:
 
 
 class _JsonLines:
-    """A file of one JSON object per line, each with its "step"."""
+    """A file of one JSON object per line, each with its "step", in ascending order.
+
+    Lines that a full disk does not take wait in memory for the next write, so that training goes on and no line is lost
+    or torn.
+    """
 
     def __init__(self, path: Path, keep_to: int):
         self._path = path
-        kept = [line for line in self.read() if line["step"] <= keep_to]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        kept = sum(line["step"] <= keep_to for line in self.read())
+        # Unbuffered: what `write` returns from is in the hands of the system, and outlives this process.
+        self._file = path.open("ab", buffering=0)
+        # Cut in place: that needs no space, and what is kept keeps its bytes.
+        self._size = sum(len(line) for line in path.read_bytes().splitlines(keepends=True)[:kept])
+        self._file.truncate(self._size)
+        self._waiting = b""
 
     def write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._waiting += json.dumps(line).encode() + b"\n"
+        with contextlib.suppress(NotSavedError):
+            self.require_written()
+
+    def require_written(self) -> None:
+        if not self._waiting:
+            return
+        try:
+            written = self._file.write(self._waiting)
+            if written != len(self._waiting):  # the disk became full in the middle of a line
+                raise OSError(f"{written} of {len(self._waiting)} bytes written; the disk is full")
+        except OSError as error:
+            os.truncate(self._file.fileno(), self._size)
+            raise NotSavedError(f"{self._path} could not be written: {error}.") from error
+        self._size += len(self._waiting)
+        self._waiting = b""
 
     def read(self) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
         # The last piece is empty, or half a line of a process that was killed.
-        complete = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        complete = self._path.read_bytes().split(b"\n")[:-1]
         try:
             return [json.loads(line) for line in complete]
         except ValueError as error:

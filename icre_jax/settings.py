@@ -179,7 +179,10 @@ class Evaluation(_Group):
 
 
 class Checkpoint(_Group):
-    """What is kept: the latest `keep_latest` and the best by `best_metric`, for example "all/single/mAP"."""
+    """What is kept: the latest `keep_latest` and the best by `best_metric`.
+
+    For example "all/single/mAP", as the field does, on the test identities; "val/all/single/mAP" is honest.
+    """
 
     every_epochs: Positive
     keep_latest: Positive
@@ -243,7 +246,12 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
             f"schedule.boundaries {schedule.boundaries} and schedule.factors {schedule.factors} must be of one length, "
             "boundaries strictly ascending."
         )
-    findings = [*_check_data(settings.data), *_check_losses(settings), *_check_exclusion(settings)]
+    findings = [
+        *_check_data(settings.data),
+        *_check_losses(settings),
+        *_check_exclusion(settings),
+        *_check_selection(settings),
+    ]
     if findings:
         raise InputError(f"The config cannot be used:\n{join_findings(findings)}")
     return settings
@@ -276,6 +284,16 @@ def _check_exclusion(settings: Settings) -> list[str]:
     if dataset != "manifest" and value is not None:
         return [f"evaluation.exclude_same_camera is {value}; {dataset} has a rule of its own, so it must be None."]
     return []
+
+
+def _check_selection(settings: Settings) -> list[str]:
+    metric, splits = settings.checkpoint.best_metric, settings.data.train_splits
+    if not metric.startswith("val/") or "val" not in splits:
+        return []
+    return [
+        f"checkpoint.best_metric is {metric!r}, a score of the validation identities, and data.train_splits {splits} "
+        "trains on them. Train on ('train',) alone, or choose by a test score."
+    ]
 
 
 def _check_losses(settings: Settings) -> list[str]:

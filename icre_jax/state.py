@@ -64,6 +64,22 @@ def create_state(
     )
 
 
+@jax.jit
+def _are_finite(leaves: list[Array]) -> list[Array]:
+    return [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
+
+
+def find_not_finite(state: TrainState) -> list[str]:
+    """Names of the arrays that hold a number which is not finite, parameters first; waits for the device."""
+    names, leaves = [], []
+    for group in ("params", "batch_stats", "opt_state"):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, group)):
+            names.append(group + jax.tree_util.keystr(path))
+            leaves.append(leaf)
+    finite = jax.device_get(_are_finite(leaves))
+    return [name for name, good in zip(names, finite, strict=True) if not good]
+
+
 def num_parameters(params: Any) -> int:
     """Trained numbers in a tree (arrays or shapes)."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

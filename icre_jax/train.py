@@ -5,9 +5,9 @@ timing.jsonl, checkpoints/ and, at the end, results.json, results.csv and report
 """
 
 import argparse
+import builtins
 import contextlib
 import functools
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +20,17 @@ from icre_jax import command, hosts
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.errors import DivergenceError, InputError, join_findings
-from icre_jax.evals import PROTOCOLS
+from icre_jax.divergence import FiniteWatch
+from icre_jax.errors import InputError, join_findings
+from icre_jax.evals import PROTOCOLS, VALIDATION
 from icre_jax.evals.protocol import Protocol
 from icre_jax.finish import Outcome, finish
 from icre_jax.lock import lock_folder
 from icre_jax.prepare import describe_data, prepare_data
+from icre_jax.replay import replay
 from icre_jax.run import Run, assemble, open_workdir, restore, write_config
 from icre_jax.runlog import RunLog, Screen, Stopwatch, describe_step, open_console
+from icre_jax.saving import save, try_to_save
 from icre_jax.settings import Settings, differences, from_json, resolve_paths, to_json
 from icre_jax.state import TrainState, num_parameters
 from icre_jax.stop import StopRequest
@@ -50,9 +53,11 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
     Raises:
       InputError: settings, data or workdir cannot be used.
       DivergenceError: a loss is not finite.
+      NotSavedError: the first or the last state could not be saved.
       HostError: another process of the run is lost.
     """
-    _require_score(settings, PROTOCOLS[settings.data.dataset])
+    dataset = settings.data.dataset
+    _require_score(settings, PROTOCOLS[dataset], VALIDATION.get(dataset))
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
         if not hosts.is_first():
@@ -70,7 +75,8 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         )
         screen.console.print(describe_data(prepared))
         run = hosts.everywhere(lambda: assemble(settings, workdir, prepared))
-        _require_score(settings, run.evaluator.protocol)  # own pictures may have one direction only
+        # Own pictures may have one direction only.
+        _require_score(settings, run.evaluators[0].protocol, VALIDATION.get(dataset))
         hosts.from_first(lambda: write_config(workdir, settings))
         screen.say(
             f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.initial_state.params):,} parameters, "
@@ -89,10 +95,11 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
         if saved_step is None:
             screen.say(_describe_start(settings))
             scores = _evaluate(run, state, 0, log, screen)
-            checkpoints.save(state, run.facts, scores)
+            save(run, state, checkpoints, log, scores)
         elif saved_step < run.num_steps:
             screen.say(f"Continuing behind step {saved_step} of {run.num_steps}.")
-        with StopRequest() as stop:
+        # In a notebook the process is not ours to end.
+        with StopRequest(second_ends=not hasattr(builtins, "__IPYTHON__")) as stop:
             state = _loop(run, state, saved_step or 0, checkpoints, log, screen, stop)
         if int(state.step) < run.num_steps:
             screen.say(f"Stopped on request; step {int(state.step)} is saved. The same command continues the run.")
@@ -123,12 +130,13 @@ def _open_log(run: Run, saved_step: int | None, stack: contextlib.ExitStack) -> 
     return RunLog(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, tensorboard=False)
 
 
-def _require_score(settings: Settings, protocol: Protocol) -> None:
+def _require_score(settings: Settings, test: Protocol, validation: Protocol | None) -> None:
     """Refuse to choose the best checkpoint by a score that there will not be."""
-    if settings.checkpoint.best_metric not in protocol.metric_names:
+    allowed = test.metric_names + (validation.metric_names if validation else ())
+    if settings.checkpoint.best_metric not in allowed:
         raise InputError(
-            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are "
-            f"{', '.join(protocol.metric_names)} (the scores of data.dataset {settings.data.dataset})."
+            f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}; allowed are {', '.join(allowed)} (the "
+            f"scores of data.dataset {settings.data.dataset})."
         )
 
 
@@ -151,7 +159,8 @@ def _loop(
     """Train from behind step `start` to the end or to a request to stop; the state then, saved in the second case."""
     settings, step = run.settings, start
     watch = Stopwatch(run.plan.batch_size)
-    metrics: dict[str, Any] = {}
+    watch_finite = FiniteWatch(run, checkpoints)
+    scores: dict[str, float] | None = None
     batches = training_batches(
         run.source,
         run.plan,
@@ -166,40 +175,37 @@ def _loop(
         while step < run.num_steps and not vote.cast(stop.requested):
             with watch.waiting_for_data():
                 batch = next(batches)
-            previous = metrics
             state, metrics = run.step(state, {name: batch[name] for name in ("image", "label", "modality")})
-            # Looked at one step late, so that the device never waits for the host.
-            _require_finite(previous, step, run.workdir)
             step += 1
+            watch_finite.follow(step, batch, metrics)
             watch.count_step()
             if step == start + 1:
                 jax.block_until_ready(metrics)
                 watch.restart()  # what has passed was mostly compiling
 
+            scores = None
             epoch, step_of_epoch = divmod(step, run.steps_per_epoch)
             if step % settings.logging.every_steps == 0 or step == run.num_steps:
+                watch_finite.check()  # reading the numbers waits for them anyway, and the log is to stay strict JSON
                 _report_step(run, step, metrics, watch, log, screen)
             screen.advance("training", step, run.num_steps, note=f"epoch {step / run.steps_per_epoch:.1f}")
             if step_of_epoch == 0 and step < run.num_steps:
                 with watch.paused():
-                    _require_finite(metrics, step, run.workdir)
-                    scores = None
+                    watch_finite.check_state(state)
                     if epoch % settings.evaluation.every_epochs == 0:
                         scores = _evaluate(run, state, step, log, screen)
                     if scores or epoch % settings.checkpoint.every_epochs == 0:
-                        checkpoints.save(state, run.facts, scores)
-    _require_finite(metrics, step, run.workdir)
+                        try_to_save(run, state, checkpoints, log, screen, scores)
+    watch_finite.check_state(state)
     if step < run.num_steps and step not in checkpoints.steps:
-        checkpoints.save(state, run.facts)
+        save(run, state, checkpoints, log, scores)
     return state
 
 
 def _evaluate(run: Run, state: TrainState, step: int, log: RunLog, screen: Screen) -> dict[str, float]:
     """Score the network, log it, and return the scores by name."""
-    embedded = run.evaluator.embed(state.variables)
-    return hosts.from_first(
-        lambda: log.write_evaluation(step, step / run.steps_per_epoch, run.evaluator.score(embedded), screen)
-    )
+    embedded = run.embed(state)
+    return hosts.from_first(lambda: log.write_evaluation(step, step / run.steps_per_epoch, run.score(embedded), screen))
 
 
 def _report_step(run: Run, step: int, metrics: dict[str, Any], watch: Stopwatch, log: RunLog, screen: Screen) -> None:
@@ -214,27 +220,31 @@ def _report_step(run: Run, step: int, metrics: dict[str, Any], watch: Stopwatch,
         screen.say(describe_step(line, speed, num_epochs=num_epochs, num_steps=run.num_steps))
 
 
-def _require_finite(metrics: dict[str, Any], step: int, workdir: Path) -> None:
-    """Stop where a number of step `step` is not finite. Parts first: they tell more than their sum."""
-    for name in sorted(metrics, key=lambda name: (not name.startswith("loss/"), name)):
-        value = float(metrics[name])
-        if not math.isfinite(value):
-            raise DivergenceError(
-                f"{name} is {value} at step {step}; training stopped. The last good checkpoint is in {workdir}. "
-                "A smaller learning rate or a longer warm-up usually helps (optimizer.*, schedule.warmup_epochs)."
-            )
-
-
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m icre_jax.train", description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", type=Path, help="where everything goes; default: runs/<name of the config>")
     hosts.add_flags(parser)
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="run the step again at which the run of --workdir diverged"
+    )
     flags, config_flags = command.split_config_flags(parser, arguments)
+    if flags.replay:
+        return _replay(flags, config_flags)
     settings = command.read_config(config_flags)
     hosts.join(flags)
     outcome = train_and_evaluate(settings, flags.workdir or Path("runs") / settings.name)
     return 0 if outcome else command.EXIT_STOPPED
+
+
+def _replay(flags: argparse.Namespace, config_flags: list[str]) -> int:
+    if flags.workdir is None or config_flags or flags.distributed:
+        raise InputError(
+            "--replay needs the --workdir of the run, and takes its settings from there: no --config. One process "
+            "does it: no --distributed."
+        )
+    with contextlib.closing(Screen(open_console())) as screen:
+        return 0 if replay(flags.workdir, flags.replay, screen) else command.EXIT_DIVERGED
 
 
 if __name__ == "__main__":

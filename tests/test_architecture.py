@@ -43,14 +43,22 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {"command", "data", "evals", "models", "parallel", "provenance", "runlog", "steps", "trained"},
     "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
     "score": {"command", "evals"},
+    "average": {"command", "evals"},
     "run": {
-        "checkpoint", "data", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
+        "checkpoint", "data", "evals", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
     },
-    "finish": {"checkpoint", "data", "evals", "hosts", "prepare", "provenance", "report", "run", "runlog", "state"},
+    "saving": {"checkpoint", "hosts", "run", "runlog", "state"},
+    "divergence": {"checkpoint", "data", "hosts", "run", "state"},
+    "replay": {"checkpoint", "data", "divergence", "prepare", "run", "runlog", "state"},
+    "health": {"data", "parallel", "program"},
+    "doctor": {"command", "health", "runlog"},
+    "finish": {
+        "checkpoint", "data", "evals", "hosts", "prepare", "provenance", "report", "run", "runlog", "saving", "state",
+    },
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "data", "evals", "finish", "hosts", "lock", "prepare", "run", "runlog", "state",
-        "stop",
+        "checkpoint", "command", "data", "divergence", "evals", "finish", "hosts", "lock", "prepare", "replay", "run",
+        "runlog", "saving", "state", "stop",
     },
     "describe": {
         "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",

@@ -11,7 +11,7 @@ import pytest
 
 from icre_jax import checkpoint
 from icre_jax.checkpoint import Checkpoints
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, NotSavedError
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import DualStreamResNet
@@ -138,7 +138,7 @@ def test_too_little_space_is_said_before_anything_is_written(checkpoints, state,
     checkpoints.save(state, {})
     usage = shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000)
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match=r"0 MiB free; the checkpoint of step 9 needs \d+ MiB"):
+    with pytest.raises(NotSavedError, match=r"0 MiB free; the checkpoint of step 9 needs \d+ MiB"):
         checkpoints.save(state.replace(step=jnp.int32(9)), {})
     assert checkpoints.steps == [0]
 

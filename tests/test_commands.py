@@ -246,7 +246,10 @@ def small_disk(tmp_path):
 
 def test_a_full_disk(config, small_disk):
     process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(small_disk / "run"))
-    refused(process, "MiB free", "needs", "start the same command again")
+    assert process.returncode == 4, process.stdout + process.stderr
+    for words in ("MiB free", "needs", "start the same command again"):
+        assert words in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_a_workdir_of_another_config(trained, config):
@@ -263,6 +266,23 @@ def test_training_that_diverges(config, tmp_path):
     assert "at step" in process.stderr
     assert re.search(r"(loss/\w+|gradient_norm) is (nan|inf) at step \d+", process.stderr)
     assert "Traceback" not in process.stderr
+    file = re.search(r"--replay (\S+)", process.stderr).group(1)
+    again = run_command("icre_jax.train", "--workdir", str(tmp_path), "--replay", file)
+    assert again.returncode == 3, again.stderr
+    assert "NO" in again.stdout
+    assert "Traceback" not in again.stderr
+
+
+def test_a_replay_that_cannot_be_made(tmp_path):
+    file = tmp_path / "replay_step_3.npz"
+    refused(run_command("icre_jax.train", "--replay", str(file)), "--replay needs the --workdir")
+    refused(run_command("icre_jax.train", "--workdir", str(tmp_path), "--replay", str(file)), "is not a replay file")
+    refused(
+        run_command(
+            "icre_jax.train", "--workdir", str(tmp_path), "--replay", str(file), "--config", "configs/synthetic.py"
+        ),
+        "no --config",
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -292,11 +312,61 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
     again.communicate()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(number):
+    """Even inside a library where Python runs no handler: here one that computes for minutes."""
+    script = (
+        "import hashlib\nfrom icre_jax.stop import StopRequest\n"
+        "with StopRequest(second_ends=True):\n"
+        "    print('entered', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2 * 10**9)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "entered\n"
+        try:
+            process.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
+            process.send_signal(number)
+            assert process.wait(timeout=30) == 128 + number
+        finally:
+            process.kill()  # or a failed test would wait for the minutes
+        assert "second signal" in process.stderr.read()
+
+
+def test_a_second_signal_ends_training_at_once(config, tmp_path):
+    config.schedule.num_epochs = 300
+    config.evaluation.every_epochs = 1000
+    command = [sys.executable, "-m", "icre_jax.train", *flags_of(config), "--workdir", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if "images/s" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode in (143, 130), err
+        assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     "module",
     [
         f"icre_jax.{name}"
-        for name in ("train", "evaluate", "prepare", "verify", "ablate", "describe", "export", "score")
+        for name in (
+            "train",
+            "evaluate",
+            "prepare",
+            "verify",
+            "ablate",
+            "describe",
+            "doctor",
+            "export",
+            "score",
+            "average",
+        )
     ],
 )
 def test_help_says_what_the_command_is_for(module):

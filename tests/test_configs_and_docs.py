@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from icre_jax import command
 from icre_jax.models.network import build_network
 from icre_jax.optimizer import GROUPS
 from icre_jax.settings import parse
@@ -64,3 +65,13 @@ def test_docs_network_code_gives_the_shapes_it_says():
     for expression, shape in shown:
         assert str(list(eval(expression, names).shape)) == shape, expression
     assert isinstance(names["images"], jnp.ndarray)
+
+
+def test_the_promises_name_tests_and_codes_that_are_there():
+    text = (ROOT / "docs" / "when_a_run_stops.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text)
+    assert len(named) > 8
+    for file, function in named:
+        assert f"def {function or 'test_'}" in (ROOT / "tests" / file).read_text(), (file, function)
+    codes = {value for name, value in vars(command).items() if name.startswith("EXIT_")}
+    assert codes | {0} == {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}

@@ -9,6 +9,7 @@ from configs import sysu_mm01
 from icre_jax.costs.compare import baseline_of
 from icre_jax.costs.compiled import analyse, embedding_cost, num_bytes, training_cost
 from icre_jax.costs.parameters import list_modules
+from icre_jax.models.convolution import convolve
 from icre_jax.models.head import Head
 from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.network import ReIDNetwork, build_network
@@ -23,7 +24,7 @@ MAP = ShapeDtypeStruct((B, H, W, C), jnp.float32)
 
 
 def cost_of(call, *arguments):
-    return analyse(jax.jit(call).lower(*arguments), num_images=B, batch_bytes=num_bytes(arguments[-1]))
+    return analyse(jax.jit(call).trace(*arguments), num_images=B, batch_bytes=num_bytes(arguments[-1]))
 
 
 def cost_of_layer(module, x):
@@ -41,6 +42,17 @@ def test_a_3x3_convolution():
     assert cost.batch_bytes == 4 * B * H * W * C
     assert cost.variable_bytes == 4 * 9 * C * D
     assert cost.output_bytes == 4 * B * H * W * D
+
+
+def test_gradients_of_a_3x3_convolution_are_counted_as_on_accelerators():
+    def loss(kernel, x):
+        return jnp.sum(convolve(x, kernel))
+
+    kernel = ShapeDtypeStruct((3, 3, C, 64), jnp.float32)
+    cost = cost_of(jax.grad(loss, argnums=(0, 1)), kernel, MAP)
+    forward = 2 * B * (3 * H - 2) * (3 * W - 2) * C * 64
+    # The value is not read; the weight gradient is the forward pass again, and so is the input gradient.
+    assert cost.flops == pytest.approx(2 * forward, rel=0.01)
 
 
 def test_a_strided_1x1_convolution():

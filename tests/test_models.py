@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from icre_jax.models.head import Head, gem_pool
-from icre_jax.models.layers import max_pool
 from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.pooling import max_pool
 from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet
 from icre_jax.state import num_parameters
 

@@ -226,9 +226,11 @@ def test_each_data_set_has_published_numbers_of_its_own():
     assert ["DEEN" in line for line in lines] == [False] * 5 + [True] + [False] * 2
     assert "49.13" in lines[3]
     assert "55.80" in lines[3]
-    text = format_table([result(setting="visible_to_infrared", direction="visible->infrared", **regdb)])
+    one = result(setting="visible_to_infrared", direction="visible->infrared", **regdb)
+    assert "published" not in format_table([dataclasses.replace(one, num_trials=1)])
+    text = format_table([dataclasses.replace(one, num_trials=10)])
     assert cells(text)["CAJ, published"][0] == "85.03"
-    assert "means over its ten trials" in text
+    assert "Means over the ten trials" in text
     assert "published" not in format_table([result(setting="infrared_to_visible", **regdb)])
     assert "published" not in format_table([back, transposed])
 

@@ -1,50 +1,21 @@
-"""The whole loop on the real path, small: it learns, it repeats itself, it continues, it stops."""
+"""The whole loop on the real path, small: it learns, it repeats itself, it refuses what it should."""
 
 import dataclasses
-import io
 import json
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-from rich.console import Console
 
 from icre_jax import train
-from icre_jax.checkpoint import Checkpoints
-from icre_jax.errors import DivergenceError, InputError
+from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.lock import lock_folder
 from icre_jax.settings import parse
-from icre_jax.train import train_and_evaluate
 from tests.conftest import ROOT
-
-
-def run(config, workdir: Path):
-    screen = io.StringIO()
-    outcome = train_and_evaluate(parse(config), workdir, console=Console(file=screen, width=160))
-    return outcome, screen.getvalue()
-
-
-def arrays_of(workdir: Path, step: int) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint, read with orbax alone."""
-    names = ("params", "batch_stats", "opt_state")
-    with ocp.StandardCheckpointer() as reader:
-        trees = {name: reader.restore(workdir / "checkpoints" / str(step) / name) for name in names}
-    leaves = jax.tree_util.tree_leaves_with_path(trees)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def assert_same_checkpoint(first: Path, second: Path, step: int) -> None:
-    a, b = arrays_of(first, step), arrays_of(second, step)
-    assert a.keys() == b.keys()
-    assert len(a) > 100
-    for name, value in a.items():
-        assert value.tobytes() == b[name].tobytes(), name
+from tests.small_runs import assert_same_checkpoint, run
 
 
 @pytest.fixture(scope="module")
@@ -118,37 +89,6 @@ def test_another_seed_gives_others(finished, config, tmp_path):
     assert ours[0] != theirs[0]
 
 
-def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, monkeypatch):
-    stops = iter([2, 3, 1])  # steps until the next request to stop: in the middle of epochs
-
-    class StopAfter(train.StopRequest):
-        def __init__(self):
-            super().__init__()
-            self._left = next(stops, 10**6)
-
-        @property
-        def requested(self):
-            self._left -= 1
-            return self._left < 0
-
-        @requested.setter
-        def requested(self, value):
-            pass
-
-    monkeypatch.setattr(train, "StopRequest", StopAfter)
-    config.data.num_workers = 1  # how batches are read may change on the way
-    for expected in (2, 5, 6):
-        outcome, screen = run(config, tmp_path)
-        assert outcome is None
-        assert f"Stopped on request; step {expected} is saved" in screen
-        config.data.num_workers = 0
-    outcome, screen = run(config, tmp_path)
-    assert "Continuing behind step 6" in screen
-    assert outcome.last == finished["outcome"].last
-    assert_same_checkpoint(finished["workdir"], tmp_path, finished["steps"][-1])
-    assert (tmp_path / "metrics.jsonl").read_bytes() == (finished["workdir"] / "metrics.jsonl").read_bytes()
-
-
 def test_a_finished_run_is_not_trained_again(finished, config):
     before = {p: p.read_bytes() for p in finished["workdir"].glob("*.jsonl")}
     outcome, _ = run(config, finished["workdir"])
@@ -169,17 +109,32 @@ def test_other_data_in_the_same_workdir_is_refused(finished, config, monkeypatch
         run(config, finished["workdir"])
 
 
-def test_an_infinite_learning_rate_is_named_by_step_and_part(config, tmp_path):
-    config.optimizer.name = "sgd"
-    config.optimizer.backbone_learning_rate = config.optimizer.head_learning_rate = 1e30
-    with pytest.raises(DivergenceError, match=r"(loss/\w+|gradient_norm) is (nan|inf) at step \d+") as caught:
-        run(config, tmp_path)
-    step = int(re.search(r"step (\d+)", str(caught.value)).group(1))
-    assert step <= 3
-    checkpoints = Checkpoints(tmp_path, read_only=True)
-    assert checkpoints.latest_step == 0  # the last good one
-    checkpoints.close()
-    assert all(np.isfinite(value).all() for value in arrays_of(tmp_path, 0).values())
+def test_the_best_can_be_chosen_on_validation_identities(config, tmp_path):
+    config.data.train_splits = ("train",)
+    config.checkpoint.best_metric = "val/all/single/mAP"
+    outcome, _ = run(config, tmp_path / "w")
+    results, provenance = read_results(tmp_path / "w" / "best")
+    kinds = {result.setting: (result.dataset, result.protocol) for result in results}
+    assert kinds["all/single"] == ("synthetic people", "SYSU-MM01")
+    assert kinds["val/all/single"] == ("synthetic people, validation identities", "SYSU-MM01 (validation)")
+    curve = [
+        (line["val/all/single/mAP"], line["step"])
+        for line in map(json.loads, (tmp_path / "w" / "metrics.jsonl").read_text().splitlines())
+        if "val/all/single/mAP" in line
+    ]
+    assert len(curve) == 4
+    assert outcome.best_step == provenance["step"]
+    assert max(curve)[0] == next(value for value, step in curve if step == outcome.best_step)
+    # 2 of the 12 people, each 3 times by 2 infrared cameras: not a picture of the test set among them.
+    assert next(result for result in results if result.setting == "val/all/single").num_queries == 2 * 3 * 2
+    report = (tmp_path / "w" / "report.html").read_text()
+    assert "it was chosen on validation identities" in report
+
+
+def test_training_on_the_validation_identities_forbids_choosing_by_them(config):
+    config.checkpoint.best_metric = "val/all/single/mAP"
+    with pytest.raises(InputError, match=r"data.train_splits \('train', 'val'\) trains on them"):
+        parse(config)
 
 
 def test_an_unknown_best_metric_is_refused_before_anything_is_done(config, tmp_path):

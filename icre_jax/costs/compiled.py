@@ -2,8 +2,10 @@
 
 FLOPs are counted in the program as it is handed to the compiler: a multiplication and an addition are two, a
 convolution is counted where its window lies on the picture, what nobody reads is not counted. For convolutions, dense
-layers and attention this is the arithmetic by hand (`tests/test_costs.py`), on every platform; a backend may then hide
-work in calls of its own, which it counts or not. Its count of the compiled program stands beside it as a check.
+layers and attention this is the arithmetic by hand (`tests/test_costs.py`), on every platform: it is counted in the
+form for accelerators, because on a CPU gradients of convolutions take another one (`models/convolution.py`), which
+multiplies the padding too. A backend may then hide work in calls of its own, which it counts or not. Its count of the
+compiled program stands beside it as a check.
 """
 
 from dataclasses import asdict, dataclass
@@ -74,20 +76,39 @@ class Cost:
 
 
 def analyse(
-    lowered: jax.stages.Lowered, *, num_images: int, num_devices: int = 1, optimizer_bytes: int = 0, batch_bytes: int
+    traced: jax.stages.Traced, *, num_images: int, num_devices: int = 1, optimizer_bytes: int = 0, batch_bytes: int
 ) -> Cost:
     """Compile a program and read XLA's own analyses of it.
 
     Args:
-      lowered: of a compiled function: `jax.jit(f).lower(shapes)`.
+      traced: of a compiled function: `jax.jit(f).trace(shapes)`.
       num_images, num_devices, optimizer_bytes, batch_bytes: what of it is what, see `Cost`.
     """
-    compiled = lowered.compile()
+    return read(
+        traced.lower().compile(),
+        flops=count_flops(traced),
+        num_images=num_images,
+        num_devices=num_devices,
+        optimizer_bytes=optimizer_bytes,
+        batch_bytes=batch_bytes,
+    )
+
+
+def read(
+    compiled: jax.stages.Compiled,
+    *,
+    flops: float,
+    num_images: int,
+    num_devices: int,
+    optimizer_bytes: int,
+    batch_bytes: int,
+) -> Cost:
+    """The analyses of a program that is compiled already; see `analyse`."""
     memory: Any = compiled.memory_analysis()
     return Cost(
         num_images=num_images,
         num_devices=num_devices,
-        flops=_flops(lowered),
+        flops=flops,
         compiled_flops=_flops(compiled) * num_devices,
         argument_bytes=memory.argument_size_in_bytes,
         optimizer_bytes=optimizer_bytes,
@@ -105,7 +126,12 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
       mesh: of `make_mesh(num_images)`.
       num_images: rows of the batch, on all devices together.
     """
-    state, batch = program.abstract_state, abstract_batch(num_images, program.image_size)
+    traced = trace_step(program, mesh, num_images)
+    return analyse(traced, num_images=num_images, num_devices=mesh.size, **step_bytes(program, mesh, num_images))
+
+
+def trace_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Traced:
+    """The step of training for the devices of the mesh, before it is lowered for their platform."""
     step = make_train_step(
         mesh,
         door="jit",
@@ -114,21 +140,24 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
         objective=program.objective,
         ema_decay=program.ema_decay,
     )
-    return analyse(
-        step.lower(state, batch),  # type: ignore[attr-defined]
-        num_images=num_images,
-        num_devices=mesh.size,
-        optimizer_bytes=num_bytes(state.opt_state),
-        batch_bytes=num_bytes(batch) // mesh.size,
-    )
+    batch = abstract_batch(num_images, program.image_size)
+    return step.trace(program.abstract_state, batch)  # type: ignore[attr-defined]
+
+
+def step_bytes(program: Program, mesh: Mesh, num_images: int) -> dict[str, int]:
+    """What of a step's arguments is what, on one device; see `Cost`."""
+    return {
+        "optimizer_bytes": num_bytes(program.abstract_state.opt_state),
+        "batch_bytes": num_bytes(abstract_batch(num_images, program.image_size)) // mesh.size,
+    }
 
 
 def embedding_cost(program: Program, num_images: int) -> Cost:
     """Of embedding `num_images` images of one modality on one device; both modalities cost the same."""
     images = abstract_batch(num_images, program.image_size)["image"]
     variables = program.abstract_state.variables
-    lowered = embed_step.lower(variables, images, network=program.network, modality="visible")
-    return analyse(lowered, num_images=num_images, batch_bytes=num_bytes(images))
+    traced = embed_step.trace(variables, images, network=program.network, modality="visible")
+    return analyse(traced, num_images=num_images, batch_bytes=num_bytes(images))
 
 
 def abstract_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, ShapeDtypeStruct]:
@@ -144,6 +173,11 @@ def abstract_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, Sh
 def num_bytes(tree: Any) -> int:
     """Of all arrays (or shapes) in a tree."""
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def count_flops(traced: jax.stages.Traced) -> float:
+    """Of a program in its form for accelerators, on all devices."""
+    return _flops(traced.lower(lowering_platforms=("tpu",)))
 
 
 def _flops(stage: Any) -> float:

@@ -9,6 +9,7 @@ from rich.text import Text
 from icre_jax.costs.compare import Comparison
 from icre_jax.costs.compiled import Cost
 from icre_jax.costs.parameters import ModuleRow
+from icre_jax.costs.slices import SliceCost
 from icre_jax.sourced import Applied
 
 
@@ -57,6 +58,32 @@ def cost_table(training: Cost, embedding: Cost) -> Table:
     view.caption, view.caption_justify = (
         "A multiplication and an addition are 2 FLOPs. Bytes are of one device. The step writes its new state over the "
         "old one.",
+        "left",
+    )
+    return view
+
+
+def slice_table(found: SliceCost, largest: int) -> Table:
+    """The step of training on a slice of TPUs."""
+    cost = found.cost
+    view = _table(f"A step of training compiled for {cost.num_devices} devices of {found.name}; nothing was run")
+    view.add_column("")
+    view.add_column("", justify="right")
+    for name, value in (
+        ("images per step, on all devices", f"{cost.num_images}"),
+        ("largest step that fits, images (to a sixteenth)", f"{largest}"),
+        ("per device: memory", _number(found.hbm_bytes, "bytes")),
+        ("  held while it runs", _number(cost.peak_bytes, "bytes")),
+        ("  arguments: weights, optimizer, its share of the batch", _number(cost.argument_bytes, "bytes")),
+        ("  temporaries: activations, gradients, scratch", _number(cost.temporary_bytes, "bytes")),
+        ("  read and written in a step", _number(found.bytes_accessed, "bytes")),
+        ("  FLOPs of a step", _number(cost.flops / cost.num_devices, "FLOPs")),
+        *((f"  {row.kind}, {row.count} in a step", _number(row.num_bytes, "bytes")) for row in found.collectives),
+    ):
+        view.add_row(name, value)
+    view.caption, view.caption_justify = (
+        "Memory is that of TPU's tiles, whose edges are padded. Bytes of an exchange are those of its results on one "
+        "device.",
         "left",
     )
     return view

@@ -14,6 +14,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "regdb": regdb.PROTOCOL,
     "manifest": manifest.PROTOCOL,
 }
+# Those that have validation identities, and how these are scored.
+VALIDATION: dict[str, Protocol] = {"sysu_mm01": sysu_mm01.VALIDATION}
 # Those whose authors published gallery draws, and how they are scored on galleries of another source.
 _WITH_OFFICIAL_DRAWS = {"sysu_mm01": sysu_mm01.make_protocol}
 

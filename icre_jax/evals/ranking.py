@@ -6,7 +6,9 @@ counts an id once (`deduplicate_ids`) and which columns of the gallery pool belo
 Shape letters: Q queries, G gallery images, D feature size, N either. All scores are fractions in [0, 1].
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,21 +190,16 @@ def score(
     num_matches = np.searchsorted(pid, query.pid, side="right") - match_start
     if similarity is None:
         query_unit, gallery_unit = normalize(query.features), normalize(gallery.features)[columns]
-    elif not similarity.flags.c_contiguous:
-        # Taking columns of rows that do not lie in one piece would copy the whole pool with every block.
-        similarity, columns = np.ascontiguousarray(similarity.T[columns].T), np.arange(len(columns))
 
-    per_query = []  # blocks of [4, Q]: rank of the first match, AP, INP, chance
-    block_rows = max(1, _BLOCK_ELEMENTS // len(columns))
-    for start in range(0, len(query), block_rows):
-        rows = slice(start, start + block_rows)
+    def rate(rows: slice) -> Float64Array | None:
+        """[4, Q]: rank of the first match, AP, INP and chance of the valid queries of a block; None if none is."""
         removed = excluded(query.pid[rows], query.camid[rows], pid, camid)
         nth = np.arange(num_matches[rows].max())
         match = np.minimum(match_start[rows, None] + nth, len(pid) - 1)
         seen = (nth < num_matches[rows, None]) & ~np.take_along_axis(removed, match, axis=1)
         valid = seen.any(axis=1)
         if not valid.any():
-            continue
+            return None
         block = query_unit[rows] @ gallery_unit.T if similarity is None else similarity[rows].take(columns, axis=1)
         query_pid = query.pid[rows]
         if not valid.all():
@@ -217,7 +214,13 @@ def score(
             is_match = (query_pid[tied, None] == pid) & ~removed[tied]
             keys = sort_keys(block[tied], removed[tied], is_match, position)
             first[tied], ap[tied], inp[tied] = measure_keys(keys, id_starts if deduplicate_ids else None)
-        per_query.append(np.stack([first, ap, inp, np.count_nonzero(seen, axis=1) / num_visible]))
+        return np.stack([first, ap, inp, np.count_nonzero(seen, axis=1) / num_visible])
+
+    block_rows = max(1, _BLOCK_ELEMENTS // len(columns))
+    blocks = [slice(start, start + block_rows) for start in range(0, len(query), block_rows)]
+    # NumPy sorts and takes outside of the interpreter's lock; blocks come back in their order, whoever did them.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        per_query = [rated for rated in pool.map(rate, blocks) if rated is not None]
     if not per_query:
         raise InputError(
             f"None of the {len(query)} queries has a true match among the {len(columns)} gallery images it may see. "

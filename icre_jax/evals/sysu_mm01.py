@@ -11,6 +11,7 @@ Steps (named in the docstrings below):
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,3 +59,9 @@ def make_protocol(source: GallerySource) -> Protocol:
 
 
 PROTOCOL = make_protocol(PYTHON_RANDOM)
+# The same on the 99 validation identities, to choose a checkpoint without looking at the test identities.
+VALIDATION = replace(
+    PROTOCOL,
+    name="SYSU-MM01 (validation)",
+    settings=tuple(replace(setting, name=f"val/{setting.name}") for setting in PROTOCOL.settings),
+)

@@ -7,23 +7,42 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from icre_jax.models.convolution import convolve
+
 # He initialisation over the outputs, as torchvision trains its ResNets.
 _kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def conv(channels: int, size: int = 1, stride: int = 1, *, dtype: Any, name: str, use_bias: bool = False) -> nn.Conv:
+class Conv(nn.Module):
+    """A convolution with the parameters of `nn.Conv`: "kernel" [size, size, C, channels] and "bias" [channels].
+
+    Attributes:
+      channels: of the output.
+      size, stride: of the kernel, odd, and of its steps, in both directions.
+      use_bias: add a bias.
+      dtype: type of the computation; parameters are float32.
+    """
+
+    channels: int
+    size: int = 1
+    stride: int = 1
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), channels]."""
+        kernel = self.param("kernel", _kernel_init, (self.size, self.size, x.shape[-1], self.channels))
+        # Padded on both sides, as published weights expect it; "SAME" would pad a strided convolution on one side only.
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros_init(), (self.channels,)).astype(self.dtype)
+        return y
+
+
+def conv(channels: int, size: int = 1, stride: int = 1, *, dtype: Any, name: str, use_bias: bool = False) -> Conv:
     """A size x size convolution, [B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), channels]."""
-    # "SAME" would pad a strided convolution on one side only; published weights expect both sides.
-    return nn.Conv(
-        channels,
-        (size, size),
-        strides=stride,
-        padding=size // 2,
-        use_bias=use_bias,
-        dtype=dtype,
-        kernel_init=_kernel_init,
-        name=name,
-    )
+    return Conv(channels, size, stride, use_bias, dtype, name=name)
 
 
 def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str, zero: bool = False) -> nn.BatchNorm:
@@ -37,12 +56,6 @@ def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str, zer
         axis_name=axis_name,
         name=name,
     )
-
-
-def max_pool(x: Array) -> Array:
-    """3x3 maximum, stride 2, one row and column of padding: [B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]."""
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-    return nn.max_pool(padded, (3, 3), strides=(2, 2), padding="VALID")
 
 
 def pool_to(x: Array, size: tuple[int, int]) -> Array:

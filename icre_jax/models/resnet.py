@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from icre_jax.errors import InputError
-from icre_jax.models.layers import batch_norm, conv, max_pool
+from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.non_local import NonLocal
+from icre_jax.models.pooling import max_pool
 
 NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_DEPTHS = (50, 101)

@@ -165,6 +165,11 @@ def best_note(evaluations: Sequence[Evaluation], best_metric: str) -> str:
         return ""
     if not any(best_metric in result.scalars() for result in best.results):
         return f"“best” is the checkpoint with the highest {best_metric}, which is not a score of this table."
+    if best_metric.startswith("val/"):
+        return (
+            f"“best” is the checkpoint with the highest {best_metric}: it was chosen on validation identities, without "
+            "a look at the test set."
+        )
     beside = ", “last” beside it was not chosen" if any(item.label == "last" for item in evaluations) else ""
     return (
         f"“best” is the checkpoint with the highest {best_metric}, a score of this very table: it was chosen on the "

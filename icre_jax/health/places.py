@@ -1,0 +1,72 @@
+"""Folders that must be writable, the space that checkpoints need, and the data."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+
+from icre_jax.data.builders import BUILDERS
+from icre_jax.data.prepared import open_or_prepare
+from icre_jax.data.sizes import num_training_ids
+from icre_jax.errors import InputError
+from icre_jax.health.findings import Finding
+from icre_jax.program import build_program
+from icre_jax.settings import Settings
+
+
+def check_folder(what: str, folder: Path, fix: str) -> Finding:
+    """`folder`, or where it would be made, takes files."""
+    place = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        return Finding(what, "broken", f"cannot write to {place}: {error.strerror or error}. {fix}")
+    return Finding(what, "ok", f"{folder} {'is' if place == folder else 'can be made and'} writable")
+
+
+def check_space(settings: Settings, workdir: Path) -> Finding:
+    """The disk of the workdir takes the checkpoints of this config: those that are kept, and the one being written."""
+    program = build_program(settings, num_classes=num_training_ids(settings.data), steps_per_epoch=1)
+    one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state))
+    count = settings.checkpoint.keep_latest + 2  # and the best
+    free = shutil.disk_usage(_existing(workdir)).free
+    words = f"{free / 2**30:.1f} GiB free, {count} checkpoints of {one / 2**20:.0f} MiB at a time"
+    if free < count * one:
+        return Finding("disk", "broken", f"{words}. Free space, or choose another --workdir.")
+    return Finding("disk", "ok", words)
+
+
+def check_data(settings: Settings) -> Finding:
+    """The records are there, or what they are made from."""
+    data = settings.data
+    data_dir, prepared_dir = Path(data.data_dir), Path(data.prepared_dir)
+    builder = BUILDERS[data.dataset]
+    folder = builder.folder(prepared_dir, data.trial)
+    try:
+        if (folder / "index.npz").is_file():
+            prepared = open_or_prepare(data.dataset, data_dir, prepared_dir, trial=data.trial)
+            num_images = sum(len(index) for index in prepared.index.values())
+            return Finding("data", "ok", f"{num_images} pictures of {builder.title}, prepared in {folder}")
+        if data.synthetic is not None:
+            return Finding("data", "ok", f"people are rendered into {data_dir} when training starts")
+        splits = builder.scan(data_dir) if data.trial is None else builder.scan(data_dir, data.trial)
+    except InputError as error:
+        return Finding("data", "broken", str(error))
+    num_images = sum(len(records) for records in splits.values())
+    return Finding(
+        "data", "ok", f"{num_images} pictures of {builder.title} in {data_dir}; prepared when training starts"
+    )
+
+
+def is_prepared(settings: Settings) -> bool:
+    """Whether training only reads `prepared_dir`."""
+    data = settings.data
+    return (BUILDERS[data.dataset].folder(Path(data.prepared_dir), data.trial) / "index.npz").is_file()
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.exists())

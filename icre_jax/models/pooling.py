@@ -1,0 +1,87 @@
+"""The stem's max-pool, whose gradient is fast on a CPU, and everywhere else the library's own.
+
+XLA's CPU backend takes the gradient of a maximum over windows through index arrays, a fifth of the work of the demo's
+training step. Nine slices and their maximum need none of it. As in `convolution.py` the choice is made at lowering, and
+only in programs that train: without a gradient the library's maximum stays.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+_TAPS = [(i, j) for i in range(3) for j in range(3)]
+
+
+@jax.custom_vjp
+def max_pool(x: Array) -> Array:
+    """3x3 maximum, stride 2, one row and column of padding: [B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C].
+
+    Where several numbers of a window are its maximum the first of them, row by row, takes the whole gradient, on every
+    platform.
+    """
+    return _library(x)
+
+
+def _library(x: Array) -> Array:
+    return nn.max_pool(_pad(x), (3, 3), strides=(2, 2), padding="VALID")
+
+
+def _pad(x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+
+
+def _library_gradient(x: Array, y: Array, g: Array) -> Array:
+    del y
+    return jax.vjp(_library, x)[1](g)[0]
+
+
+def _slices(x: Array) -> list[Array]:
+    """What each tap sees, [B, ceil(H/2), ceil(W/2), C]; row by row."""
+    padded = _pad(x)
+    height, width = ((n - 1) // 2 * 2 + 1 for n in x.shape[1:3])
+    return [padded[:, i : i + height : 2, j : j + width : 2] for i, j in _TAPS]
+
+
+def _maximum_of_slices(x: Array) -> Array:
+    first, *others = _slices(x)
+    for other in others:
+        first = jnp.maximum(first, other)
+    return first
+
+
+def _gradient_by_slices(x: Array, y: Array, g: Array) -> Array:
+    shares, taken = {}, jnp.zeros(y.shape, bool)
+    for tap, seen in zip(_TAPS, _slices(x), strict=True):
+        is_maximum = (seen == y) & ~taken
+        taken |= is_maximum
+        # A row and a column more at either end: what an even row of the padded input gets, it gets from two windows.
+        shares[tap] = jnp.pad(jnp.where(is_maximum, g, 0), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def phase(row: int, column: int) -> Array:
+        """Rows 2 i + row and columns 2 j + column of the padded input."""
+        return sum(
+            (
+                shares[i, j][:, 1 - i // 2 :, 1 - j // 2 :][:, : y.shape[1] + 1, : y.shape[2] + 1]
+                for i in range(row, 3, 2)
+                for j in range(column, 3, 2)
+            ),
+            jnp.zeros((), g.dtype),
+        )
+
+    rows = [jnp.stack([phase(row, 0), phase(row, 1)], axis=3) for row in (0, 1)]
+    woven = jnp.stack(rows, axis=2)
+    batch, height, _, width, _, channels = woven.shape
+    return woven.reshape(batch, 2 * height, 2 * width, channels)[:, 1 : x.shape[1] + 1, 1 : x.shape[2] + 1]
+
+
+def _forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    y = lax.platform_dependent(x, cpu=_maximum_of_slices, default=_library)
+    return y, (x, y)
+
+
+def _backward(saved: tuple[Array, Array], g: Array) -> tuple[Array]:
+    return (lax.platform_dependent(*saved, g, cpu=_gradient_by_slices, default=_library_gradient),)
+
+
+max_pool.defvjp(_forward, _backward)

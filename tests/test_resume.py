@@ -1,0 +1,175 @@
+"""Stopped or killed anywhere and started again, a run ends as if nothing had been: arrays, log, best step, files."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from icre_jax import finish, train
+from icre_jax.checkpoint import Checkpoints
+from icre_jax.errors import InputError
+from icre_jax.evaluate import Evaluator
+from tests.small_runs import CompiledRuns, assert_same_run, run, saved_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Interruption:
+    """At the `count`-th `event` of one start, the process is asked to stop, or dies."""
+
+    how: Literal["stop", "die"]
+    event: Literal["step", "evaluation", "save", "saved"]
+    count: int
+    num_workers: int
+    num_threads: int
+
+
+class Died(BaseException):
+    """Nothing catches it."""
+
+
+class Interrupter:
+    """Does at the chosen moment what the interruption says."""
+
+    def __init__(self, interruption: Interruption | None):
+        self.interruption = interruption
+        self.stop = None
+        self._counts = dict.fromkeys(("step", "evaluation", "save", "saved"), 0)
+
+    def happens(self, event: str) -> None:
+        self._counts[event] += 1
+        now = self.interruption
+        if now is None or (event, self._counts[event]) != (now.event, now.count):
+            return
+        if now.how == "die":
+            raise Died
+        if self.stop is not None:
+            self.stop.requested = True
+
+
+interruptions = st.builds(
+    Interruption,
+    how=st.sampled_from(["stop", "die"]),
+    event=st.sampled_from(["step", "step", "evaluation", "save", "saved"]),
+    count=st.integers(1, 5),
+    num_workers=st.just(0),
+    num_threads=st.integers(1, 3),
+)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return CompiledRuns()
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return []
+
+
+@pytest.fixture
+def small(config, compiled, monkeypatch):
+    """Four epochs of three steps, scored at every second; the report, which is not compared, is left out."""
+    config.schedule.num_epochs = 4
+    config.evaluation.every_epochs = 2
+    monkeypatch.setattr(train, "assemble", compiled)
+    monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
+    return config
+
+
+def start(config, workdir: Path, interruption: Interruption | None):
+    """One start; None if it did not come to its end."""
+    interrupter = Interrupter(interruption)
+    config = config.copy_and_resolve_references()
+    if interruption:
+        config.data.num_workers, config.data.num_threads = interruption.num_workers, interruption.num_threads
+
+    class Stop(train.StopRequest):
+        def __enter__(self):
+            interrupter.stop = self
+            return super().__enter__()
+
+    real_assemble, real_embed, real_save = train.assemble, Evaluator.embed, Checkpoints.save
+
+    def assemble(*args):
+        made = real_assemble(*args)
+
+        def step(state, batch):
+            interrupter.happens("step")
+            return made.step(state, batch)
+
+        return dataclasses.replace(made, step=step)
+
+    def embed(self, variables):
+        interrupter.happens("evaluation")
+        return real_embed(self, variables)
+
+    def save(self, *args):
+        interrupter.happens("save")
+        real_save(self, *args)
+        interrupter.happens("saved")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "StopRequest", Stop)
+        patch.setattr(train, "assemble", assemble)
+        patch.setattr(Evaluator, "embed", embed)
+        patch.setattr(Checkpoints, "save", save)
+        try:
+            return run(config, workdir)
+        except Died:
+            return None, ""
+
+
+def check(config, reference, tmp_path_factory, plan) -> None:
+    if not reference:
+        workdir = tmp_path_factory.mktemp("reference")
+        reference += [workdir, start(config, workdir, None)[0]]
+    workdir = tmp_path_factory.mktemp("interrupted")
+    for interruption in plan:
+        start(config, workdir, interruption)
+    outcome, _ = start(config, workdir, None)
+    assert outcome == reference[1]
+    assert_same_run(workdir, reference[0])
+
+
+quietly = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
+MID_EPOCH = Interruption("stop", "step", 4, num_workers=1, num_threads=2)
+IN_EVALUATION = Interruption("stop", "evaluation", 1, num_workers=0, num_threads=1)
+AFTER_SAVE = Interruption("die", "saved", 2, num_workers=0, num_threads=3)
+IN_SAVE = Interruption("die", "save", 2, num_workers=0, num_threads=1)
+
+
+@settings(quietly, max_examples=2, derandomize=True)
+@given(plan=st.lists(interruptions, min_size=1, max_size=2))
+@example(plan=[MID_EPOCH, IN_EVALUATION, AFTER_SAVE, IN_SAVE])
+def test_interrupted_anywhere_a_run_ends_in_the_same_bits(plan, small, reference, tmp_path_factory):
+    check(small, reference, tmp_path_factory, plan)
+
+
+@pytest.mark.slow
+@settings(quietly, max_examples=60)
+@given(plan=st.lists(interruptions, min_size=1, max_size=5))
+def test_interrupted_anywhere_many_times(plan, small, reference, tmp_path_factory):
+    check(small, reference, tmp_path_factory, plan)
+
+
+def test_weights_without_a_run_are_refused(small, tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save_variables(0, {"params": {"a": np.zeros(3)}, "batch_stats": {"b": np.zeros(3)}}, {"depth": 18})
+    with pytest.raises(InputError, match=r"step 0 .* is not of a training run \(it holds depth\)"):
+        run(small, tmp_path)
+
+
+def test_a_stop_saves_the_very_step_and_says_so(small, tmp_path):
+    outcome, screen = start(small, tmp_path, MID_EPOCH)
+    assert outcome is None
+    assert "Stopped on request; step 4 is saved" in screen
+    assert 4 in saved_steps(tmp_path)
+    at_once = dataclasses.replace(MID_EPOCH, count=1)
+    _, screen = start(small, tmp_path, at_once)
+    assert "Continuing behind step 4 of 12" in screen
+    assert "Stopped on request; step 5 is saved" in screen
