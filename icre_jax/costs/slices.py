@@ -22,8 +22,9 @@ from icre_jax.program import Program
 
 Say = Callable[[str], None]
 
-# HBM per device as JAX counts devices (a chip; of v2 and v3 one of the two cores), GiB.
-HBM = {"v2": 8, "v3": 16, "v4": 32, "v5e": 16, "v5p": 95}
+# HBM per device as JAX counts devices (a chip; of v2 and v3 one of the two cores), GiB. v4 is not among them: libtpu
+# describes its cores, which a program cannot use one by one.
+HBM = {"v2": 8, "v3": 16, "v5e": 16, "v5p": 95}
 _COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(")
 _ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16)\[([\d,]*)\]")
 
@@ -69,7 +70,7 @@ def open_slice(name: str) -> list[Any]:
     kind, _, shape = name.partition(":")
     if kind not in HBM or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", shape):
         raise InputError(
-            f"--tpu is {name!r}; name a slice as KIND:SHAPE, for example v5e:2x2, v5e:4x4, v4:2x2x1 or v5p:2x2x1. "
+            f"--tpu is {name!r}; name a slice as KIND:SHAPE, for example v5e:2x2, v5e:4x4 or v5p:2x2x1. "
             f"Kinds: {', '.join(HBM)}."
         )
     # libtpu would otherwise ask the cloud for the TPU it runs on, and wait, or complain that it has no name.
