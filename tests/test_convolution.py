@@ -155,7 +155,7 @@ def test_other_platforms_get_the_librarys_own():
         assert ours.lower(lowering_platforms=(platform,)).cost_analysis()["flops"] == theirs.cost_analysis()["flops"]
     text = ours.lower(lowering_platforms=("cpu",)).as_text()
     assert text.count("stablehlo.dot_general") == 9
-    assert text.count("stablehlo.convolution") == 1 + 4
+    assert text.count("stablehlo.convolution") == 2  # forward, and for the input
 
     pooled = jax.jit(jax.grad(lambda x: max_pool(x).sum())).trace(x)
     assert "select_and_scatter" in operations(pooled.lower(lowering_platforms=("tpu",)).as_text())
