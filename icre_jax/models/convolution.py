@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _FEW_CHANNELS = 16  # of the input: taps of a row go into one product
-_ENOUGH_CHANNELS = 64  # of the output: with fewer, products are too narrow to gain anything
+_ENOUGH_WORK = 2**25  # multiplications of one product: small ones, as the demo's, gain nothing
 
 
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
@@ -53,7 +53,7 @@ def _backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array,
     x, kernel = saved
     (input_gradient,) = jax.vjp(lambda x: _library(x, kernel, stride), x)[1](g)
     library = functools.partial(_weight_gradient_of_the_library, stride)
-    if kernel.shape[3] < _ENOUGH_CHANNELS:
+    if g.size * x.shape[3] * _taps_per_product(kernel) < _ENOUGH_WORK:
         return input_gradient, library(x, kernel, g)
     by_products = functools.partial(_weight_gradient_by_products, stride)
     return input_gradient, lax.platform_dependent(x, kernel, g, cpu=by_products, default=library)
@@ -66,18 +66,21 @@ def _weight_gradient_of_the_library(stride: int, x: Array, kernel: Array, g: Arr
     return jax.vjp(lambda kernel: _library(x, kernel, stride), kernel)[1](g)[0]
 
 
+def _taps_per_product(kernel: Array) -> int:
+    return kernel.shape[1] if kernel.shape[2] < _FEW_CHANNELS else 1
+
+
 def _weight_gradient_by_products(stride: int, x: Array, kernel: Array, g: Array) -> Array:
     """Shifted products: for each tap of the kernel, what it saw of the input times g, summed over [B H W].
 
     With few channels (the stem's three) the taps of a row lie side by side in one product.
     """
-    size, _, channels, _ = kernel.shape
+    size, together = kernel.shape[0], _taps_per_product(kernel)
     height, width = ((n - 1) * stride + 1 for n in g.shape[1:3])
     padding = size // 2
     padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     taps = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(size) for j in range(size)]
-    if channels < _FEW_CHANNELS:
-        taps = [jnp.concatenate(taps[i : i + size], axis=-1) for i in range(0, size * size, size)]
+    taps = [jnp.concatenate(taps[i : i + together], axis=-1) for i in range(0, size * size, together)]
 
     def rows(y: Array) -> Array:
         # Two axes: a sum over three would make XLA transpose its operands first.
