@@ -248,6 +248,12 @@ def test_three_commands_from_folders_to_a_score(tmp_path):
     (folder / "manifest.csv").unlink()
     write_manifest(folder)
     refused(
-        run_command("icre_jax.train", *flags[:-3], f"--config.data.prepared_dir={tmp_path / 'p'}", "--workdir", "x"),
+        run_command(
+            "icre_jax.train",
+            *flags[:-3],
+            f"--config.data.prepared_dir={tmp_path / 'p'}",
+            "--workdir",
+            str(tmp_path / "x"),
+        ),
         "best_metric is 'infrared_to_visible/mAP'; allowed are visible_to_infrared/rank1",
     )
