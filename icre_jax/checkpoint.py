@@ -69,7 +69,8 @@ class Checkpoints:
         # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
         handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
         handlers["facts"] = ocp.JsonCheckpointHandler()
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        with _quiet_orbax():
+            self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         if not read_only:
             shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
@@ -261,7 +262,7 @@ def read_variables(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """Keep the tracebacks of its threads off the screen: a failed save raises, and is said in one message."""
+    """Keep warnings and tracebacks of its threads off the screen: what fails raises, and is said in one message."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
