@@ -10,10 +10,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jax
-
 from configs import synthetic
 from icre_jax import command
+from icre_jax.compile_cache import keep_compiled_programs
 from icre_jax.health.findings import Finding
 from icre_jax.health.installed import check_devices, check_extras, check_versions
 from icre_jax.health.places import check_data, check_folder, check_space, is_prepared
@@ -34,9 +33,9 @@ def examine(settings: Settings, workdir: Path) -> Iterator[Finding]:
         yield check_folder("data folder", Path(settings.data.data_dir), "Choose another --config.data.data_dir.")
     if not is_prepared(settings):
         yield check_folder("records", Path(settings.data.prepared_dir), "Choose another --config.data.prepared_dir.")
-    cache = jax.config.values["jax_compilation_cache_dir"]
-    if cache and "://" not in cache:
-        yield check_folder("compile cache", Path(cache).resolve(), "Set JAX_COMPILATION_CACHE_DIR to another folder.")
+    cache = keep_compiled_programs()
+    if cache and "://" not in str(cache):
+        yield check_folder("compile cache", cache.resolve(), "Set JAX_COMPILATION_CACHE_DIR to another folder.")
     yield _guard("data", lambda: check_data(settings))
     if devices.state == "broken":
         yield Finding("one step", "broken", "not tried: there is no device")

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from icre_jax import command, provenance
+from icre_jax.compile_cache import keep_compiled_programs
 from icre_jax.data.permutations import read_permutations
 from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.data.prepared import PreparedDataset
@@ -207,6 +208,7 @@ def main(arguments: Sequence[str]) -> int:
         help="who drew the galleries of SYSU-MM01; default: official if the data holds exp/rand_perm_cam.mat",
     )
     flags = parser.parse_args(arguments)
+    keep_compiled_programs()
     screen = Screen(open_console())
     measure = Measure(flags.feature, flags.flip, flags.reranking, flags.gallery_source)
     # The results of the run itself stay what they are.

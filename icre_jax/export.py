@@ -18,6 +18,7 @@ import numpy as np
 
 from icre_jax import command
 from icre_jax.checkpoint import read_variables, write_variables
+from icre_jax.compile_cache import keep_compiled_programs
 from icre_jax.data.images import decode
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.prepared import PreparedDataset
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, help="a new folder for the network")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
     flags = parser.parse_args(arguments)
+    keep_compiled_programs()
     screen = Screen(open_console())
     try:
         trained = export(flags.workdir, flags.out, step=flags.checkpoint, screen=screen)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from icre_jax import command, hosts
 from icre_jax.checkpoint import Checkpoints
+from icre_jax.compile_cache import keep_compiled_programs
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.divergence import FiniteWatch
@@ -232,6 +233,7 @@ def main(arguments: Sequence[str]) -> int:
     if flags.replay:
         return _replay(flags, config_flags)
     settings = command.read_config(config_flags)
+    keep_compiled_programs()
     hosts.join(flags)
     outcome = train_and_evaluate(settings, flags.workdir or Path("runs") / settings.name)
     return 0 if outcome else command.EXIT_STOPPED

@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "runlog": {"evals"},
     "provenance": {"data"},
     "command": set(),
+    "compile_cache": set(),
     "hosts": set(),
     "lock": set(),
     "convert": {"checkpoint", "command", "models", "pretrained"},
@@ -40,8 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "prepare": {"command", "data", "runlog"},
     "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
     "verify": {"command", "data", "runlog"},
-    "evaluate": {"command", "data", "evals", "models", "parallel", "provenance", "runlog", "steps", "trained"},
-    "export": {"checkpoint", "command", "data", "runlog", "steps", "trained"},
+    "evaluate": {
+        "command", "compile_cache", "data", "evals", "models", "parallel", "provenance", "runlog", "steps", "trained",
+    },
+    "export": {"checkpoint", "command", "compile_cache", "data", "runlog", "steps", "trained"},
     "score": {"command", "evals"},
     "average": {"command", "evals"},
     "run": {
@@ -51,14 +54,14 @@ ALLOWED: dict[str, set[str]] = {
     "divergence": {"checkpoint", "data", "hosts", "run", "state"},
     "replay": {"checkpoint", "data", "divergence", "prepare", "run", "runlog", "state"},
     "health": {"data", "parallel", "program"},
-    "doctor": {"command", "health", "runlog"},
+    "doctor": {"command", "compile_cache", "health", "runlog"},
     "finish": {
         "checkpoint", "data", "evals", "hosts", "prepare", "provenance", "report", "run", "runlog", "saving", "state",
     },
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "data", "divergence", "evals", "finish", "hosts", "lock", "prepare", "replay", "run",
-        "runlog", "saving", "state", "stop",
+        "checkpoint", "command", "compile_cache", "data", "divergence", "evals", "finish", "hosts", "lock", "prepare",
+        "replay", "run", "runlog", "saving", "state", "stop",
     },
     "describe": {
         "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",
