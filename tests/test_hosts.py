@@ -138,6 +138,7 @@ def test_one_process_continues_the_checkpoint_of_two(together, alone, short, tmp
     assert_same_numbers(workdir, alone)
 
 
+@pytest.mark.slow
 def test_two_processes_continue_the_checkpoint_of_one(alone, short, tmp_path):
     workdir = halfway(alone, tmp_path / "work")
     codes, texts = finish(start(short, workdir, "--config.parallel=pmap"), workdir)
@@ -146,6 +147,7 @@ def test_two_processes_continue_the_checkpoint_of_one(alone, short, tmp_path):
     assert_same_numbers(workdir, alone)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_one_step(short, tmp_path):
     short.schedule.num_epochs, short.evaluation.every_epochs = 500, 1000
     started = start(short, tmp_path / "work", num_devices=1)
@@ -159,7 +161,8 @@ def test_a_signal_to_one_process_stops_all_at_one_step(short, tmp_path):
     assert (tmp_path / "work" / "checkpoints" / str(step)).is_dir()
 
 
-@pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [1, 0])
 def test_a_process_that_dies_ends_the_other_with_a_message(short, tmp_path, killed):
     short.schedule.num_epochs, short.evaluation.every_epochs = 500, 1000
     started = start(short, tmp_path / "work", num_devices=1)
@@ -318,7 +321,7 @@ def test_an_error_of_one_reaches_the_others(monkeypatch, tmp_path):
     with pytest.raises(HostError, match="process 0: a bug"):
         hosts.from_first(lambda: fail(AssertionError))
 
-    meeting.store |= {"icre_jax/1/0": "null", "icre_jax/1/1": '"disk gone"'}
+    meeting.store |= {"icre_jax/1/0": "null", "icre_jax/1/1": '[false, "disk gone"]'}
     meeting.be(0)
     with pytest.raises(InputError, match=r"(?s)Another process cannot go on.*process 1: disk gone"):
         hosts.everywhere(lambda: 1)

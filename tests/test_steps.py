@@ -127,6 +127,7 @@ def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alon
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), state.batch_stats, expected)
 
 
+@pytest.mark.slow
 def test_micro_batches_need_less_memory(network, start):
     def temporary_bytes(num_micro):
         step = functools.partial(
