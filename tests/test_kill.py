@@ -95,6 +95,7 @@ def endure(config, num_kills: int, seed: int, tmp_path: Path) -> None:
         assert_same_run(workdir, reference)
 
 
+@pytest.mark.slow
 def test_killed_in_a_save_a_run_ends_in_the_same_bits(config, tmp_path):
     config.schedule.num_epochs = 5
     config.evaluation.every_epochs = 2
