@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.data.synthetic = None
     config.data.train_splits = ("train", "val")
     config.data.image_size = (384, 144)  # height, width
+    config.data.store_resized = False  # True: records at image_size, quicker to read and larger; the same pixels
     config.data.num_workers = 0
     config.data.num_threads = 2
 

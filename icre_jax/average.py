@@ -22,7 +22,16 @@ from icre_jax.evals.tables import table
 
 NUM_TRIALS = 10
 # Parts of a config that may differ between the runs: where things lie, and what is noise.
-_FREE = ("name", "seed", "data.trial", "data.data_dir", "data.prepared_dir", "data.num_workers", "data.num_threads")
+_FREE = (
+    "name",
+    "seed",
+    "data.trial",
+    "data.data_dir",
+    "data.prepared_dir",
+    "data.store_resized",
+    "data.num_workers",
+    "data.num_threads",
+)
 
 
 def average_runs(folders: Sequence[Path]) -> tuple[list[ProtocolResult], dict[str, Any]]:

@@ -15,7 +15,7 @@ from icre_jax import command
 from icre_jax.compile_cache import keep_compiled_programs
 from icre_jax.health.findings import Finding
 from icre_jax.health.installed import check_devices, check_extras, check_versions
-from icre_jax.health.places import check_data, check_folder, check_space, is_prepared
+from icre_jax.health.places import check_data, check_folder, check_space, only_reads_records
 from icre_jax.health.trial_step import check_step
 from icre_jax.runlog import Screen, open_console
 from icre_jax.settings import Settings, parse, resolve_paths
@@ -31,7 +31,7 @@ def examine(settings: Settings, workdir: Path) -> Iterator[Finding]:
     yield _guard("disk", lambda: check_space(settings, workdir))
     if settings.data.synthetic is not None and not Path(settings.data.data_dir).is_dir():
         yield check_folder("data folder", Path(settings.data.data_dir), "Choose another --config.data.data_dir.")
-    if not is_prepared(settings):
+    if not only_reads_records(settings.data):
         yield check_folder("records", Path(settings.data.prepared_dir), "Choose another --config.data.prepared_dir.")
     cache = keep_compiled_programs()
     if cache and "://" not in str(cache):

@@ -27,6 +27,7 @@ from icre_jax.evals.protocol import OTHER, Modality, evaluate
 from icre_jax.evals.ranking import Embedded, average_directions
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
+from icre_jax.host_memory import keep_freed_memory
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.parallel import gather, local_rows, spread
 from icre_jax.runlog import Screen, open_console
@@ -209,6 +210,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     flags = parser.parse_args(arguments)
     keep_compiled_programs()
+    keep_freed_memory()
     screen = Screen(open_console())
     measure = Measure(flags.feature, flags.flip, flags.reranking, flags.gallery_source)
     # The results of the run itself stay what they are.

@@ -83,7 +83,9 @@ def make_state(
 ) -> TrainState:
     """Initial state, created on the devices (a copy from the host could share memory with what a step donates)."""
     create = functools.partial(create_state, network=network, tx=tx, image_size=image_size, ema=ema)
-    return jax.jit(create, out_shardings=NamedSharding(mesh, PartitionSpec()))(np.int32(seed))
+    # It runs once, and draws many small arrays: most of its time would go into making it fast.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(create, out_shardings=NamedSharding(mesh, PartitionSpec()), compiler_options=options)(np.int32(seed))
 
 
 def make_train_step(

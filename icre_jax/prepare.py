@@ -51,6 +51,7 @@ def prepare_data(settings: Data, screen: Screen) -> PreparedDataset:
         data_dir,
         prepared_dir,
         trial=settings.trial,
+        stored_size=settings.stored_size,
         progress=lambda done, total: screen.advance("checking pictures", done, total),
     )
     words = describe_official_draws(prepared.dataset, prepared.folder)

@@ -69,9 +69,7 @@ class Run:
 
     def batch_paths(self, batch: int) -> np.ndarray:
         """[B] str: files of the pictures of a batch (the first is 0), relative to the data's folder."""
-        first = batch * self.plan.batch_size
-        records = [self.plan[position].record for position in range(first, first + self.plan.batch_size)]
-        return self.source.index.path[records]
+        return self.source.index.path[[slot.record for slot in self.plan.batch(batch)]]
 
 
 def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Run:

@@ -74,8 +74,14 @@ class Data(_Group):
     synthetic: SyntheticData | None
     train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(tuple), Field(min_length=1)]
     image_size: ImageSize
+    store_resized: bool  # records hold the pictures at image_size, not the files' own bytes; the same pixels either way
     num_workers: NotNegative
     num_threads: Positive
+
+    @property
+    def stored_size(self) -> tuple[int, int] | None:
+        """(height, width) that the records hold all pictures at; None for the files as they are."""
+        return self.image_size if self.store_resized else None
 
 
 class Sampling(_Group):
@@ -221,6 +227,7 @@ FREE_TO_CHANGE = (
     "parallel",
     "data.data_dir",
     "data.prepared_dir",
+    "data.store_resized",
     "data.num_workers",
     "data.num_threads",
     "data.synthetic.num_workers",

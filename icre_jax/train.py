@@ -26,6 +26,7 @@ from icre_jax.errors import InputError, join_findings
 from icre_jax.evals import PROTOCOLS, VALIDATION
 from icre_jax.evals.protocol import Protocol
 from icre_jax.finish import Outcome, finish
+from icre_jax.host_memory import keep_freed_memory
 from icre_jax.lock import lock_folder
 from icre_jax.prepare import describe_data, prepare_data
 from icre_jax.replay import replay
@@ -234,6 +235,7 @@ def main(arguments: Sequence[str]) -> int:
         return _replay(flags, config_flags)
     settings = command.read_config(config_flags)
     keep_compiled_programs()
+    keep_freed_memory()
     hosts.join(flags)
     outcome = train_and_evaluate(settings, flags.workdir or Path("runs") / settings.name)
     return 0 if outcome else command.EXIT_STOPPED

@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "provenance": {"data"},
     "command": set(),
     "compile_cache": set(),
+    "host_memory": set(),
     "hosts": set(),
     "lock": set(),
     "convert": {"checkpoint", "command", "models", "pretrained"},
@@ -42,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
     "verify": {"command", "data", "runlog"},
     "evaluate": {
-        "command", "compile_cache", "data", "evals", "models", "parallel", "provenance", "runlog", "steps", "trained",
+        "command", "compile_cache", "data", "evals", "host_memory", "models", "parallel", "provenance", "runlog",
+        "steps", "trained",
     },
     "export": {"checkpoint", "command", "compile_cache", "data", "runlog", "steps", "trained"},
     "score": {"command", "evals"},
@@ -60,8 +62,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "compile_cache", "data", "divergence", "evals", "finish", "hosts", "lock", "prepare",
-        "replay", "run", "runlog", "saving", "state", "stop",
+        "checkpoint", "command", "compile_cache", "data", "divergence", "evals", "finish", "host_memory", "hosts", "lock",
+        "prepare", "replay", "run", "runlog", "saving", "state", "stop",
     },
     "describe": {
         "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",

@@ -31,6 +31,15 @@ def test_pad_and_crop_shifts(image):
     assert np.array_equal(augment.pad_and_crop(image, np.random.default_rng(0), pad=0), image)
 
 
+def test_padding_may_be_larger_than_the_picture(image):
+    small = image[:4, :3]
+    padded = np.pad(small, ((9, 9), (9, 9), (0, 0)))
+    for seed in range(100):
+        top, left = np.random.default_rng(seed).integers(0, 19, size=2)
+        found = augment.pad_and_crop(small, np.random.default_rng(seed), pad=9)
+        assert np.array_equal(found, padded[top : top + 4, left : left + 3])
+
+
 def test_flip_mirrors_as_often_as_asked(image):
     results = many(augment.flip, image, probability=0.25)
     flipped = [np.array_equal(result, image[:, ::-1]) for result in results]

@@ -1,6 +1,7 @@
 """From a delivered tree to prepared records: what is listed, what is stored, what is refused."""
 
 import hashlib
+import io
 import shutil
 from pathlib import Path
 
@@ -145,6 +146,22 @@ def test_records_hold_the_files_own_bytes_in_the_order_of_the_index(tree, prepar
                 index.camid[row],
                 index.modality[row],
             )
+
+
+def test_records_at_training_size_give_the_same_pixels(tree, prepared, tmp_path):
+    size = (48, 20)
+    resized = open_or_prepare("sysu_mm01", tree, tmp_path, stored_size=size)
+    assert resized.folder == tmp_path / "48x20" / "sysu_mm01" / "1.0.0"
+    assert resized.fingerprint == prepared.fingerprint
+    for split, index in prepared.index.items():
+        theirs, ours = prepared.source(split), resized.source(split)
+        assert np.array_equal(resized.index[split].path, index.path)
+        assert len(ours) == len(theirs)
+        for row in range(len(index)):
+            stored = ours[row]["image"]
+            with Image.open(io.BytesIO(stored)) as image:
+                assert image.size == (20, 48)
+            np.testing.assert_array_equal(decode(stored, size), decode(theirs[row]["image"], size))
 
 
 def test_prepared_once_and_then_opened(tree, prepared, tmp_path):

@@ -10,6 +10,7 @@ from icre_jax.data import pipeline
 from icre_jax.data.images import decode
 from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
 from icre_jax.data.plan import BalancedPlan
+from icre_jax.data.prepared import open_or_prepare
 from icre_jax.settings import parse
 
 
@@ -40,6 +41,11 @@ def test_workers_threads_and_start_do_not_change_the_batches(source, plan, setti
     assert len(set(expected)) == plan.num_batches
     for workers, threads, start in ((1, 2, 0), (2, 1, 0), (2, 4, 3), (0, 1, 5)):
         assert collect(source, plan, settings, workers=workers, threads=threads, start=start) == expected[start:]
+
+
+def test_records_at_training_size_give_the_same_batches(source, plan, settings, tree, tmp_path):
+    resized = open_or_prepare("sysu_mm01", tree, tmp_path, stored_size=settings.data.image_size)
+    assert collect(RecordSource(resized, ("train", "val")), plan, settings) == collect(source, plan, settings)
 
 
 def test_the_seed_changes_the_augmentation(source, plan, settings):

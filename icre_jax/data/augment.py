@@ -15,10 +15,14 @@ _LUMINANCE = np.array([0.2989, 0.5870, 0.1140], dtype=np.float32)
 
 def pad_and_crop(image: np.ndarray, rng: np.random.Generator, *, pad: int) -> np.ndarray:
     """Shift [H, W, 3] by up to `pad` pixels each way; black comes in at the edges."""
+    down, right = (pad - rng.integers(0, 2 * pad + 1, size=2)).tolist()
     height, width, _ = image.shape
-    top, left = rng.integers(0, 2 * pad + 1, size=2)
-    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-    return padded[top : top + height, left : left + width]
+    shifted = np.zeros_like(image)
+    # A picture may be smaller than its padding.
+    to = slice(max(down, 0), max(height + min(down, 0), 0)), slice(max(right, 0), max(width + min(right, 0), 0))
+    source = slice(max(-down, 0), max(height - max(down, 0), 0)), slice(max(-right, 0), max(width - max(right, 0), 0))
+    shifted[to] = image[source]
+    return shifted
 
 
 def flip(image: np.ndarray, rng: np.random.Generator, *, probability: float) -> np.ndarray:

@@ -1,19 +1,24 @@
 """TFDS builders: one per data set, all storing the same features in ArrayRecord files. No TensorFlow is needed.
 
-A builder stores the original bytes of every picture; decoding is the pipeline's. Use `icre_jax.data.prepared`, which
+A builder stores the original bytes of every picture, or the picture at the size that the network takes; decoding is the
+pipeline's. Use `icre_jax.data.prepared`, which
 checks the pictures first and keeps the index beside the records.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from icre_jax.data.images import store_resized
 from icre_jax.data.layouts import llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.records import MODALITIES, Record
 from icre_jax.errors import InputError
+
+_AT_A_TIME = 256  # pictures that are resized together
 
 
 class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -34,7 +39,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
 
     @classmethod
     def folder(cls, prepared_dir: Path, trial: int | None) -> Path:
-        """Where TFDS puts the records: each trial has a folder of its own."""
+        """Where TFDS puts the records below its `data_dir`: each trial has a folder of its own."""
         division = [] if trial is None else [f"trial_{trial}"]
         return prepared_dir.joinpath(cls.name, *division, str(cls.VERSION))
 
@@ -46,6 +51,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         data_dir: Path,
         splits: dict[str, list[Record]],
         metadata: dict[str, Any],
+        stored_size: tuple[int, int] | None,
     ):
         """Get ready to write the records. (To read them: `PreparedDataset.source`.)
 
@@ -55,7 +61,9 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
           data_dir: root of the data set as it was delivered.
           splits: what `scan` found there.
           metadata: JSON-able facts stored with the records.
+          stored_size: (height, width) that the pictures are stored at; None for the files' own bytes.
         """
+        self._stored_size = stored_size
         self._source_dir = data_dir
         self._source_splits = splits
         self._source_metadata = metadata
@@ -82,13 +90,25 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         del dl_manager  # licence-gated data is never downloaded
         return {name: self._generate_examples(records) for name, records in self._source_splits.items()}
 
+    def _pictures(self, records: list[Record]) -> Iterator[str | bytes]:
+        """What TFDS stores as it is, without TensorFlow: paths of files, or bytes."""
+        files = [self._source_dir / record.path for record in records]
+        size = self._stored_size
+        if size is None:
+            yield from map(str, files)
+            return
+        with ThreadPoolExecutor() as pool:
+            # A few at a time: all of them would not fit into memory.
+            for first in range(0, len(files), _AT_A_TIME):
+                some = files[first : first + _AT_A_TIME]
+                yield from pool.map(lambda file: store_resized(file.read_bytes(), size), some)
+
     def _generate_examples(self, records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for position, record in enumerate(records):
+        for position, (record, picture) in enumerate(zip(records, self._pictures(records), strict=True)):
             yield (
                 position,
                 {
-                    # A path, not an array: TFDS then stores the file's own bytes and needs no TensorFlow to encode.
-                    "image": str(self._source_dir / record.path),
+                    "image": picture,
                     "path": record.path,
                     "pid": record.pid,
                     "camid": record.camid,

@@ -38,9 +38,21 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
       [height, width, 3] uint8.
     """
     height, width = image_size
-    with Image.open(io.BytesIO(data)) as image:
-        resized = _to_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized, dtype=np.uint8)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        pixels = _to_rgb(image)
+        if pixels.size != (width, height):
+            pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(pixels, dtype=np.uint8)
+
+
+def store_resized(data: bytes, image_size: tuple[int, int]) -> bytes:
+    """The picture as `decode` gives it, as the bytes of a file that gives the same again: nothing more is lost.
+
+    BMP, not PNG: it is larger, but reading it is a copy.
+    """
+    file = io.BytesIO()
+    Image.fromarray(decode(data, image_size)).save(file, format="BMP")
+    return file.getvalue()
 
 
 def find_defect(data: bytes) -> str | None:
@@ -80,6 +92,8 @@ def describe_unreadable(data: bytes, error: Exception) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
     if image.mode not in _DEEP_MODES:
         return image.convert("RGB")
     counts = np.asarray(image, dtype=np.float32)

@@ -1,9 +1,9 @@
 """From records to batches, with grain.
 
-    plan (slots) -> decode and augment -> batch -> prefetch
+    numbers of batches -> plan (slots), decode, augment -> prefetch
 
-Every random decision is seeded by the position of its slot, and batches are formed before work is spread over
-processes, so the sequence of batches does not depend on workers, threads or where it was started.
+Every random decision is seeded by the position of its slot, and what is spread over threads and processes are whole
+batches, so their sequence does not depend on workers, threads or where it was started.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from icre_jax.settings import Augment, Data
 
 _AUGMENT_STREAM = 3
 
-Batch = dict[str, Any]  # of arrays, or of NumPy scalars before rows are batched
+Batch = dict[str, np.ndarray]
 
 
 class RecordSource:
@@ -63,63 +63,73 @@ class RecordSource:
 
 
 class _LoadTraining(grain.transforms.Map):
-    """Slot -> one augmented row of a training batch."""
+    """Number of a batch -> its rows, augmented.
 
-    def __init__(self, source: RecordSource, image_size: tuple[int, int], settings: Augment, seed: int):
+    A whole batch at a time: one picture is read in less time than it takes grain to hand it on.
+    """
+
+    def __init__(
+        self,
+        source: RecordSource,
+        plan: BalancedPlan,
+        rows: Sequence[int] | None,
+        image_size: tuple[int, int],
+        settings: Augment,
+        seed: int,
+    ):
         self._source = source
+        self._plan = plan
+        self._rows = range(plan.batch_size) if rows is None else rows
         self._image_size = image_size
         self._settings = settings
         self._seed = seed
 
-    def map(self, slot: Slot) -> Batch:
+    def map(self, number: int) -> Batch:
+        slots = self._plan.batch(number)
+        slots = [slots[row] for row in self._rows]
+        modality = self._source.index.modality[[slot.record for slot in slots]].astype(np.int32)
+        images = np.empty((len(slots), *self._image_size, 3), np.uint8)
+        for row, slot in enumerate(slots):
+            images[row] = self._load(slot, MODALITIES[modality[row]])
+        return {"image": images, "label": np.array([slot.label for slot in slots], np.int32), "modality": modality}
+
+    def _load(self, slot: Slot, modality: str) -> np.ndarray:
         settings = self._settings
         rng = np.random.default_rng((self._seed, _AUGMENT_STREAM, slot.position))
-        modality = int(self._source.index.modality[slot.record])
         image = decode(self._source.image_bytes(slot.record), self._image_size)
         image = augment.pad_and_crop(image, rng, pad=settings.pad)
         image = augment.flip(image, rng, probability=settings.flip_probability)
-        if MODALITIES[modality] == VISIBLE:
+        if modality == VISIBLE:
             image = augment.exchange_channels(image, rng, probability=settings.channel_probability)
-        image = augment.erase(
+        return augment.erase(
             image,
             rng,
             probability=settings.erasing_probability,
             area=settings.erasing_area,
             aspect=settings.erasing_aspect,
         )
-        return {
-            "image": np.ascontiguousarray(image),
-            "label": np.int32(slot.label),
-            "modality": np.int32(modality),
-        }
 
 
 class _LoadEvaluation(grain.transforms.Map):
-    """(record, is it real) -> one row of an evaluation batch."""
+    """Number of a batch -> its rows of all records in order; what is missing at the end repeats the last record."""
 
-    def __init__(self, source: RecordSource, image_size: tuple[int, int]):
+    def __init__(self, source: RecordSource, batch_size: int, rows: Sequence[int] | None, image_size: tuple[int, int]):
         self._source = source
+        self._batch_size = batch_size
+        self._rows = range(batch_size) if rows is None else rows
         self._image_size = image_size
 
-    def map(self, item: tuple[int, bool]) -> Batch:
-        record, real = item
-        return {"image": decode(self._source.image_bytes(record), self._image_size), "mask": np.bool_(real)}
-
-
-class _Share:
-    """Some rows of every batch of a sequence, which are all that one host loads."""
-
-    def __init__(self, items: Any, batch_size: int, rows: Sequence[int]):
-        self._items = items
-        self._batch_size = batch_size
-        self._rows = list(rows)
-
-    def __len__(self) -> int:
-        return len(self._items) // self._batch_size * len(self._rows)
-
-    def __getitem__(self, position: int) -> Any:
-        batch, row = divmod(position, len(self._rows))
-        return self._items[batch * self._batch_size + self._rows[row]]
+    def map(self, number: int) -> Batch:
+        records = number * self._batch_size + np.array(self._rows)
+        last = len(self._source.index) - 1
+        images = np.empty((len(records), *self._image_size, 3), np.uint8)
+        for row, record in enumerate(records.tolist()):
+            # Padding is not decoded again where the row before it was the last record too.
+            again = row > 0 and records[row - 1] >= last
+            images[row] = (
+                images[row - 1] if again else decode(self._source.image_bytes(min(record, last)), self._image_size)
+            )
+        return {"image": images, "mask": records <= last}
 
 
 def training_batches(
@@ -147,9 +157,8 @@ def training_batches(
       "modality" [B] int32 (0 visible, 1 infrared), in batch order: even rows visible, odd rows infrared; of B rows
       only `rows`.
     """
-    share = plan if rows is None else _Share(plan, plan.batch_size, rows)
-    slots = grain.MapDataset.source(share).map(_LoadTraining(source, data.image_size, settings, seed))
-    return _iterate(slots.batch(plan.batch_size if rows is None else len(rows))[start:], data)
+    load = _LoadTraining(source, plan, rows, data.image_size, settings, seed)
+    return _iterate(grain.MapDataset.range(start, plan.num_batches).map(load), data)
 
 
 def evaluation_batches(
@@ -167,12 +176,10 @@ def evaluation_batches(
       An iterator over "image" [batch_size, H, W, 3] uint8 and "mask" [batch_size] bool, of batch_size rows only
       `rows`. Rows whose mask is False pad the last batch and repeat the last record.
     """
-    num_records = len(source.index)
-    num_padded = -(-num_records // batch_size) * batch_size
-    items = [(min(i, num_records - 1), i < num_records) for i in range(num_padded)]
-    share = items if rows is None else _Share(items, batch_size, rows)
-    pictures = grain.MapDataset.source(share).map(_LoadEvaluation(source, data.image_size))
-    return _iterate(pictures.batch(batch_size if rows is None else len(rows)), data)
+    num_batches = -(-len(source.index) // batch_size)
+    return _iterate(
+        grain.MapDataset.range(num_batches).map(_LoadEvaluation(source, batch_size, rows, data.image_size)), data
+    )
 
 
 def _iterate(batches: Any, data: Data) -> Generator[Batch, None, None]:

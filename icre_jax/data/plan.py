@@ -99,14 +99,23 @@ class BalancedPlan:
     def __getitem__(self, position: int) -> Slot:
         """The slot at one position, 0 .. len - 1."""
         batch, row = divmod(position, self._batch_size)
-        pair, modality = divmod(row, 2)
-        which, image = divmod(pair, self._num_images_per_id)
-        label = int(self._labels[batch, which])
-        pool = self._images[label][modality]
+        return self.batch(batch)[row]
+
+    def batch(self, number: int) -> list[Slot]:
+        """The B slots of one batch, 0 .. num_batches - 1, in batch order."""
+        slots: list[Slot] = []
+        for which, label in enumerate(self._labels[number].tolist()):
+            drawn = [self._draw(number, which, pool) for pool in enumerate(self._images[label])]
+            for pair in zip(*drawn, strict=True):
+                slots += [Slot(number * self._batch_size + len(slots) + m, pair[m], label) for m in (0, 1)]
+        return slots
+
+    def _draw(self, batch: int, which: int, pool: tuple[int, np.ndarray]) -> list[int]:
+        """K records of one identity and (modality, its pictures)."""
+        modality, pictures = pool
         rng = np.random.default_rng((self._seed, _IMAGE_STREAM, batch, which, modality))
-        repeats = -(-self._num_images_per_id // len(pool))
-        drawn = np.concatenate([rng.permutation(pool) for _ in range(repeats)])
-        return Slot(position, int(drawn[image]), label)
+        repeats = -(-self._num_images_per_id // len(pictures))
+        return np.concatenate([rng.permutation(pictures) for _ in range(repeats)])[: self._num_images_per_id].tolist()
 
 
 def num_batches_per_epoch(index: SplitIndex, *, num_ids_per_batch: int, num_images_per_id: int) -> int:

@@ -5,6 +5,7 @@ prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality of ever
 prepared_dir/sysu_mm01/1.0.0/gallery_permutations.json   the official gallery draws, if the tree holds them
 prepared_dir/<dataset>/1.0.0/metadata.json    fingerprint, and the listing the records were made from
 prepared_dir/regdb/trial_<k>/1.0.0/...        the same for each trial of RegDB
+prepared_dir/384x144/<dataset>/1.0.0/...      the same with all pictures at that height and width
 """
 
 import contextlib
@@ -58,12 +59,29 @@ class PreparedDataset:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
 
 
+def records_folder(
+    dataset: str, prepared_dir: Path, *, trial: int | None = None, stored_size: tuple[int, int] | None = None
+) -> Path:
+    """Where the records of a data set are, or go; see `open_or_prepare`."""
+    return BUILDERS[dataset].folder(_root(prepared_dir, stored_size), trial)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether there are complete records in a `records_folder`."""
+    return (folder / "index.npz").is_file()
+
+
+def _root(prepared_dir: Path, stored_size: tuple[int, int] | None) -> Path:
+    return prepared_dir if stored_size is None else prepared_dir / "{}x{}".format(*stored_size)
+
+
 def open_or_prepare(
     dataset: str,
     data_dir: Path,
     prepared_dir: Path,
     *,
     trial: int | None = None,
+    stored_size: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> PreparedDataset:
     """The prepared data set; prepared first if it is not there yet.
@@ -73,6 +91,8 @@ def open_or_prepare(
       data_dir: root of the data set as it was delivered. May be absent once the records exist.
       prepared_dir: where the records are, or go.
       trial: which division of a data set that has several.
+      stored_size: (height, width) that the records hold all pictures at; None for the files as they are. Decoded to
+        that size, both give the same pixels.
       progress: called with (pictures checked, pictures in all) while preparing.
 
     Raises:
@@ -83,9 +103,9 @@ def open_or_prepare(
         raise InputError(f"Unknown data set {dataset!r}; allowed are {', '.join(sorted(BUILDERS))}.")
     builder_class = BUILDERS[dataset]
     builder_class.check_trial(trial)
-    folder = builder_class.folder(prepared_dir, trial)
-    if not (folder / "index.npz").is_file():
-        prepared = _prepare(builder_class, data_dir, prepared_dir, trial, progress)
+    folder = records_folder(dataset, prepared_dir, trial=trial, stored_size=stored_size)
+    if not is_prepared(folder):
+        prepared = _prepare(builder_class, data_dir, _root(prepared_dir, stored_size), trial, stored_size, progress)
         keep_permutations(data_dir, folder)
         return prepared
     prepared, metadata = _open(builder_class, folder)
@@ -115,7 +135,12 @@ def _scan(builder_class: type[ReIDBuilder], data_dir: Path, trial: int | None) -
 
 
 def _prepare(
-    builder_class: type[ReIDBuilder], data_dir: Path, prepared_dir: Path, trial: int | None, progress: Progress | None
+    builder_class: type[ReIDBuilder],
+    data_dir: Path,
+    prepared_dir: Path,
+    trial: int | None,
+    stored_size: tuple[int, int] | None,
+    progress: Progress | None,
 ) -> PreparedDataset:
     folder = builder_class.folder(prepared_dir, trial)
     splits = _scan(builder_class, data_dir, trial)
@@ -132,7 +157,12 @@ def _prepare(
         # Records without an index are what an interrupted call left; TFDS would take them as they are.
         shutil.rmtree(folder, ignore_errors=True)
         builder = builder_class(
-            prepared_dir=prepared_dir, trial=trial, data_dir=data_dir, splits=splits, metadata=metadata
+            prepared_dir=prepared_dir,
+            trial=trial,
+            data_dir=data_dir,
+            splits=splits,
+            metadata=metadata,
+            stored_size=stored_size,
         )
         # MANUAL downloads only, so nothing is fetched; a folder of their own keeps TFDS out of the user's home.
         config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)

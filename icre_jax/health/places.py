@@ -3,16 +3,17 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from icre_jax.data.builders import BUILDERS
-from icre_jax.data.prepared import open_or_prepare
+from icre_jax.data.prepared import is_prepared, open_or_prepare, records_folder
 from icre_jax.data.sizes import num_training_ids
 from icre_jax.errors import InputError
 from icre_jax.health.findings import Finding
 from icre_jax.program import build_program
-from icre_jax.settings import Settings
+from icre_jax.settings import Data, Settings
 
 
 def check_folder(what: str, folder: Path, fix: str) -> Finding:
@@ -44,10 +45,11 @@ def check_data(settings: Settings) -> Finding:
     data = settings.data
     data_dir, prepared_dir = Path(data.data_dir), Path(data.prepared_dir)
     builder = BUILDERS[data.dataset]
-    folder = builder.folder(prepared_dir, data.trial)
+    which: Any = {"trial": data.trial, "stored_size": data.stored_size}
+    folder = records_folder(data.dataset, prepared_dir, **which)
     try:
-        if (folder / "index.npz").is_file():
-            prepared = open_or_prepare(data.dataset, data_dir, prepared_dir, trial=data.trial)
+        if is_prepared(folder):
+            prepared = open_or_prepare(data.dataset, data_dir, prepared_dir, **which)
             num_images = sum(len(index) for index in prepared.index.values())
             return Finding("data", "ok", f"{num_images} pictures of {builder.title}, prepared in {folder}")
         if data.synthetic is not None:
@@ -61,10 +63,10 @@ def check_data(settings: Settings) -> Finding:
     )
 
 
-def is_prepared(settings: Settings) -> bool:
-    """Whether training only reads `prepared_dir`."""
-    data = settings.data
-    return (BUILDERS[data.dataset].folder(Path(data.prepared_dir), data.trial) / "index.npz").is_file()
+def only_reads_records(data: Data) -> bool:
+    """Whether the records are there, so that training writes nothing to `prepared_dir`."""
+    which: Any = {"trial": data.trial, "stored_size": data.stored_size}
+    return is_prepared(records_folder(data.dataset, Path(data.prepared_dir), **which))
 
 
 def _existing(folder: Path) -> Path:
