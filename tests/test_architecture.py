@@ -62,8 +62,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
     "train": {
-        "checkpoint", "command", "compile_cache", "data", "divergence", "evals", "finish", "host_memory", "hosts", "lock",
-        "prepare", "replay", "run", "runlog", "saving", "state", "stop",
+        "checkpoint", "command", "compile_cache", "data", "divergence", "evals", "finish", "host_memory", "hosts",
+        "lock", "prepare", "replay", "run", "runlog", "saving", "state", "stop",
     },
     "describe": {
         "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",
