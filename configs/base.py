@@ -69,6 +69,7 @@ def get_config() -> ConfigDict:
     config.model.sdce.refinement = True
     config.model.gem_p = 3.0
     config.model.dtype = "float32"
+    config.model.remat = False
 
     config.loss = ConfigDict()
     config.loss.label_smoothing = 0.0

@@ -136,6 +136,7 @@ class Model(_Group):
     sdce: Sdce
     gem_p: Annotated[float, Field(gt=0)]
     dtype: Literal["float32", "bfloat16"]
+    remat: bool  # less memory, more time, the same numbers up to rounding
 
 
 class Loss(_Group):
@@ -221,8 +222,8 @@ class Settings(_Group):
     logging: Logging
 
 
-# Fields that change how fast or how loudly a run goes, never what it computes (the door up to rounding, as the number
-# of devices does): a run may continue with others.
+# Fields that change how fast or how loudly a run goes, never what it computes (the door and `remat` up to rounding, as
+# the number of devices does): a run may continue with others.
 FREE_TO_CHANGE = (
     "parallel",
     "data.data_dir",
@@ -232,6 +233,7 @@ FREE_TO_CHANGE = (
     "data.num_threads",
     "data.synthetic.num_workers",
     "logging.",
+    "model.remat",
 )
 
 

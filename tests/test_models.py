@@ -145,3 +145,37 @@ def test_classifier_starts_small():
     head = Head(num_classes=400)
     kernel = head.init(jax.random.key(1), jnp.ones((2, 2, 2, 512)), train=True)["params"]["classifier"]["kernel"]
     assert abs(float(kernel.std()) - 0.001) < 5e-5
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_blocks_computed_again_give_the_same_gradient_and_statistics(depth):
+    plain = DualStreamResNet(depth=depth, width=8, non_local_blocks=(0, 1, 0, 0))
+    saving = plain.clone(remat=True)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.standard_normal((8, 64, 32, 3)), jnp.float32)
+    variables = plain.init(jax.random.key(0), images, modality="paired", train=True)
+    # The same tree: a checkpoint of the one is one of the other.
+    again = shapes_of(saving, images, modality="paired")
+    assert jax.tree.structure(again) == jax.tree.structure(variables)
+
+    def make(backbone):
+        def loss(params):
+            maps, updated = backbone.apply(
+                {"params": params, "batch_stats": variables["batch_stats"]},
+                images,
+                modality="paired",
+                train=True,
+                mutable=["batch_stats"],
+            )
+            return (maps["layer4"] ** 2).mean(), updated
+
+        return jax.jit(jax.grad(loss, has_aux=True)).lower(variables["params"]).compile()
+
+    programs = make(plain), make(saving)
+    expected, found = (program(variables["params"]) for program in programs)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(a).max()))
+    before, after = (program.cost_analysis()["flops"] for program in programs)
+    assert after > 1.1 * before  # they are computed again
+    before, after = (program.memory_analysis().temp_size_in_bytes for program in programs)
+    assert after < 0.8 * before  # and not at once

@@ -135,6 +135,14 @@ def test_several_devices_do_what_one_does(loss, layout, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("door", ["jit", "pmap"])
+def test_several_devices_do_what_one_does_with_blocks_computed_again(door, tmp_path):
+    one = run_on((1, 1, "jit"), {}, tmp_path)
+    again = {"model": SMALL | {"remat": True}}
+    assert max(differences(run_on((1, 2, door), again, tmp_path), one).values()) < 1e-5
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [(1, 2, "jit"), (1, 2, "pmap"), (2, 2, "jit")], ids=str)
 def test_several_devices_do_what_one_does_in_micro_batches(layout, tmp_path):
     """Micro-batches have the same rows on any number of devices, so BatchNorm sees the same."""

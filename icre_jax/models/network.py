@@ -89,6 +89,7 @@ def build_network(model: Model, num_classes: int) -> ReIDNetwork:
         last_stride=model.last_stride,
         specific_until=model.specific_until,
         non_local_blocks=model.non_local_blocks,
+        remat=model.remat,
         **like,
     )
     return ReIDNetwork(

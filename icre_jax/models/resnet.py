@@ -14,6 +14,7 @@ from icre_jax.errors import InputError
 from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.non_local import NonLocal
 from icre_jax.models.pooling import max_pool
+from icre_jax.models.recompute import recompute
 
 NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_DEPTHS = (50, 101)
@@ -82,6 +83,7 @@ class Stage(nn.Module):
     """`layerN` of torchvision: blocks named "0", "1", ...; the first carries the stride.
 
     Behind each of the last `num_non_local` blocks stands a non-local block, named "non_local_0", ... after its block.
+    With `remat` the backward pass keeps what enters a block and computes the inside of it again.
     """
 
     width: int
@@ -89,6 +91,7 @@ class Stage(nn.Module):
     stride: int
     bottleneck: bool
     num_non_local: int = 0
+    remat: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -98,7 +101,8 @@ class Stage(nn.Module):
         for index in range(self.num_blocks):
             stride = self.stride if index == 0 else 1
             block = Block(self.width, stride, self.bottleneck, self.dtype, self.axis_name, name=str(index))
-            x = block(x, train=train)
+            twice = self.remat and train and not self.is_initializing()
+            x = recompute(block, x) if twice else block(x, train=train)
             if index >= self.num_blocks - self.num_non_local:
                 x = NonLocal(self.dtype, self.axis_name, name=f"non_local_{index}")(x, train=train)
         return x
@@ -113,6 +117,7 @@ class DualStreamResNet(nn.Module):
       last_stride: stride of layer4; 1 keeps the resolution of layer3, as the field does.
       specific_until: last part that each modality has of its own: "stem" or "layer1".
       non_local_blocks: non-local blocks at the end of layer1, ..., layer4; AGW has (0, 2, 3, 0).
+      remat: trade time for memory in training: blocks are computed again in the backward pass. The same numbers.
       dtype: type of the computation; parameters and BatchNorm statistics stay float32.
       axis_name: mapped axis over which BatchNorm averages its statistics; None under jit.
     """
@@ -122,6 +127,7 @@ class DualStreamResNet(nn.Module):
     last_stride: int = 1
     specific_until: str = "stem"
     non_local_blocks: tuple[int, int, int, int] = (0, 0, 0, 0)
+    remat: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -181,6 +187,7 @@ class DualStreamResNet(nn.Module):
             (1, 2, 2, self.last_stride)[index],
             self.depth in BOTTLENECK_DEPTHS,
             self.non_local_blocks[index],
+            self.remat,
             self.dtype,
             self.axis_name,
             name=f"{prefix}{name}",

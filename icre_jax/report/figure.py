@@ -5,14 +5,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import matplotlib.style
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # In the SVG each colour becomes a CSS variable of the template, with this value as the fallback.
 INK, GRID, MUTED = "#3b4252", "#d5d9e0", "#7a8394"
@@ -102,6 +101,10 @@ def draw(
     lines = [line for line in lines if np.any(_visible(line, log))]
     if not lines:
         return None
+    # Here, not above: it takes half a second, and every start of a training run would wait for it.
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
     with matplotlib.style.context(["default", _STYLE]):
         figure = Figure(figsize=_SIZE)
         axes = figure.add_subplot()
@@ -138,7 +141,7 @@ def _visible(line: Line, log: bool) -> np.ndarray:
     return shown & (line.y > 0) if log else shown
 
 
-def _add(axes: Axes, line: Line, log: bool) -> None:
+def _add(axes: "Axes", line: Line, log: bool) -> None:
     # Matplotlib takes a leading "_" for no label at all and "$" for mathematics.
     label = f" {line.label}".replace("$", r"\$") if line.label else "_"
     if line.kind == "level":
@@ -166,7 +169,9 @@ def _add(axes: Axes, line: Line, log: bool) -> None:
     )
 
 
-def _set_limits(axes: Axes, lines: Sequence[Line], *, log: bool, from_zero: bool, highest: float | None) -> None:
+def _set_limits(axes: "Axes", lines: Sequence[Line], *, log: bool, from_zero: bool, highest: float | None) -> None:
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
     xs = np.concatenate([line.x[_visible(line, log)] for line in lines if line.kind != "level"] or [np.zeros(1)])
     if len(np.unique(xs)) == 1:
         axes.set_xticks([xs[0]])
