@@ -145,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
             seed=0,
             difficulty="default",
             num_train_ids=flags.num_ids,
-            num_val_ids=0,
+            num_val_ids=1,
             num_test_ids=1,
             num_images_per_camera=2,
             image_size=tuple(flags.picture_size),

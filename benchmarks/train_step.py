@@ -24,6 +24,7 @@ from benchmarks.interleaved import Timed, ratios, run_in_turns
 from icre_jax import command
 from icre_jax.costs.compiled import abstract_batch
 from icre_jax.errors import InputError
+from icre_jax.host_memory import keep_freed_memory
 from icre_jax.models import convolution, pooling
 from icre_jax.parallel import make_mesh, make_state, make_train_step
 from icre_jax.program import build_program
@@ -159,6 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"--batch is {flags.batch}; two identities of four rows are the least: 8, 12, 16, ...")
     if flags.rounds < 1:
         raise InputError(f"--rounds is {flags.rounds}; allowed is 1 or more.")
+    keep_freed_memory()
     size = tuple(flags.image_size)
     fields = [f"--config.data.image_size={size}", f"--config.model.dtype={flags.dtype}"]
     fields += [field for field in config_flags if not field.startswith("--config=")]

@@ -1,9 +1,11 @@
-"""The benchmark of the step starts, prints its table, and refuses what it cannot do."""
+"""The benchmarks start, print their tables, and refuse what they cannot do."""
+
+import json
 
 import pytest
 
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from tests.conftest import run_command
+from tests.conftest import flags_of, run_command
 from tests.test_commands import refused
 
 
@@ -28,6 +30,46 @@ def test_a_small_network_is_timed():
 )
 def test_what_cannot_be_timed_is_refused(flags, words):
     refused(run_command("benchmarks.train_step", *flags), *words)
+
+
+def test_the_memory_of_a_step_is_measured():
+    flags = ("--row", "--batch=8", "--steps=1", "--config=configs/synthetic.py", "--config.model.width=8")
+    process = run_command("benchmarks.memory", *flags)
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    assert found["resident"] > found["temporaries"] > 2**20
+    assert found["seconds"] > 0
+
+
+def test_the_speed_of_the_input_is_measured():
+    process = run_command(
+        "benchmarks.input_pipeline", "--num_ids", "8", "--picture_size", "64", "32", "--workers", "1", "--batches", "2",
+        "--rounds", "1", "--config.data.image_size=(32, 16)", "--config.sampling.num_ids_per_batch=2",
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    for word in ("2 kB at 32x16", "images/s", "threads", "resized / workers:"):
+        assert word in process.stdout
+
+
+@pytest.mark.slow
+def test_the_start_is_measured(config):
+    process = run_command("benchmarks.start_up", "--rounds", "1", *flags_of(config))
+    assert process.returncode == 0, process.stderr
+    for word in ("imports of the packages", "import icre_jax.train", "first start", "second start"):
+        assert word in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "flags", "words"),
+    [
+        ("memory", ("--batch", "6"), ("--batch is 6", "8, 12, 16")),
+        ("memory", ("--steps", "0"), ("--steps is 0", "1 or more")),
+        ("input_pipeline", ("--num_ids", "7"), ("--num_ids", "8 or more")),
+        ("start_up", ("--rounds", "0"), ("--rounds is 0", "1 or more")),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(benchmark, flags, words):
+    refused(run_command(f"benchmarks.{benchmark}", *flags), *words)
 
 
 def test_turns_and_ratios():

@@ -2,6 +2,10 @@
 
 import contextlib
 import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,8 @@ from icre_jax.data.images import decode
 from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.data.prepared import open_or_prepare
-from icre_jax.settings import parse
+from icre_jax.settings import parse, to_json
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -46,6 +51,42 @@ def test_workers_threads_and_start_do_not_change_the_batches(source, plan, setti
 def test_records_at_training_size_give_the_same_batches(source, plan, settings, tree, tmp_path):
     resized = open_or_prepare("sysu_mm01", tree, tmp_path, stored_size=settings.data.image_size)
     assert collect(RecordSource(resized, ("train", "val")), plan, settings) == collect(source, plan, settings)
+
+
+ENDLESS = """
+import multiprocessing, sys, time
+from pathlib import Path
+from icre_jax.data.pipeline import RecordSource, evaluation_batches
+from icre_jax.data.prepared import open_or_prepare
+from icre_jax.settings import from_json
+data = from_json(sys.argv[1]).data
+prepared = open_or_prepare("sysu_mm01", Path(data.data_dir), Path(data.prepared_dir))
+batches = evaluation_batches(RecordSource(prepared, ("query",)), data=data, batch_size=2)
+next(batches)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+time.sleep(600)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(config):
+    config.data.num_workers = 2
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, to_json(parse(config))], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline, workers
+        time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # not only its name is left
+    except OSError:
+        return False
 
 
 def test_the_seed_changes_the_augmentation(source, plan, settings):

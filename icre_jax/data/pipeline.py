@@ -7,6 +7,9 @@ batches, so their sequence does not depend on workers, threads or where it was s
 """
 
 import contextlib
+import multiprocessing
+import os
+import threading
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -183,15 +186,29 @@ def evaluation_batches(
 
 
 def _iterate(batches: Any, data: Data) -> Generator[Batch, None, None]:
-    options = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=max(2, data.num_threads))
-    iterable = batches.to_iter_dataset(options)
+    threads = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=max(2, data.num_threads))
+    iterable = batches.to_iter_dataset(threads)
     if data.num_workers:
         # grain asks absl for flags that only an absl program has parsed; notebooks, tests and our commands are none.
         flags.FLAGS.mark_as_parsed()
-        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=data.num_workers))
+        options = grain.MultiprocessingOptions(num_workers=data.num_workers)
+        iterable = iterable.mp_prefetch(options, worker_init_fn=_end_with_the_parent)
     iterator = iter(iterable)
     try:
         yield from iterator
     finally:
         with contextlib.suppress(AttributeError):
             iterator.close()
+
+
+def _end_with_the_parent(worker: int, num_workers: int) -> None:
+    """Called in each worker process, which a parent that is killed (kill -9, out of memory) would leave behind."""
+    del worker, num_workers
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
