@@ -92,7 +92,15 @@ class Checkpoints:
         """Write only {"params", "batch_stats"}, for weights that no training state belongs to; otherwise as `save`."""
         self._save(step, variables, facts, {})
 
-    def _save(self, step: int, trees: dict[str, Any], facts: dict[str, Any], scores: dict[str, float]) -> None:
+    def require_space(self, state: TrainState) -> None:
+        """Look whether the disk has room for a state, as `save` does too: several hosts must agree before they begin.
+
+        Raises:
+          NotSavedError: it has not.
+        """
+        self._require_space(int(state.step), _trees(state))
+
+    def _require_space(self, step: int, trees: dict[str, Any]) -> None:
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _SPARE_BYTES
         free = shutil.disk_usage(self._folder).free
         if free < needed:
@@ -100,6 +108,9 @@ class Checkpoints:
                 f"The disk of {self._folder} has {free / 2**20:.0f} MiB free; the checkpoint of step {step} needs "
                 f"{needed / 2**20:.0f} MiB. Older checkpoints are intact: {self.steps}."
             )
+
+    def _save(self, step: int, trees: dict[str, Any], facts: dict[str, Any], scores: dict[str, float]) -> None:
+        self._require_space(step, trees)
         items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         try:
             with _quiet_orbax():

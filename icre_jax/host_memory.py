@@ -18,9 +18,10 @@ _SHARE = 8  # of the machine's memory: a larger block would be missed elsewhere 
 def keep_freed_memory() -> None:
     """Tell glibc to keep what is freed: blocks of up to an eighth of the machine's memory, and 2 GiB.
 
-    To be called before JAX starts its devices. Elsewhere than on Linux with glibc nothing is done.
+    To be called before JAX starts its devices. Nothing is done elsewhere than on Linux with glibc, nor where the user
+    tells glibc's malloc by GLIBC_TUNABLES what to do (`docs/training.md`).
     """
-    if platform.libc_ver()[0] != "glibc":
+    if platform.libc_ver()[0] != "glibc" or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
     keep = min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _SHARE, _MOST)
     mallopt = ctypes.CDLL(None).mallopt

@@ -24,6 +24,8 @@ def save(
       NotSavedError: the disk is full or not writable; older checkpoints are intact.
     """
     hosts.everywhere(log.require_written)
+    # Saving is a common act: a host that finds no room must not leave the others waiting for it.
+    hosts.everywhere(lambda: checkpoints.require_space(state))
     checkpoints.save(state, run.facts, scores)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icre_jax import checkpoint, finish, train
+from icre_jax import checkpoint, finish, hosts, train
 from icre_jax.checkpoint import Checkpoints
 from icre_jax.errors import NotSavedError
 from icre_jax.runlog import RunLog
@@ -79,6 +79,36 @@ def test_training_goes_on_and_the_next_save_makes_up_for_it(small, finished, tmp
     assert "Older checkpoints are intact: [0]. Training goes on; the next save tries again." in screen
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
     assert 9 in saved_steps(tmp_path)
+
+
+def test_a_host_without_room_keeps_the_others_from_saving(small, finished, tmp_path, monkeypatch):
+    """Saving is a common act: this process has room, and must not begin to wait for one that has none."""
+    begun, asked = [], []
+    real_save, real_space = checkpoint.ocp.CheckpointManager.save, Checkpoints.require_space
+    real_exchange = hosts.exchange
+
+    def save(self, step, **arguments):
+        begun.append(step)
+        return real_save(self, step, **arguments)
+
+    def require_space(self, state):
+        asked.append(int(state.step))
+        real_space(self, state)
+
+    def exchange(value):
+        if asked[-1:] == [3]:
+            asked.append(None)
+            return [value, [True, "The disk of /elsewhere has 0 MiB free."]]
+        return real_exchange(value)
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", save)
+    monkeypatch.setattr(Checkpoints, "require_space", require_space)
+    monkeypatch.setattr(hosts, "exchange", exchange)
+    _, screen = run(small, tmp_path)
+    assert begun == [0, 6, 9]
+    assert "process 1: The disk of /elsewhere has 0 MiB free." in screen
+    assert "Training goes on" in screen
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
 
 def test_a_last_state_that_was_never_saved_is_an_error(small, finished, tmp_path, monkeypatch):

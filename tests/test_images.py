@@ -25,6 +25,12 @@ def test_grey_and_palette_keep_their_pixels(kind):
         np.testing.assert_array_equal(decode(data, (20, 10)), np.repeat(RAMP[..., None], 3, axis=2))
 
 
+def test_grey_is_resized_to_the_pixels_that_three_channels_would_give():
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 21), dtype=np.uint8))
+    for size in ((64, 32), (16, 12), (37, 21)):
+        assert np.array_equal(decode(encode(grey), size), decode(encode(grey.convert("RGB")), size))
+
+
 def test_a_false_colour_palette_is_looked_up():
     image = Image.new("P", (10, 20), 1)
     image.putpalette([0, 0, 0, 200, 100, 50])
