@@ -63,7 +63,7 @@ class Checkpoints:
             preservation_policy=policy,
             read_only=read_only,
             create=not read_only,
-            cleanup_tmp_directories=not read_only,
+            cleanup_tmp_directories=False,  # it would do that in a thread, and trip over a process that ends at once
             todelete_subdir=None if read_only else _DELETED,
         )
         # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
@@ -71,8 +71,10 @@ class Checkpoints:
         handlers["facts"] = ocp.JsonCheckpointHandler()
         with _quiet_orbax():
             self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
-        if not read_only:
-            shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
+        if not read_only and jax.process_index() == 0:
+            # What a process that was killed left of a save, and of a deletion.
+            for left in (self._folder / _DELETED, *self._folder.glob("*.orbax-checkpoint-tmp*")):
+                shutil.rmtree(left, ignore_errors=True)
 
     def save(self, state: TrainState, facts: dict[str, Any], scores: dict[str, float] | None = None) -> None:
         """Write the state under its step; returns when it is on disk.

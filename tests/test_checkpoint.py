@@ -128,6 +128,20 @@ def test_a_missing_item_is_refused(tmp_path, state):
         opened.restore(0, like=state)
 
 
+def test_what_a_killed_save_left_is_gone_when_the_folder_is_opened(tmp_path, state):
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        opened.save(state.replace(step=jnp.int32(4)), {})
+    torn = tmp_path / "checkpoints" / "5.orbax-checkpoint-tmp" / "params"
+    torn.mkdir(parents=True)
+    (torn / "half").write_bytes(b"x")
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC, read_only=True)) as opened:
+        assert opened.steps == [4]
+    assert torn.exists()  # reading changes nothing
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        assert opened.steps == [4]
+        assert not torn.parent.exists()
+
+
 def test_reading_never_makes_a_folder(tmp_path):
     with pytest.raises(InputError, match="holds no checkpoints"):
         Checkpoints(tmp_path / "mistyped", read_only=True)
