@@ -15,6 +15,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from icre_jax import hosts
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, over_axis
 from icre_jax.state import TrainState, create_state
@@ -128,7 +129,8 @@ def _jit(mesh: Mesh, step: Step) -> Step:
     )
     if jax.process_count() == 1:
         return compiled
-    return lambda state, batch: compiled(state, spread(mesh, batch))
+    together = _compiled_together(compiled)
+    return lambda state, batch: together(state, spread(mesh, batch))
 
 
 def _pmap(mesh: Mesh, step: Step) -> Step:
@@ -137,6 +139,8 @@ def _pmap(mesh: Mesh, step: Step) -> Step:
     mapped = jax.pmap(
         step, axis_name=BATCH_AXIS, in_axes=(None, 0), out_axes=(None, None), devices=list(mesh.devices.flat)
     )
+    if jax.process_count() > 1:
+        mapped = _compiled_together(mapped)
 
     def run(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
         # Consecutive rows to each device, so that pairs stay pairs.
@@ -148,5 +152,24 @@ def _pmap(mesh: Mesh, step: Step) -> Step:
     def join_copies(copies: jax.Array) -> jax.Array:
         shards = [shard.data for shard in copies.addressable_shards]
         return jax.make_array_from_single_device_arrays(copies.shape, NamedSharding(mesh, PartitionSpec()), shards)
+
+    return run
+
+
+def _compiled_together(function: Any) -> Callable[..., Any]:
+    """The function, compiled in all processes before any of them runs it for the first time.
+
+    A process that runs ahead waits in a collective for one that still compiles, and not for long: gloo, the collectives
+    of CPUs, gives up after 30 s.
+    """
+    compiled = False
+
+    def run(*args: Any) -> Any:
+        nonlocal compiled
+        if not compiled:
+            function.lower(*args).compile()  # kept by `function` itself
+            hosts.exchange(None)
+            compiled = True
+        return function(*args)
 
     return run

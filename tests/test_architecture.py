@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "stop": set(),
     "state": {"models"},
     "steps": {"models", "state"},
-    "parallel": {"models", "state", "steps"},
+    "parallel": {"hosts", "models", "state", "steps"},
     "checkpoint": {"state"},
     "pretrained": set(),
     "runlog": {"evals"},

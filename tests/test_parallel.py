@@ -119,7 +119,6 @@ def differences(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
             pytest.param(loss, layout, marks=pytest.mark.slow)
             for number, loss in enumerate(LOSSES)
             for place, layout in enumerate(LAYOUTS)
-            # Two processes are slow: each compiles for all devices, and the CPU's collectives wait 30 s for the other.
             if number != place or number > 1
         ),
     ],
