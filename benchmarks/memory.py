@@ -18,10 +18,10 @@ import jax
 
 from benchmarks.train_step import make_batch
 from icre_jax import command
-from icre_jax.costs.compiled import abstract_batch
+from icre_jax.costs.compiled import trace_step
 from icre_jax.errors import InputError
 from icre_jax.host_memory import keep_freed_memory
-from icre_jax.parallel import make_mesh, make_state, make_train_step
+from icre_jax.parallel import make_mesh, make_state
 from icre_jax.program import build_program
 
 _NUM_CLASSES = 395
@@ -33,15 +33,8 @@ def measure(config_flags: Sequence[str], num_images: int, num_steps: int) -> dic
     settings = command.read_config(list(config_flags))
     program = build_program(settings, num_classes=_NUM_CLASSES, steps_per_epoch=1000)
     mesh = make_mesh(num_images, program.accumulate_steps)
-    step = make_train_step(
-        mesh,
-        door="jit",
-        network=program.network,
-        tx=program.tx,
-        objective=program.objective,
-        accumulate_steps=program.accumulate_steps,
-    )
-    compiled = step.trace(program.abstract_state, abstract_batch(num_images, program.image_size)).lower().compile()  # type: ignore[attr-defined]
+    traced = trace_step(program, mesh, num_images, accumulate_steps=program.accumulate_steps)
+    compiled = traced.lower().compile()
     state = make_state(mesh, 0, network=program.network, tx=program.tx, image_size=program.image_size)
     batch = make_batch(num_images, program.image_size)
     seconds = []

@@ -4,9 +4,9 @@
     python -m benchmarks.train_step --config configs/synthetic.py --image_size 96 48 --batch 64   # the demo's network
     python -m benchmarks.train_step --dtype bfloat16 --task embed
 
-Everything runs in one process, in turns. "plain" is the baseline with the library's convolutions and max-pool and their
-gradients, as the network was before `icre_jax/models/convolution.py` and `pooling.py`; "torch" needs torch and the
-ResNet-50 of the real configs. Compiling takes most of the time; JAX_COMPILATION_CACHE_DIR=DIR keeps what was compiled.
+Everything runs in one process, in turns. "plain" is the baseline with the library's convolutions, max-pool and
+BatchNorm, as the network was before `icre_jax/models/` had its own; "torch" needs torch and the ResNet-50 of the real
+configs. Compiling takes most of the time; JAX_COMPILATION_CACHE_DIR=DIR keeps what was compiled.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,8 +51,13 @@ def make_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, np.nda
 
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
-    """What is traced inside uses the library's convolutions, those of 1x1 as well, and its max-pool."""
+    """What is traced inside uses the library's convolutions, those of 1x1 as well, its max-pool and its BatchNorm."""
+
+    def batch_norm(use_running_average: bool, dtype: Any, axis_name: str | None, **rest: Any) -> nn.BatchNorm:
+        return nn.BatchNorm(use_running_average, momentum=0.9, dtype=dtype, axis_name=axis_name, **rest)
+
     with (
+        mock.patch("icre_jax.models.layers.BatchNorm", batch_norm),
         mock.patch("icre_jax.models.layers.convolve", convolution._library),
         mock.patch("icre_jax.models.resnet.max_pool", pooling._library),
     ):

@@ -3,6 +3,7 @@
 import functools
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from jax import lax
 from icre_jax.costs.compiled import abstract_batch
 from icre_jax.models import convolution
 from icre_jax.models.convolution import convolve
+from icre_jax.models.normalization import BatchNorm
 from icre_jax.models.pooling import max_pool
 from icre_jax.parallel import make_mesh, make_state, make_train_step
 from icre_jax.program import build_program
@@ -176,6 +178,37 @@ def test_products_are_taken_where_the_work_is_worth_it(shape, products):
     kernel = jax.ShapeDtypeStruct((3, 3, 128, 128), jnp.float32)
     gradient = jax.jit(jax.grad(lambda kernel, x: convolve(x, kernel).sum()))
     assert gradient.lower(kernel, x).as_text().count("stablehlo.dot_general") == products
+
+
+def gradient_of_layers(num_layers, size):
+    """Compiled gradient of convolutions with BatchNorm and ReLU, 8 channels in, 16 out (of 1x1) or 8 (of 3x3)."""
+    x, kernel, _ = arrays((4, 12, 6, 8), 16 if size == 1 else 8, size, 1, jnp.float32)
+    scale, bias = jnp.ones(kernel.shape[-1]), jnp.zeros(kernel.shape[-1])
+    layer = BatchNorm(False)
+
+    def loss(kernels, x):
+        for kernel in kernels:
+            variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": bias, "var": scale}}
+            x = nn.relu(layer.apply(variables, convolve(x, kernel), mutable=["batch_stats"])[0])
+        return (x**2).sum()
+
+    return x, jax.jit(jax.grad(loss)).lower([kernel] * num_layers, x).compile()
+
+
+def test_the_taps_of_a_layer_are_made_when_its_gradient_is_known():
+    """XLA would make them in the forward pass, nine times the activations of all layers, and keep them."""
+    x, few = gradient_of_layers(3, 3)
+    _, many = gradient_of_layers(6, 3)
+    more = many.memory_analysis().temp_size_in_bytes - few.memory_analysis().temp_size_in_bytes
+    assert more < 3 * 4 * x.nbytes  # three layers keep what goes into them and into BatchNorm, and not 3 x 9 taps
+
+
+def test_nothing_is_transposed_for_the_weight_gradient_of_1x1():
+    x, program = gradient_of_layers(1, 1)
+    num_rows = x.size // 8
+    text = program.as_text()
+    assert f"f32[{num_rows},16]" in text
+    assert f"f32[16,{num_rows}]" not in text
 
 
 def test_a_gradient_that_nobody_reads_is_not_computed():

@@ -147,8 +147,8 @@ def test_classifier_starts_small():
     assert abs(float(kernel.std()) - 0.001) < 5e-5
 
 
-@pytest.mark.parametrize("depth", [18, 50])
-def test_blocks_computed_again_give_the_same_gradient_and_statistics(depth):
+@pytest.mark.parametrize(("depth", "share"), [(18, 0.9), (50, 0.75)])
+def test_blocks_computed_again_give_the_same_gradient_and_statistics(depth, share):
     plain = DualStreamResNet(depth=depth, width=8, non_local_blocks=(0, 1, 0, 0))
     saving = plain.clone(remat=True)
     rng = np.random.default_rng(0)
@@ -178,4 +178,4 @@ def test_blocks_computed_again_give_the_same_gradient_and_statistics(depth):
     before, after = (program.cost_analysis()["flops"] for program in programs)
     assert after > 1.1 * before  # they are computed again
     before, after = (program.memory_analysis().temp_size_in_bytes for program in programs)
-    assert after < 0.8 * before  # and not at once
+    assert after < share * before  # and not at once

@@ -130,7 +130,7 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
     return analyse(traced, num_images=num_images, num_devices=mesh.size, **step_bytes(program, mesh, num_images))
 
 
-def trace_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Traced:
+def trace_step(program: Program, mesh: Mesh, num_images: int, *, accumulate_steps: int = 1) -> jax.stages.Traced:
     """The step of training for the devices of the mesh, before it is lowered for their platform."""
     step = make_train_step(
         mesh,
@@ -138,6 +138,7 @@ def trace_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Trac
         network=program.network,
         tx=program.tx,
         objective=program.objective,
+        accumulate_steps=accumulate_steps,
         ema_decay=program.ema_decay,
     )
     batch = abstract_batch(num_images, program.image_size)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from icre_jax.models.recompute import not_before
+
 _FEW_CHANNELS = 16  # of the input: taps of a row go into one product
 _ENOUGH_WORK = 2**25  # multiplications of one product: small ones, as the demo's, gain nothing
 
@@ -29,7 +31,9 @@ def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
     """
     if kernel.shape[0] == 1:
         # Exact on every platform: a dense layer at every position that is looked at.
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
+        seen = x[:, ::stride, ::stride]
+        # Two axes, as in `rows` below: for a product with four, XLA transposes what the weight gradient is made of.
+        return (seen.reshape(-1, seen.shape[-1]) @ kernel[0, 0]).reshape(*seen.shape[:3], -1)
     return _spatial(x, kernel, stride)
 
 
@@ -78,7 +82,8 @@ def _weight_gradient_by_products(stride: int, x: Array, kernel: Array, g: Array)
     size, together = kernel.shape[0], _taps_per_product(kernel)
     height, width = ((n - 1) * stride + 1 for n in g.shape[1:3])
     padding = size // 2
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    # Else XLA makes the taps of all layers as soon as it has x, in the forward pass, and keeps them until here.
+    padded = jnp.pad(not_before(g, x), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     taps = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(size) for j in range(size)]
     taps = [jnp.concatenate(taps[i : i + together], axis=-1) for i in range(0, size * size, together)]
 

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from icre_jax.models.normalization import BatchNorm
+
 
 def gem_pool(feature_map: Array, *, p: float = 3.0, epsilon: float = 1e-6) -> Array:
     """Generalised-mean pooling, (mean over h, w of max(x, epsilon)^p)^(1/p), in float32.
@@ -43,14 +45,7 @@ class Head(nn.Module):
           "logits" [B, num_classes].
         """
         features = gem_pool(feature_map, p=self.gem_p)
-        neck = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            use_bias=False,
-            axis_name=self.axis_name,
-            name="neck",
-        )
+        neck = BatchNorm(not train, axis_name=self.axis_name, use_bias=False, name="neck")
         embeddings = neck(features)
         init: Any = nn.initializers.normal(0.001)
         logits = nn.Dense(self.num_classes, use_bias=False, kernel_init=init, name="classifier")(embeddings)

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from icre_jax.models.convolution import convolve
+from icre_jax.models.normalization import BatchNorm
 
 # He initialisation over the outputs, as torchvision trains its ResNets.
 _kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -45,17 +46,10 @@ def conv(channels: int, size: int = 1, stride: int = 1, *, dtype: Any, name: str
     return Conv(channels, size, stride, use_bias, dtype, name=name)
 
 
-def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str, zero: bool = False) -> nn.BatchNorm:
+def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str, zero: bool = False) -> BatchNorm:
     """BatchNorm over batch and space; `zero` starts its scale at 0, so that it gives 0 until it has learned."""
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=dtype,
-        scale_init=nn.initializers.zeros_init() if zero else nn.initializers.ones_init(),
-        axis_name=axis_name,
-        name=name,
-    )
+    scale_init = nn.initializers.zeros_init() if zero else nn.initializers.ones_init()
+    return BatchNorm(not train, dtype, axis_name, scale_init=scale_init, name=name)
 
 
 def pool_to(x: Array, size: tuple[int, int]) -> Array:

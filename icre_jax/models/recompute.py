@@ -43,10 +43,14 @@ def _computed_twice(run: Callable[[Any, Any, Array], tuple[Array, Any]]) -> Call
 
     def backward(saved: tuple[Any, Any, Array], g: tuple[Array, Any]) -> tuple[Any, Any, Array]:
         params, batch_stats, x = saved
-        # Zero, and NaN where the gradient is no number; XLA does not know which.
-        x += (g[0].ravel()[0] * 0).astype(x.dtype)
-        return jax.vjp(run, params, batch_stats, x)[1](g)
+        return jax.vjp(run, params, batch_stats, not_before(g[0], x))[1](g)
 
     twice = jax.custom_vjp(run)
     twice.defvjp(forward, backward)
     return twice
+
+
+def not_before(g: Array, x: Array) -> Array:
+    """x, in a form that no compiler can compute, or compute with, before it has computed the gradient g."""
+    # Zero, and NaN where the gradient is no number; XLA does not know which.
+    return x + (g.ravel()[0] * 0).astype(x.dtype)
