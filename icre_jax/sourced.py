@@ -139,7 +139,7 @@ CHOICES = (
     Choice("recipe", "random erasing", "I",
            ("augment.erasing_probability", "augment.erasing_area", "augment.erasing_aspect")),
     Choice("recipe", "type of the computation", "I", ("model.dtype",)),
-    Choice("recipe", "blocks computed again in the backward pass, for less memory", "I", ("model.remat",)),
+    Choice("recipe", "parts computed again in the backward pass, for less memory", "I", ("model.remat",)),
     Choice("baseline", "backbone, head and ID loss alone are what the paper compares with", "I",
            applies=lambda s: not (_mpfr(s) or _sdce(s) or _icg(s) or _triplet(s) or any(s.model.non_local_blocks))),
     Choice("baseline", "triplet loss, batch-hard or weighted regularised", "-",

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import synthetic
 from icre_jax.models.head import Head, gem_pool
-from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.pooling import max_pool
 from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet
+from icre_jax.settings import parse
 from icre_jax.state import num_parameters
 
 # torchvision's totals for 1000 classes, minus fc, plus a second stem (conv1 3 * 64 * 49, bn1 2 * 64).
@@ -179,3 +181,32 @@ def test_blocks_computed_again_give_the_same_gradient_and_statistics(depth, shar
     assert after > 1.1 * before  # they are computed again
     before, after = (program.memory_analysis().temp_size_in_bytes for program in programs)
     assert after < share * before  # and not at once
+
+
+@pytest.mark.parametrize("row", ["", "mpfr", "sdce"])
+def test_a_network_computed_again_gives_the_same_gradient_maps_and_statistics(row):
+    settings = parse(synthetic.get_config(row)).model
+    small = settings.model_copy(update={"depth": 50, "width": 8})
+    plain, saving = (build_network(small.model_copy(update={"remat": remat}), 5) for remat in (False, True))
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((8, 64, 32, 3)), jnp.float32)
+    variables = plain.init(jax.random.key(0), images, modality="paired", train=True)
+
+    def make(network):
+        def loss(params):
+            (outputs, maps), updated = network.apply(
+                variables | {"params": params}, images, modality="paired", train=True, mutable=["batch_stats"]
+            )
+            return sum((value**2).mean() for value in outputs.values()), (updated, maps)
+
+        return jax.jit(jax.grad(loss, has_aux=True))
+
+    expected, found = (make(network)(variables["params"]) for network in (plain, saving))
+    assert jax.tree.structure(expected) == jax.tree.structure(found)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * float(jnp.abs(a).max()))
+
+    def temporaries(network):  # of gradients alone, as in training
+        alone = jax.jit(lambda params: make(network)(params)[0])
+        return alone.lower(variables["params"]).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(saving) < 0.75 * temporaries(plain)

@@ -13,6 +13,7 @@ from jax import Array
 from icre_jax.errors import InputError
 from icre_jax.models.head import Head, gem_pool
 from icre_jax.models.mpfr import MPFR, Projection
+from icre_jax.models.recompute import run
 from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.models.sdce import SDCE, WayBack
 from icre_jax.settings import Model
@@ -22,7 +23,7 @@ class ReIDNetwork(nn.Module):
     """Images of one or both modalities -> features, embeddings and logits.
 
     Attributes:
-      backbone, head: always there.
+      backbone, head: always there; `backbone.remat` holds for MPFR and SDCE as well.
       mpfr: reads the shallow stages; without it SDCE takes its keys and values from the projected layer3.
       sdce: enhances the deep features; without it F_ig is added to them by a `WayBack` alone.
     """
@@ -48,18 +49,19 @@ class ReIDNetwork(nn.Module):
             M_i [B, h, w, S] and "guide" F_ig [B, h, w, C]; with SDCE "attention", see there.
         """
         like: dict[str, Any] = {"dtype": self.backbone.dtype, "axis_name": self.backbone.axis_name}
+        how: dict[str, Any] = {"train": train, "remat": self.backbone.remat}
         stages = self.backbone(images, modality=modality, train=train)
         deep = enhanced = stages["layer4"]
         maps: dict[str, Any] = {"stages": stages}
         if self.mpfr is not None:
-            guide, maps["masks"] = self.mpfr(stages, train=train)
+            guide, maps["masks"] = run(self.mpfr, stages, **how)
             maps["guide"] = guide
         if self.sdce is not None:
             if self.mpfr is None:
                 _, height, width, _ = deep.shape
                 projection = Projection(self.sdce.width, name="projection", **like)
                 guide = projection(stages["layer3"], (height, width), train=train)
-            enhanced, maps["attention"] = self.sdce(deep, guide, train=train)
+            enhanced, maps["attention"] = run(self.sdce, deep, guide, **how)
         elif self.mpfr is not None:
             enhanced = deep + WayBack(deep.shape[-1], name="way_back", **like)(guide, train=train)
         maps["enhanced"] = enhanced

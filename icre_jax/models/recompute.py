@@ -1,7 +1,7 @@
-"""Blocks whose inside is computed again in the backward pass: less memory for more time, the same numbers.
+"""Parts whose inside is computed again in the backward pass: less memory for more time, the same numbers.
 
 `nn.remat` promises this too, but XLA's CPU backend drops the barriers that it relies on: it merges what is computed
-again with what was computed before, or computes it at once and keeps it. Here what enters the block the second time
+again with what was computed before, or computes it at once and keeps it. Here what enters the part the second time
 depends on the gradient, in arithmetic that no compiler may leave out; so it cannot happen before the backward pass has
 come that far, on any platform.
 """
@@ -11,41 +11,54 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 
-def recompute(block: nn.Module, x: Array) -> Array:
-    """`block(x, train=True)`, of which only x and the parameters are kept for the backward pass.
+def run(part: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
+    """`part(*inputs, train=train)`, of which the backward pass keeps only inputs and parameters if `remat` is set.
 
     Args:
-      block: with variables, of the collections "params" and "batch_stats"; the latter are updated.
-      x: [B, H, W, C].
+      part: returns an array, or an array and a tree of what is only looked at, which then has no gradient.
+      inputs: trees of arrays.
+      train: see the part; without it there is no backward pass, and nothing is computed again.
+      remat: whether to.
 
     Returns:
-      What the block returns.
+      What the part returns; its running statistics move on.
     """
-    pure = block.clone(parent=None)
+    if not (remat and train) or part.is_initializing():
+        return part(*inputs, train=train)
+    pure = part.clone(parent=None)
 
-    def run(params: Any, batch_stats: Any, x: Array) -> tuple[Array, Any]:
-        variables = {"params": params, "batch_stats": batch_stats}
-        y, updated = pure.apply(variables, x, train=True, mutable=["batch_stats"])
-        return y, updated["batch_stats"]
+    def compute(params: Any, batch_stats: Any, inputs: Any) -> tuple[Array, Any]:
+        result, updated = pure.apply(
+            {"params": params, "batch_stats": batch_stats}, *inputs, train=True, mutable=["batch_stats"]
+        )
+        y, seen = result if isinstance(result, tuple) else (result, None)
+        return y, (updated.get("batch_stats", {}), seen)
 
-    y, batch_stats = _computed_twice(run)(block.variables["params"], block.variables["batch_stats"], x)
+    variables = part.variables
+    y, (batch_stats, seen) = _computed_twice(compute)(variables["params"], variables.get("batch_stats", {}), inputs)
     for name, value in batch_stats.items():
-        block.put_variable("batch_stats", name, value)
-    return y
+        part.put_variable("batch_stats", name, value)
+    return y if seen is None else (y, seen)
 
 
-def _computed_twice(run: Callable[[Any, Any, Array], tuple[Array, Any]]) -> Callable[..., tuple[Array, Any]]:
-    def forward(params: Any, batch_stats: Any, x: Array) -> tuple[tuple[Array, Any], tuple[Any, Any, Array]]:
-        return run(params, batch_stats, x), (params, batch_stats, x)
+def _computed_twice(compute: Callable[[Any, Any, Any], tuple[Array, Any]]) -> Callable[..., tuple[Array, Any]]:
+    def forward(params: Any, batch_stats: Any, inputs: Any) -> tuple[tuple[Array, Any], tuple[Any, Any, Any]]:
+        return compute(params, batch_stats, inputs), (params, batch_stats, inputs)
 
-    def backward(saved: tuple[Any, Any, Array], g: tuple[Array, Any]) -> tuple[Any, Any, Array]:
-        params, batch_stats, x = saved
-        return jax.vjp(run, params, batch_stats, not_before(g[0], x))[1](g)
+    def backward(saved: tuple[Any, Any, Any], g: tuple[Array, Any]) -> tuple[Any, Any, Any]:
+        params, batch_stats, inputs = saved
+        late = jax.tree.map(lambda x: not_before(g[0], x), inputs)
+        _, pull_back, _ = jax.vjp(
+            lambda params, inputs: compute(params, batch_stats, inputs), params, late, has_aux=True
+        )
+        for_params, for_inputs = pull_back(g[0])
+        return for_params, jax.tree.map(jnp.zeros_like, batch_stats), for_inputs
 
-    twice = jax.custom_vjp(run)
+    twice = jax.custom_vjp(compute)
     twice.defvjp(forward, backward)
     return twice
 

@@ -14,7 +14,7 @@ from icre_jax.errors import InputError
 from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.non_local import NonLocal
 from icre_jax.models.pooling import max_pool
-from icre_jax.models.recompute import recompute
+from icre_jax.models.recompute import run
 
 NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_DEPTHS = (50, 101)
@@ -101,8 +101,7 @@ class Stage(nn.Module):
         for index in range(self.num_blocks):
             stride = self.stride if index == 0 else 1
             block = Block(self.width, stride, self.bottleneck, self.dtype, self.axis_name, name=str(index))
-            twice = self.remat and train and not self.is_initializing()
-            x = recompute(block, x) if twice else block(x, train=train)
+            x = run(block, x, train=train, remat=self.remat)
             if index >= self.num_blocks - self.num_non_local:
                 x = NonLocal(self.dtype, self.axis_name, name=f"non_local_{index}")(x, train=train)
         return x
@@ -117,7 +116,7 @@ class DualStreamResNet(nn.Module):
       last_stride: stride of layer4; 1 keeps the resolution of layer3, as the field does.
       specific_until: last part that each modality has of its own: "stem" or "layer1".
       non_local_blocks: non-local blocks at the end of layer1, ..., layer4; AGW has (0, 2, 3, 0).
-      remat: trade time for memory in training: blocks are computed again in the backward pass. The same numbers.
+      remat: trade time for memory in training: stems and blocks are computed again in the backward pass.
       dtype: type of the computation; parameters and BatchNorm statistics stay float32.
       axis_name: mapped axis over which BatchNorm averages its statistics; None under jit.
     """
@@ -169,7 +168,8 @@ class DualStreamResNet(nn.Module):
         """One part of the network: shared, of one modality, or of both on their rows of a paired batch."""
         if stream != "paired":
             prefix = "" if stream == "shared" else f"{stream}_"
-            return self._part(name, prefix)(x, train=train)
+            # The blocks of a stage are computed again one by one.
+            return run(self._part(name, prefix), x, train=train, remat=self.remat and name == "stem")
         if x.shape[0] % 2:
             raise ValueError(f"Paired rows come two by two, visible and infrared; there are {x.shape[0]}.")
         # Slicing pairs, not halves: rows that lie on one device then stay on it.
