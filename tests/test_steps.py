@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from icre_jax.data import augment
 from icre_jax.errors import InputError
 from icre_jax.losses.objective import objective
 from icre_jax.models.head import Head
@@ -42,6 +43,32 @@ BATCH = {
     "label": np.repeat(np.arange(3, dtype=np.int32), (2, 4, 10)),
     "modality": np.arange(16, dtype=np.int32) % 2,
 }
+
+
+def normalized_on_the_host(images):
+    """What other code bases do in their input: to [0, 1], ImageNet's mean and deviation taken out; in float64."""
+    return (np.float64(images) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+
+
+def test_pixels_that_are_augmented_on_the_host_are_normalised_on_the_device_as_on_the_host():
+    every_value = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 16, 16, 3)
+    augmented = np.stack(
+        [
+            augment.erase(image, np.random.default_rng(i), probability=0.5, area=(0.1, 0.3), aspect=(0.5, 2.0))
+            for i, image in enumerate(np.concatenate([BATCH["image"], BATCH["image"][::-1]]))
+        ]
+    )
+    for images in (every_value, augmented):
+        on_device, on_host = np.asarray(jax.jit(normalize_images)(images)), normalized_on_the_host(images)
+        assert on_device.dtype == np.float32
+        np.testing.assert_allclose(on_device, on_host, rtol=0, atol=1e-6)
+        for statistic in (np.mean, np.std):
+            np.testing.assert_allclose(
+                statistic(np.float64(on_device), (0, 1, 2)), statistic(on_host, (0, 1, 2)), rtol=1e-5, atol=1e-6
+            )
+    # The host erases with whole grey levels: after normalisation that is 0 to half a level.
+    erased = normalize_images(np.array(augment.ERASED, np.uint8))
+    np.testing.assert_array_less(np.abs(erased), 0.5 / 255 / np.array([0.229, 0.224, 0.225]) + 1e-6)
 
 
 class WithoutBatchNorm:
