@@ -149,8 +149,9 @@ def test_classifier_starts_small():
     assert abs(float(kernel.std()) - 0.001) < 5e-5
 
 
-def test_blocks_computed_again_give_the_same_gradient_and_statistics():
-    plain = DualStreamResNet(depth=50, width=8, non_local_blocks=(0, 1, 0, 0))
+@pytest.mark.parametrize("depth", [18, 50])
+def test_blocks_computed_again_give_the_same_gradient_and_statistics(depth):
+    plain = DualStreamResNet(depth=depth, width=8, non_local_blocks=(0, 1, 0, 0))
     saving = plain.clone(remat=True)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.standard_normal((8, 64, 32, 3)), jnp.float32)
@@ -210,6 +211,6 @@ def test_a_network_computed_again_gives_the_same_gradient_maps_and_statistics():
     # Of a bias in front of a BatchNorm the gradient is rounding alone.
     rounding = 1e-6 * max(float(jnp.abs(a).max()) for a in jax.tree.leaves(expected[0]))
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max()) + rounding)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * float(jnp.abs(a).max()) + rounding)
     before, after = (program.memory_analysis().temp_size_in_bytes for program in programs)
     assert after < 0.85 * before
