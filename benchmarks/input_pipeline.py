@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from icre_jax import command
 from icre_jax.data import augment, synthetic
 from icre_jax.data.pipeline import RecordSource, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.data.prepared import open_or_prepare
-from icre_jax.data.records import MODALITIES, VISIBLE
+from icre_jax.datasets import MODALITIES, VISIBLE
 from icre_jax.errors import InputError
+from icre_jax.machine import command
 from icre_jax.settings import Settings
 
 _MEAN = np.array((0.485, 0.456, 0.406), np.float32)[:, None, None]

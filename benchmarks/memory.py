@@ -15,14 +15,14 @@ import time
 from collections.abc import Sequence
 
 import jax
+from icre_jax.machine.host_memory import keep_freed_memory
 
 from benchmarks.train_step import make_batch
-from icre_jax import command
 from icre_jax.costs.compiled import trace_step
+from icre_jax.engine.parallel import make_mesh, make_state
+from icre_jax.engine.program import build_program
 from icre_jax.errors import InputError
-from icre_jax.host_memory import keep_freed_memory
-from icre_jax.parallel import make_mesh, make_state
-from icre_jax.program import build_program
+from icre_jax.machine import command
 
 _NUM_CLASSES = 395
 

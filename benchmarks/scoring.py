@@ -19,9 +19,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from icre_jax.datasets import OTHER, Modality
 from icre_jax.evals import llcm, regdb, sysu_mm01
 from icre_jax.evals.galleries import group_into_folders
-from icre_jax.evals.protocol import OTHER, Modality, Protocol, Setting, evaluate
+from icre_jax.evals.protocol import Protocol, Setting, evaluate
 from icre_jax.evals.ranking import Embedded, IntArray, normalize, score
 
 DIMENSIONS = 2048

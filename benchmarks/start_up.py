@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from icre_jax import command
 from icre_jax.errors import InputError
+from icre_jax.machine import command
 
 _PACKAGES = "import jax, flax.linen, optax, orbax.checkpoint, grain, tensorflow_datasets"
 

@@ -20,17 +20,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from icre_jax.machine.host_memory import keep_freed_memory
 
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from icre_jax import command
 from icre_jax.costs.compiled import abstract_batch
+from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
+from icre_jax.engine.program import build_program
+from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
-from icre_jax.host_memory import keep_freed_memory
+from icre_jax.machine import command
 from icre_jax.models import convolution, pooling
-from icre_jax.parallel import make_mesh, make_state, make_train_step
-from icre_jax.program import build_program
 from icre_jax.settings import Settings
-from icre_jax.steps import embed_step
 
 _PRODUCT = 2048  # rows of the square matrices whose product is the yardstick
 _NUM_CLASSES = 395

@@ -8,8 +8,8 @@ import pytest
 from icre_jax.errors import InputError
 from icre_jax.evals.average import average
 from icre_jax.evals.results import METRICS, ProtocolResult, read_results, write_results
-from icre_jax.evals.tables import format_table
 from tests.conftest import run_command
+from tests.tables import format_table
 from tests.test_commands import refused
 
 

@@ -316,7 +316,7 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
 def test_a_second_signal_ends_it_at_once(number):
     """Even inside a library where Python runs no handler: here one that computes for minutes."""
     script = (
-        "import hashlib\nfrom icre_jax.stop import StopRequest\n"
+        "import hashlib\nfrom icre_jax.machine.stop import StopRequest\n"
         "with StopRequest(second_ends=True):\n"
         "    print('entered', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2 * 10**9)\n"

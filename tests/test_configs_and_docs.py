@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from icre_jax import command
+from icre_jax.engine.optimizer import GROUPS
+from icre_jax.machine import command
 from icre_jax.models.network import build_network
-from icre_jax.optimizer import GROUPS
 from icre_jax.settings import parse
 from tests.conftest import ROOT
 

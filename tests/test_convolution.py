@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from jax import lax
 
 from icre_jax.costs.compiled import abstract_batch
+from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
+from icre_jax.engine.program import build_program
 from icre_jax.models import convolution
 from icre_jax.models.convolution import convolve
 from icre_jax.models.normalization import BatchNorm
 from icre_jax.models.pooling import max_pool
-from icre_jax.parallel import make_mesh, make_state, make_train_step
-from icre_jax.program import build_program
 from icre_jax.settings import parse
 
 

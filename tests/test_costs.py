@@ -9,14 +9,14 @@ from configs import sysu_mm01
 from icre_jax.costs.compare import baseline_of
 from icre_jax.costs.compiled import analyse, embedding_cost, num_bytes, training_cost
 from icre_jax.costs.parameters import list_modules
+from icre_jax.engine.parallel import make_mesh
+from icre_jax.engine.program import build_program
 from icre_jax.models.convolution import convolve
 from icre_jax.models.head import Head
 from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.models.sdce import Attention
-from icre_jax.parallel import make_mesh
-from icre_jax.program import build_program
 from icre_jax.settings import parse
 
 B, H, W, C, D = 4, 24, 9, 16, 32

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from icre_jax import finish, train
-from icre_jax import replay as replay_module
-from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import RecordSource, training_batches
-from icre_jax.divergence import Failure, FiniteWatch, read_failure
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.state import find_not_finite
 from icre_jax.errors import DivergenceError, InputError
-from icre_jax.replay import replay
-from icre_jax.runlog import Screen
+from icre_jax.machine.screen import Screen
 from icre_jax.settings import parse, resolve_paths, to_json
-from icre_jax.state import find_not_finite
+from icre_jax.training import finish, loop, session
+from icre_jax.training import replay as replay_module
+from icre_jax.training.divergence import Failure, FiniteWatch, read_failure
+from icre_jax.training.replay import replay
 from tests.small_runs import CompiledRuns, arrays_of, run
 
 
@@ -33,7 +33,7 @@ def compiled():
 @pytest.fixture
 def small(config, compiled, monkeypatch):
     """A run of 6 steps; the report, of which nothing is said here, is left out."""
-    monkeypatch.setattr(train, "assemble", compiled)
+    monkeypatch.setattr(session, "assemble", compiled)
     monkeypatch.setattr(replay_module, "assemble", compiled)
     monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
     return config
@@ -110,7 +110,7 @@ def stopped(small, compiled, tmp_path, prepared):
     workdir = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
         stop = property(lambda self: next(asked), lambda *_: None)
-        patch.setattr(train.StopRequest, "requested", stop, raising=False)
+        patch.setattr(loop.StopRequest, "requested", stop, raising=False)
         assert run(small, workdir)[0] is None
     settings = resolve_paths(parse(small))
     batch, paths = batch_of(compiled, prepared, settings, 3)

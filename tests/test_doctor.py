@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from icre_jax import doctor
 from icre_jax.data.prepared import PreparedDataset
+from icre_jax.health import examination as doctor
 from icre_jax.health import installed, places, trial_step
 from icre_jax.settings import parse, resolve_paths
 from tests.conftest import flags_of, run_command

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import base, synthetic
+from icre_jax.engine.state import num_parameters
 from icre_jax.errors import InputError
 from icre_jax.models.layers import pool_to
 from icre_jax.models.mpfr import MPFR
@@ -15,7 +16,6 @@ from icre_jax.models.network import build_network
 from icre_jax.models.non_local import NonLocal
 from icre_jax.models.sdce import SDCE
 from icre_jax.settings import parse
-from icre_jax.state import num_parameters
 
 erf = np.vectorize(math.erf)
 

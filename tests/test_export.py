@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from icre_jax import export as module
+from icre_jax.engine import export as module
+from icre_jax.engine.export import export
+from icre_jax.engine.steps import normalize_images
+from icre_jax.engine.trained import open_trained
 from icre_jax.errors import InputError
-from icre_jax.export import export
-from icre_jax.runlog import Screen, open_console
-from icre_jax.steps import normalize_images
-from icre_jax.trained import open_trained
+from icre_jax.machine.screen import Screen, open_console
 from tests.conftest import ROOT, flags_of, run_command
 from tests.test_commands import refused
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from icre_jax import hosts
 from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
 from icre_jax.data.plan import BalancedPlan
+from icre_jax.engine.parallel import make_mesh
 from icre_jax.errors import HostError, InputError
-from icre_jax.parallel import make_mesh
+from icre_jax.machine import hosts
 from icre_jax.settings import parse
 from tests.conftest import ROOT, flags_of, free_port, run_command
 
@@ -338,7 +338,7 @@ def test_an_error_of_one_reaches_the_others(monkeypatch, tmp_path):
 
 def test_devices_of_hosts_in_turns(monkeypatch):
     """Rows follow the devices, in whatever order a mesh has them."""
-    from icre_jax import parallel
+    from icre_jax.engine import parallel
 
     class Shards:
         def __init__(self, mesh, spec):

@@ -12,8 +12,8 @@ from PIL import Image
 from icre_jax.data.images import decode, find_defect
 from icre_jax.data.layouts import sysu_mm01
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.engine.provenance import dataset_label
 from icre_jax.errors import InputError
-from icre_jax.provenance import dataset_label
 from tests.conftest import PEOPLE
 
 

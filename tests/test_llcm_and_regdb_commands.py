@@ -10,7 +10,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.results import read_results
 from icre_jax.settings import parse
-from icre_jax.train import train_and_evaluate
+from icre_jax.training.loop import train_and_evaluate
 from tests.conftest import flags_of, run_command
 from tests.test_commands import refused
 

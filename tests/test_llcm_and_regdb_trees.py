@@ -9,8 +9,8 @@ import pytest
 
 from icre_jax.data.layouts import llcm, regdb
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.engine.provenance import dataset_label
 from icre_jax.errors import InputError
-from icre_jax.provenance import dataset_label
 from tests.conftest import OTHER_PEOPLE
 
 

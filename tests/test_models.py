@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from configs import synthetic
+from icre_jax.engine.state import num_parameters
 from icre_jax.models.head import Head, gem_pool
 from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.pooling import max_pool
 from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet
 from icre_jax.settings import parse
-from icre_jax.state import num_parameters
 
 # torchvision's totals for 1000 classes, minus fc, plus a second stem (conv1 3 * 64 * 49, bn1 2 * 64).
 STEM = 3 * 64 * 49 + 2 * 64

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from icre_jax.engine.parallel import make_mesh
 from icre_jax.errors import InputError
-from icre_jax.parallel import make_mesh
 from tests.conftest import ROOT, flags_of, free_port, run_command
 
 SCRIPT = """
@@ -26,7 +26,7 @@ import optax
 from configs import synthetic
 from icre_jax.losses.objective import objective
 from icre_jax.models.network import build_network
-from icre_jax.parallel import local_rows, make_mesh, make_state, make_train_step
+from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
 from icre_jax.settings import parse
 
 config = synthetic.get_config()
@@ -154,7 +154,7 @@ def test_several_devices_do_what_one_does_in_micro_batches(layout, tmp_path):
 def test_centers_of_each_device_alone_would_be_seen(tmp_path):
     """The rows of the test above lie so that a loss of each device's own rows is another loss."""
     changes = {"loss": {"icg_form": "relative"}}
-    apart = SCRIPT.replace("step = make_train_step", "import icre_jax.steps\nicre_jax.steps.jax.lax.all_gather = "
+    apart = SCRIPT.replace("step = make_train_step", "import icre_jax.engine.steps\nicre_jax.engine.steps.jax.lax.all_gather = "
                            "lambda x, axis_name, tiled: x\nstep = make_train_step")  # fmt: skip
     assert apart != SCRIPT
     whole = run_on((1, 2, "pmap"), changes, tmp_path)

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.pretrained import overlay, read_backbone, start_from, write_backbone
 from icre_jax.errors import InputError
 from icre_jax.models.head import Head, gem_pool
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import STAGES, DualStreamResNet
-from icre_jax.pretrained import overlay, read_backbone, start_from, write_backbone
-from icre_jax.run import assemble, restore
 from icre_jax.settings import parse
+from icre_jax.training.run import assemble, restore
 from tests.conftest import SHARED, flags_of, run_command
 from tests.test_commands import refused
 

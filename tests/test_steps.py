@@ -9,14 +9,14 @@ import optax
 import pytest
 
 from icre_jax.data import augment
+from icre_jax.engine.state import TrainState, create_state
+from icre_jax.engine.steps import normalize_images, train_step
 from icre_jax.errors import InputError
 from icre_jax.losses.objective import objective
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.settings import differences, parse
-from icre_jax.state import TrainState, create_state
-from icre_jax.steps import normalize_images, train_step
 
 LOSS = {
     "label_smoothing": 0.1,

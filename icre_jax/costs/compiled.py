@@ -8,7 +8,7 @@ multiplies the padding too. A backend may then hide work in calls of its own, wh
 compiled program stands beside it as a check.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -17,9 +17,9 @@ import numpy as np
 from jax import ShapeDtypeStruct
 from jax.sharding import Mesh
 
-from icre_jax.parallel import make_train_step
-from icre_jax.program import Program
-from icre_jax.steps import embed_step
+from icre_jax.engine.parallel import make_train_step
+from icre_jax.engine.program import Program
+from icre_jax.engine.steps import embed_step
 
 
 @dataclass(frozen=True)
@@ -126,21 +126,13 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
       mesh: of `make_mesh(num_images)`.
       num_images: rows of the batch, on all devices together.
     """
-    traced = trace_step(program, mesh, num_images)
+    traced = trace_step(replace(program, accumulate_steps=1), mesh, num_images)
     return analyse(traced, num_images=num_images, num_devices=mesh.size, **step_bytes(program, mesh, num_images))
 
 
-def trace_step(program: Program, mesh: Mesh, num_images: int, *, accumulate_steps: int = 1) -> jax.stages.Traced:
+def trace_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Traced:
     """The step of training for the devices of the mesh, before it is lowered for their platform."""
-    step = make_train_step(
-        mesh,
-        door="jit",
-        network=program.network,
-        tx=program.tx,
-        objective=program.objective,
-        accumulate_steps=accumulate_steps,
-        ema_decay=program.ema_decay,
-    )
+    step = make_train_step(mesh, program)
     batch = abstract_batch(num_images, program.image_size)
     return step.trace(program.abstract_state, batch)  # type: ignore[attr-defined]
 
@@ -162,7 +154,7 @@ def embedding_cost(program: Program, num_images: int) -> Cost:
 
 
 def abstract_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, ShapeDtypeStruct]:
-    """A batch of training as shapes; see `icre_jax.steps.train_step`."""
+    """A batch of training as shapes; see `icre_jax.engine.steps.train_step`."""
     rows = ShapeDtypeStruct((num_images,), jnp.int32)
     return {
         "image": ShapeDtypeStruct((num_images, *image_size, 3), jnp.uint8),

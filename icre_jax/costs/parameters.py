@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from icre_jax.engine.state import num_parameters
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.shapes import trace_modules
-from icre_jax.state import num_parameters
 
 
 @dataclass(frozen=True)

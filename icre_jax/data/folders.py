@@ -11,10 +11,13 @@ import csv
 import re
 from pathlib import Path
 
+from rich.table import Table
+
 from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts.manifest import COLUMNS, NAME, SPLITS
-from icre_jax.data.records import INFRARED, MODALITIES, VISIBLE
+from icre_jax.datasets import INFRARED, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files import whole_file
 
 _CAMERA = re.compile(r"cam(\d+)")
 _DEFAULT_CAMERAS = {VISIBLE: 1, INFRARED: 2}
@@ -45,18 +48,26 @@ def write_manifest(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
     if findings:
         raise InputError(f"No list can be made of {folder}:\n{join_findings(findings)}")
     try:
-        partial = target.with_name(f".{NAME}.partial")
-        with partial.open("w", encoding="utf-8", newline="") as stream:
+        with whole_file(target) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
             for path, person, camera, modality, split in rows:
                 writer.writerow(
                     (path, pids[person], _DEFAULT_CAMERAS[modality] if camera is None else camera, modality, split)
                 )
-        partial.rename(target)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error}. Free space, or make the folder writable.") from error
     return _count(rows)
+
+
+def describe_manifest(folder: Path, counts: dict[tuple[str, str], tuple[int, int]]) -> Table:
+    """What `write_manifest` counted, for the terminal."""
+    table = Table(title=str(folder / NAME))
+    for column in ("split", "modality", "identities", "images"):
+        table.add_column(column, justify="left" if column in ("split", "modality") else "right")
+    for (split, modality), numbers in counts.items():
+        table.add_row(split, modality, *map(str, numbers))
+    return table
 
 
 def _list_pictures(folder: Path, findings: list[str]) -> list[Row]:

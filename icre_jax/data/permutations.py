@@ -6,7 +6,6 @@ scipy reads it as data: MATLAB files hold no code.
 """
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from icre_jax.datasets import CARDS
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files import write_file
 
 SOURCE = "exp/rand_perm_cam.mat"
 STORED = "gallery_permutations.json"
@@ -82,9 +83,7 @@ def keep_permutations(data_dir: Path, folder: Path) -> None:
     try:
         if stored.is_file() and stored.read_text(encoding="utf-8") == text:
             return
-        partial = folder / f".{STORED}.{os.getpid()}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(stored)
+        write_file(stored, text)
     except (OSError, ValueError) as error:
         raise InputError(f"The official draws cannot be kept in {folder}: {error}. Free space there.") from error
 
@@ -107,7 +106,7 @@ def read_permutations(folder: Path) -> Permutations | None:
 
 def describe_official_draws(dataset: str, folder: Path) -> str | None:
     """One line for the screen: whether the official draws are at hand; None where the data set has none."""
-    if dataset != "sysu_mm01":
+    if not CARDS[dataset].official_draws:
         return None
     if (folder / STORED).is_file():
         return f"Official gallery draws: at hand ({SOURCE}), and the default."

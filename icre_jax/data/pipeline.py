@@ -21,7 +21,8 @@ from icre_jax.data import augment
 from icre_jax.data.images import decode
 from icre_jax.data.plan import BalancedPlan, Slot
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.records import MODALITIES, VISIBLE, SplitIndex
+from icre_jax.data.records import SplitIndex
+from icre_jax.datasets import MODALITIES, VISIBLE
 from icre_jax.settings import Augment, Data
 
 _AUGMENT_STREAM = 3

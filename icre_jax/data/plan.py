@@ -9,7 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from icre_jax.data.records import MODALITIES, SplitIndex
+from icre_jax.data.records import SplitIndex
+from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
 
 # Names the random streams apart that share a seed.

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from icre_jax.data import synthetic
 from icre_jax.data.builders import BUILDERS, ReIDBuilder
 from icre_jax.data.images import find_defect
 from icre_jax.data.permutations import keep_permutations
 from icre_jax.data.records import Record, SplitIndex
+from icre_jax.datasets import RENDERED_MARK
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files import whole_file
 
 Progress = Callable[[int, int], None]
 
@@ -110,7 +111,7 @@ def open_or_prepare(
         return prepared
     prepared, metadata = _open(builder_class, folder)
     if data_dir.is_dir():
-        splits = _scan(builder_class, data_dir, trial)
+        splits = builder_class.list_images(data_dir, trial)
         if _listing_digest(data_dir, splits) != metadata["listing"] or not _has_labels_of(prepared, splits):
             raise InputError(
                 f"The records in {folder} were made from other files or labels than those in {data_dir} now. "
@@ -130,10 +131,6 @@ def _has_labels_of(prepared: PreparedDataset, splits: dict[str, list[Record]]) -
     )
 
 
-def _scan(builder_class: type[ReIDBuilder], data_dir: Path, trial: int | None) -> dict[str, list[Record]]:
-    return builder_class.scan(data_dir) if trial is None else builder_class.scan(data_dir, trial)
-
-
 def _prepare(
     builder_class: type[ReIDBuilder],
     data_dir: Path,
@@ -143,12 +140,12 @@ def _prepare(
     progress: Progress | None,
 ) -> PreparedDataset:
     folder = builder_class.folder(prepared_dir, trial)
-    splits = _scan(builder_class, data_dir, trial)
+    splits = builder_class.list_images(data_dir, trial)
     metadata = {
         "trial": trial,
         "fingerprint": _check_pictures(data_dir, splits, trial, progress),
         "listing": _listing_digest(data_dir, splits),
-        "synthetic": (data_dir / synthetic.RECORD).is_file(),
+        "synthetic": (data_dir / RENDERED_MARK).is_file(),
         "data_dir": str(data_dir),
     }
     tfds.disable_progress_bar()
@@ -174,9 +171,8 @@ def _prepare(
             for field in dataclasses.fields(SplitIndex)
         }
         # The index comes last and under its final name at once: where it is, the records are complete.
-        partial = folder / "index.partial.npz"
-        np.savez(partial, **columns)
-        partial.rename(folder / "index.npz")
+        with whole_file(folder / "index.npz") as partial, partial.open("wb") as stream:
+            np.savez(stream, **columns)
     except OSError as error:
         raise InputError(
             f"Cannot write the prepared records to {prepared_dir}: {error}. Free space, or name another prepared_dir."

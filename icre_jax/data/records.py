@@ -1,13 +1,10 @@
 """What one picture is, before and after it was prepared."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
-# Stored as its index: 0 is visible, 1 is infrared, in every file and array of the project.
-MODALITIES: tuple[Literal["visible"], Literal["infrared"]] = ("visible", "infrared")
-VISIBLE, INFRARED = MODALITIES
+from icre_jax.datasets import MODALITIES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,13 @@ identity *and* camera may be left out (`evaluation.exclude_same_camera`), as the
 camera are moments of one walk.
 """
 
-from icre_jax.evals.protocol import OTHER, Modality, Protocol, Setting
+from icre_jax.datasets import MANIFEST, OTHER
+from icre_jax.evals.protocol import Protocol, Setting
 from icre_jax.evals.ranking import exclude_nothing, exclude_same_id_and_camera
 
 
 def make_protocol(*, exclude_same_camera: bool) -> Protocol:
     """The protocol; `exclude_same_camera` leaves out gallery pictures of the query's identity and camera."""
-    queries: tuple[Modality, ...] = ("infrared", "visible")
     settings = tuple(
         Setting(
             name=f"{query}_to_{OTHER[query]}",
@@ -22,10 +22,10 @@ def make_protocol(*, exclude_same_camera: bool) -> Protocol:
             gallery_source="all but the query's camera" if exclude_same_camera else "all images",
             by_split=True,
         )
-        for query in queries
+        for query in MANIFEST.directions
     )
     # Any number of cameras, each of any modality.
-    return Protocol(name="own pictures", settings=settings, cameras={})
+    return Protocol(name=MANIFEST.title, settings=settings, cameras={})
 
 
 PROTOCOL = make_protocol(exclude_same_camera=True)

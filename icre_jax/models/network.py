@@ -13,9 +13,9 @@ from jax import Array
 from icre_jax.errors import InputError
 from icre_jax.models.head import Head, gem_pool
 from icre_jax.models.mpfr import MPFR, Projection
-from icre_jax.models.recompute import run
+from icre_jax.models.recompute import rematerialized
 from icre_jax.models.resnet import DualStreamResNet
-from icre_jax.models.sdce import SDCE, WayBack
+from icre_jax.models.sdce import SDCE, ResidualProjection
 from icre_jax.settings import Model
 
 
@@ -25,7 +25,7 @@ class ReIDNetwork(nn.Module):
     Attributes:
       backbone, head: always there; `backbone.remat` holds for MPFR and SDCE as well.
       mpfr: reads the shallow stages; without it SDCE takes its keys and values from the projected layer3.
-      sdce: enhances the deep features; without it F_ig is added to them by a `WayBack` alone.
+      sdce: enhances the deep features; without it F_ig is added to them by a `ResidualProjection` alone.
     """
 
     backbone: DualStreamResNet
@@ -48,22 +48,22 @@ class ReIDNetwork(nn.Module):
           intermediates, by name: "stages", the maps of the backbone; "enhanced" F_en [B, h, w, D]; with MPFR "masks"
             M_i [B, h, w, S] and "guide" F_ig [B, h, w, C]; with SDCE "attention", see there.
         """
-        like: dict[str, Any] = {"dtype": self.backbone.dtype, "axis_name": self.backbone.axis_name}
-        how: dict[str, Any] = {"train": train, "remat": self.backbone.remat}
+        layer: dict[str, Any] = {"dtype": self.backbone.dtype, "axis_name": self.backbone.axis_name}
+        remat = self.backbone.remat
         stages = self.backbone(images, modality=modality, train=train)
         deep = enhanced = stages["layer4"]
         maps: dict[str, Any] = {"stages": stages}
         if self.mpfr is not None:
-            guide, maps["masks"] = run(self.mpfr, stages, **how)
+            guide, maps["masks"] = rematerialized(self.mpfr, stages, train=train, remat=remat)
             maps["guide"] = guide
         if self.sdce is not None:
             if self.mpfr is None:
                 _, height, width, _ = deep.shape
-                projection = Projection(self.sdce.width, name="projection", **like)
+                projection = Projection(self.sdce.width, name="projection", **layer)
                 guide = projection(stages["layer3"], (height, width), train=train)
-            enhanced, maps["attention"] = run(self.sdce, deep, guide, **how)
+            enhanced, maps["attention"] = rematerialized(self.sdce, deep, guide, train=train, remat=remat)
         elif self.mpfr is not None:
-            enhanced = deep + WayBack(deep.shape[-1], name="way_back", **like)(guide, train=train)
+            enhanced = deep + ResidualProjection(deep.shape[-1], name="way_back", **layer)(guide, train=train)
         maps["enhanced"] = enhanced
         outputs = self.head(enhanced, train=train)
         return outputs | {"deep_features": gem_pool(deep, p=self.head.gem_p)}, maps
@@ -84,7 +84,7 @@ def build_network(model: Model, num_classes: int) -> ReIDNetwork:
             f"model.sdce.width = {model.sdce.width} does not divide into model.sdce.num_heads = "
             f"{model.sdce.num_heads} heads; choose a multiple."
         )
-    like: dict[str, Any] = {"dtype": jnp.dtype(model.dtype)}
+    dtype = jnp.dtype(model.dtype)
     backbone = DualStreamResNet(
         depth=model.depth,
         width=model.width,
@@ -92,13 +92,13 @@ def build_network(model: Model, num_classes: int) -> ReIDNetwork:
         specific_until=model.specific_until,
         non_local_blocks=model.non_local_blocks,
         remat=model.remat,
-        **like,
+        dtype=dtype,
     )
     return ReIDNetwork(
         backbone=backbone,
         head=Head(num_classes, gem_p=model.gem_p),
-        mpfr=MPFR(**model.mpfr.model_dump(exclude={"enabled"}), **like) if model.mpfr.enabled else None,
-        sdce=SDCE(**model.sdce.model_dump(exclude={"enabled"}), **like) if model.sdce.enabled else None,
+        mpfr=MPFR(**model.mpfr.model_dump(exclude={"enabled"}), dtype=dtype) if model.mpfr.enabled else None,
+        sdce=SDCE(**model.sdce.model_dump(exclude={"enabled"}), dtype=dtype) if model.sdce.enabled else None,
     )
 
 

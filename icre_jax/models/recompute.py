@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def run(part: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
+def rematerialized(part: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
     """`part(*inputs, train=train)`, of which the backward pass keeps only inputs and parameters if `remat` is set.
 
     Args:

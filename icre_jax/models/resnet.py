@@ -14,7 +14,7 @@ from icre_jax.errors import InputError
 from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.non_local import NonLocal
 from icre_jax.models.pooling import max_pool
-from icre_jax.models.recompute import run
+from icre_jax.models.recompute import rematerialized
 
 NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_DEPTHS = (50, 101)
@@ -101,7 +101,7 @@ class Stage(nn.Module):
         for index in range(self.num_blocks):
             stride = self.stride if index == 0 else 1
             block = Block(self.width, stride, self.bottleneck, self.dtype, self.axis_name, name=str(index))
-            x = run(block, x, train=train, remat=self.remat)
+            x = rematerialized(block, x, train=train, remat=self.remat)
             if index >= self.num_blocks - self.num_non_local:
                 x = NonLocal(self.dtype, self.axis_name, name=f"non_local_{index}")(x, train=train)
         return x
@@ -169,7 +169,7 @@ class DualStreamResNet(nn.Module):
         if stream != "paired":
             prefix = "" if stream == "shared" else f"{stream}_"
             # The blocks of a stage are computed again one by one.
-            return run(self._part(name, prefix), x, train=train, remat=self.remat and name == "stem")
+            return rematerialized(self._part(name, prefix), x, train=train, remat=self.remat and name == "stem")
         if x.shape[0] % 2:
             raise ValueError(f"Paired rows come two by two, visible and infrared; there are {x.shape[0]}.")
         # Slicing pairs, not halves: rows that lie on one device then stay on it.

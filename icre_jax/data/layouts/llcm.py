@@ -14,7 +14,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from icre_jax.data.layouts.lists import read_ids, read_labelled_paths, require_folder
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import INFRARED, LLCM, VISIBLE
 from icre_jax.errors import InputError, join_findings
 
 CAMERAS = tuple(range(1, 10))
@@ -61,7 +62,7 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
     Raises:
       InputError: there is no folder `data_dir`.
     """
-    require_folder("LLCM", data_dir, HOW_TO_GET)
+    require_folder(LLCM.title, data_dir, HOW_TO_GET)
     findings = [
         f"folder {name} is missing" for name in ("vis", "nir", "test_vis", "test_nir") if not (data_dir / name).is_dir()
     ]

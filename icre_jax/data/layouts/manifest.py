@@ -11,7 +11,8 @@ import csv
 from pathlib import Path, PurePosixPath
 
 from icre_jax.data.layouts.lists import require_folder
-from icre_jax.data.records import INFRARED, MODALITIES, VISIBLE, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import INFRARED, MANIFEST, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, join_findings
 
 NAME = "manifest.csv"
@@ -50,7 +51,7 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
     Raises:
       InputError: there is no folder `data_dir`.
     """
-    require_folder("own pictures", data_dir, HOW_TO_GET)
+    require_folder(MANIFEST.title, data_dir, HOW_TO_GET)
     findings: list[str] = []
     splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
     lines_of: dict[str, int] = {}

@@ -9,7 +9,8 @@ Cameras 1, 2, 4, 5 are visible, 3 and 6 infrared. Folders hold identities that a
 from pathlib import Path
 
 from icre_jax.data.layouts.lists import read_ids, require_folder
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import INFRARED, SYSU_MM01, VISIBLE
 from icre_jax.errors import InputError, join_findings
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)
@@ -47,7 +48,7 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
     Raises:
       InputError: there is no folder `data_dir`.
     """
-    require_folder("SYSU-MM01", data_dir, HOW_TO_GET)
+    require_folder(SYSU_MM01.title, data_dir, HOW_TO_GET)
     cameras = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
     findings = [f"folder cam{camera} is missing" for camera in cameras if not (data_dir / f"cam{camera}").is_dir()]
     lists = {name: read_ids(data_dir, f"exp/{name}_id.txt", findings) for name in ID_LISTS}

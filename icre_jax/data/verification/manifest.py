@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from icre_jax.data.layouts import manifest
-from icre_jax.data.records import MODALITIES, Record
+from icre_jax.data.records import Record
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import MODALITIES
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:

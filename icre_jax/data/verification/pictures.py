@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from icre_jax.data.images import FORMATS, describe_unreadable, find_image_defect
-from icre_jax.data.records import INFRARED, Record
+from icre_jax.data.records import Record
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import CARDS, INFRARED
 
 Progress = Callable[[int, int], None]
 # Mean distance between the largest and the smallest channel, of 255, from which a picture counts as coloured.
@@ -101,7 +102,7 @@ def _check_colour(good: list[tuple[Record, Facts]], report: Report) -> None:
             report.warnings.append(f"infrared, camera {camid}: {share:,} of {len(coloured):,} pictures have colour")
         elif modality != INFRARED and 2 * share < len(coloured):
             # A visible camera of one's own may be a grey one.
-            target = report.warnings if report.dataset == "manifest" else report.errors
+            target = report.warnings if CARDS[report.dataset].own_images else report.errors
             target.append(
                 f"visible, camera {camid}: {len(coloured) - share:,} of {len(coloured):,} pictures have no colour; are "
                 "they infrared ones?"

@@ -6,21 +6,10 @@ from pathlib import Path
 
 from icre_jax.data.layouts import sysu_mm01
 from icre_jax.data.permutations import SOURCE, read_mat
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import SYSU_MM01
 from icre_jax.errors import InputError
-
-# Split -> identities, visible images, infrared images. Training uses train + val.
-PUBLISHED = {"train": (296, 20_284, 9_929), "val": (99, 1_974, 1_980), "test": (96, 6_775, 3_803)}
-# Test camera -> identities, images.
-PUBLISHED_CAMERAS = {
-    1: (56, 1_374),
-    2: (56, 1_565),
-    3: (93, 1_883),
-    4: (94, 1_918),
-    5: (95, 1_918),
-    6: (96, 1_920),
-}
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
@@ -30,11 +19,8 @@ def check(data_dir: Path, trial: int | None, report: Report, *, published: bool)
     report.errors += findings
     test = splits["query"] + splits["gallery"]
     for name, records in (("train", splits["train"]), ("val", splits["val"]), ("test", test)):
-        expected = PUBLISHED[name] if published else (None, None, None)
-        report.count(name, "identities", len({record.pid for record in records}), expected[0])
-        for modality, number in zip((VISIBLE, INFRARED), expected[1:], strict=True):
-            report.count(f"{name}, {modality}", "images", sum(r.modality == modality for r in records), number)
-    for camera, numbers in PUBLISHED_CAMERAS.items():
+        report.count_part(name, records, SYSU_MM01.counts[name] if published else None)
+    for camera, numbers in SYSU_MM01.camera_counts.items():
         here = [record for record in test if record.camid == camera]
         ids, images = numbers if published else (None, None)
         report.count(f"test, camera {camera}", "identities", len({record.pid for record in here}), ids)
