@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from icre_jax.data import augment, synthetic
+from icre_jax import rendering
+from icre_jax.data import augment
 from icre_jax.data.pipeline import RecordSource, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.data.prepared import open_or_prepare
@@ -141,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError("--num_ids must be 8 or more; --workers, --batches and --rounds 1 or more.")
     with tempfile.TemporaryDirectory() as folder:
         tree, records = Path(folder) / "tree", Path(folder) / "records"
-        people = synthetic.SyntheticSettings(
+        people = rendering.SyntheticSettings(
             seed=0,
             difficulty="default",
             num_train_ids=flags.num_ids,
@@ -151,7 +152,7 @@ def main(arguments: Sequence[str]) -> int:
             image_size=tuple(flags.picture_size),
         )
         print("rendering people", flush=True)
-        synthetic.write_tree("sysu_mm01", tree, people, num_workers=2)
+        rendering.write_tree("sysu_mm01", tree, people, num_workers=2)
         settings = command.read_config(
             [f"--config={flags.config or 'configs/sysu_mm01.py'}", f"--config.data.data_dir={tree}"]
             + [field for field in config_flags if not field.startswith("--config=")]

@@ -222,10 +222,9 @@ def test_a_gradient_that_nobody_reads_is_not_computed():
 def test_a_loop_compiles_its_step_once_and_gives_its_state_away(config):
     loaded = parse(config)
     program = build_program(loaded, num_classes=4, steps_per_epoch=2)
-    parts = {"network": program.network, "tx": program.tx}
     mesh = make_mesh(8)
-    step = make_train_step(mesh, door="jit", objective=program.objective, **parts)
-    state = make_state(mesh, 0, image_size=program.image_size, **parts)
+    step = make_train_step(mesh, program)
+    state = make_state(mesh, 0, program)
     rng = np.random.default_rng(0)
     shapes = abstract_batch(8, program.image_size)
     for _ in range(3):

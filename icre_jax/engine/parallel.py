@@ -117,7 +117,12 @@ def _pmap(mesh: Mesh, step: Step) -> Step:
     num_devices = len(mesh.local_devices)
     # None for the state, in and out: it never carries a device axis.
     mapped = jax.pmap(
-        step, axis_name=BATCH_AXIS, in_axes=(None, 0), out_axes=(None, None), devices=list(mesh.devices.flat)
+        step,
+        axis_name=BATCH_AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        devices=list(mesh.devices.flat),
+        donate_argnums=(0,),
     )
     if jax.process_count() > 1:
         mapped = _compiled_together(mapped)
