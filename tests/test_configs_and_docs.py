@@ -109,3 +109,11 @@ def test_the_numbers_beside_ours_are_those_of_the_docs():
     for paper in PUBLISHED:
         numbers = "/".join("-" if number is None else f"{100 * number:.2f}" for number in (paper.rank1, paper.mAP))
         assert re.search(rf"^\| {paper.method.split()[0]}\b.* {numbers} ", tables, re.MULTILINE), paper
+
+
+def test_lines_of_the_docs_are_short():
+    """Lines of tables, and those that hold a URL, cannot be broken."""
+    files = [file for file in sorted((ROOT / "docs").glob("*.md")) if file.name != "design.md"]
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            assert len(line) <= 120 or line.startswith("|") or "://" in line, f"docs/{file.name}:{number}"
