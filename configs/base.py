@@ -1,4 +1,4 @@
-"""Shared by the configs: full ICRE with the recipe of `method.md` for ResNet-50 at 384x144. Not a run by itself.
+"""Shared by the configs: full ICRE with the recipe of docs/method.md for ResNet-50 at 384x144. Not a run by itself.
 
 Variants, as `--config configs/llcm.py:VARIANT`; none is full ICRE:
 
@@ -137,7 +137,7 @@ def use_variant(config: ConfigDict, variant: str) -> None:
 
 
 def use_agw_recipe(config: ConfigDict) -> None:
-    """AGW as published: 288x144, P = 8, K = 4, 81 epochs (`protocols.md`, section 4)."""
+    """AGW as published: 288x144, P = 8, K = 4, 81 epochs (docs/protocols.md, section 4)."""
     config.data.image_size = (288, 144)
     config.sampling.num_ids_per_batch = 8
     config.schedule.num_epochs = 81

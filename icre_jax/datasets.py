@@ -17,7 +17,7 @@ OTHER: Mapping[Modality, Modality] = {VISIBLE: INFRARED, INFRARED: VISIBLE}
 
 @dataclass(frozen=True)
 class Counts:
-    """What a part of a data set holds, as published (docs/protocols.md, On disk)."""
+    """What a part of a data set holds, as published (docs/protocols.md, section 1)."""
 
     identities: int
     visible: int
@@ -30,7 +30,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Published:
-    """Numbers of a paper (fractions) in one setting of the protocol; see docs/protocols.md, Published numbers.
+    """Numbers of a paper (fractions) in one setting of the protocol; see docs/protocols.md, section 3.
 
     Attributes:
       setting: name of the setting of the protocol.

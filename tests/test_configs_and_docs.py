@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from icre_jax.datasets import CARDS
 from icre_jax.engine.optimizer import GROUPS
 from icre_jax.machine import command
 from icre_jax.models.network import build_network
@@ -75,3 +76,45 @@ def test_the_promises_name_tests_and_codes_that_are_there():
         assert f"def {function or 'test_'}" in (ROOT / "tests" / file).read_text(), (file, function)
     codes = {value for name, value in vars(command).items() if name.startswith("EXIT_")}
     assert codes | {0} == {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+
+
+def sections(page):
+    """Title of every section of a page -> its text."""
+    parts = re.split(r"^#+ (.+)\n", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_what_the_code_cites_is_in_the_docs():
+    """As "docs/method.md, MPFR", "docs/protocols.md, section 4" or "docs/protocols.md, SYSU-MM01 step 3"."""
+    pages = {name: sections(f"{name}.md") for name in ("method", "protocols")}
+    files = [file for folder in ("icre_jax", "configs", "tests") for file in (ROOT / folder).rglob("*.py")]
+    cited = {
+        (page, place.strip())
+        for file in files
+        for page, place in re.findall(
+            r"\b(method|protocols)\.md`?(?:, | \()(section \d|[A-Z][A-Za-z0-9 -]*)", " ".join(file.read_text().split())
+        )
+    }
+    assert ("method", "MPFR") in cited
+    for page, place in cited:
+        title, _, step = place.partition(" step ")
+        title = title.replace("section ", "")
+        found = [text for name, text in pages[page].items() if name == title or name.startswith(f"{title}. ")]
+        assert len(found) == 1, f"docs/{page}.md has no section {title!r}"
+        assert not step or f"\n{step}. " in found[0], f"docs/{page}.md, {title} has no step {step}"
+
+
+def test_the_numbers_beside_ours_are_those_of_the_docs():
+    tables = sections("protocols.md")["3. Published numbers"]
+    for paper in (paper for card in CARDS.values() for paper in card.published):
+        # As printed: some papers give one decimal.
+        numbers = "/".join("-" if n is None else re.sub("0$", "0?", f"{100 * n:.2f}") for n in (paper.rank1, paper.mAP))
+        assert re.search(rf"^\| {paper.method.split()[0]}\b.* {numbers} ", tables, re.MULTILINE), paper
+
+
+def test_lines_of_the_docs_are_short():
+    """Lines of tables, and those that hold a URL, cannot be broken."""
+    files = [file for file in sorted((ROOT / "docs").glob("*.md")) if file.name != "design.md"]
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            assert len(line) <= 120 or line.startswith("|") or "://" in line, f"docs/{file.name}:{number}"

@@ -1,4 +1,4 @@
-"""MPFR, SDCE and the non-local block against the equations of method.md, written a second time in float64."""
+"""MPFR, SDCE and the non-local block against the equations of docs/method.md, written a second time in float64."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Training augmentation on uint8 pictures (`method.md`, Training recipe; `protocols.md`, section 4).
+"""Training augmentation on uint8 pictures (docs/method.md, Training recipe; docs/protocols.md, section 4).
 
 Every function takes its randomness as a NumPy generator and returns a new picture; the pipeline seeds the generator
 from the position in the plan.

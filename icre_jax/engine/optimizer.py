@@ -1,4 +1,4 @@
-"""Update rules and learning rates: three parameter groups, schedules by epoch (`method.md`, Training recipe)."""
+"""Update rules and learning rates: three parameter groups, schedules by epoch (docs/method.md, Training recipe)."""
 
 from typing import Any
 

@@ -40,7 +40,11 @@ def average_runs(folders: Sequence[Path]) -> tuple[list[ProtocolResult], dict[st
     results = average(runs)
     facts = {name: sources[0].get(name) for name in ("config", "checkpoint", "selected_by", "dataset")}
     missing = sorted({*REGDB.trials} - seen.keys())
-    return results, facts | {"trials": sorted(seen), "missing_trials": missing, "workdirs": [str(folder) for folder in folders]}
+    return results, facts | {
+        "trials": sorted(seen),
+        "missing_trials": missing,
+        "workdirs": [str(folder) for folder in folders],
+    }
 
 
 def _differences(first: dict[str, Any], other: dict[str, Any]) -> list[str]:

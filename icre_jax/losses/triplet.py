@@ -1,4 +1,4 @@
-"""Triplet losses of the baselines, on the features before the BN neck (`method.md`, Baselines).
+"""Triplet losses of the baselines, on the features before the BN neck (docs/method.md, Baselines).
 
 Positives of a row are all rows of its identity, of either modality and itself included, as in the code that AGW
 published; negatives are all others.

@@ -1,4 +1,4 @@
-"""Head of the network: GeM pooling, BN neck, classifier (`method.md`, Head)."""
+"""Head of the network: GeM pooling, BN neck, classifier (docs/method.md, Head)."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """The whole network, put together from its parts: ICRE, its ablation rows and the baselines.
 
-With MPFR and SDCE it is ICRE; with neither, the baseline; `method.md` (Ablation rows) says what stands in for a part
+With MPFR and SDCE it is ICRE; with neither, the baseline; docs/method.md (Ablation rows) says what stands in for a part
 that is left out.
 """
 

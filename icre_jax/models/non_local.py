@@ -1,4 +1,4 @@
-"""Non-local block of the AGW baseline: every position sees every other one (`method.md`, Baselines)."""
+"""Non-local block of the AGW baseline: every position sees every other one (docs/method.md, Baselines)."""
 
 from typing import Any
 

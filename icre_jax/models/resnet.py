@@ -1,4 +1,4 @@
-"""Dual-stream ResNet: the first layers per modality, everything after them shared (`method.md`, Backbone).
+"""Dual-stream ResNet: the first layers per modality, everything after them shared (docs/method.md, Backbone).
 
 Layer names are torchvision's (conv1, bn1, layer1.0.conv2, layer1.0.downsample.0, ...), with the two stems as
 `visible_stem` and `infrared_stem`, so that a table can map published weights onto the tree. Arrays are NHWC.

@@ -1,4 +1,4 @@
-"""SDCE: a two-stage transformer that carries identity clues into the deep features (`method.md`, SDCE)."""
+"""SDCE: a two-stage transformer that carries identity clues into the deep features (docs/method.md, SDCE)."""
 
 from typing import Any
 
