@@ -46,7 +46,7 @@ class Published:
     reranking: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Card:
     """A data set.
 

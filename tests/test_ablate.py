@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from icre_jax import ablate as door
 from icre_jax.errors import InputError
 from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult, read_results, to_document
 from icre_jax.experiments import ablation as ablate
@@ -468,7 +469,7 @@ def test_the_folder_of_a_single_run_is_refused(flags, tmp_path):
 )
 def test_arguments_that_cannot_be_used(arguments, words, tmp_path):
     with pytest.raises(InputError, match=words):
-        ablate.main(["--config", "configs/synthetic.py", "--out", str(tmp_path / "out"), *arguments])
+        door.main(["--config", "configs/synthetic.py", "--out", str(tmp_path / "out"), *arguments])
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 from safetensors.numpy import load_file
 
-from icre_jax.engine import convert
+from icre_jax import convert
 from icre_jax.engine.checkpoint import Checkpoints
 from icre_jax.engine.state import create_state
 from icre_jax.errors import InputError

@@ -280,7 +280,7 @@ def test_alone_everything_is_a_plain_call(tmp_path):
     assert [vote.cast(False), vote.cast(True)] == [False, True]
     with pytest.raises(SystemExit, match="75"):
         hosts.leave(75)
-    with pytest.raises(jax.errors.JaxRuntimeError), hosts.telling_of_lost_hosts():
+    with pytest.raises(jax.errors.JaxRuntimeError), hosts.explain_lost_hosts():
         raise jax.errors.JaxRuntimeError("out of memory")
 
 
@@ -332,7 +332,7 @@ def test_an_error_of_one_reaches_the_others(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="is not the folder that process 0 sees"):
         hosts.require_common_folder(tmp_path, flag="--workdir")
     words = r"process 1 of 2 cannot go on.*Connection closed by peer.*Start all of them"
-    with pytest.raises(HostError, match=words), hosts.telling_of_lost_hosts():
+    with pytest.raises(HostError, match=words), hosts.explain_lost_hosts():
         raise jax.errors.JaxRuntimeError("Connection closed by peer")
 
 

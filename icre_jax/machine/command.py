@@ -110,7 +110,9 @@ def write_output(path: Path, text: str, flag: str) -> None:
     try:
         write_file(path, text)
     except OSError as error:
-        raise InputError(f"Cannot write {flag} {path}: {error}. Name a file in a folder that is there.") from error
+        raise InputError(
+            f"{flag} {path} cannot be written: {error}. Name a file in a folder you may write to."
+        ) from error
 
 
 def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = sys.exit) -> None:
