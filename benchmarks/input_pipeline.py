@@ -104,7 +104,7 @@ def theirs(
 
 
 def images_per_second(batches: Batches, batch_size: int, num_timed: int) -> float:
-    """Speed behind the first batches."""
+    """Speed after the first batches."""
     with batches() as iterator:
         for _ in range(_UNTIMED):
             next(iterator)

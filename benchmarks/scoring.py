@@ -4,7 +4,7 @@ SYSU-MM01: 3,803 x 6,775, four settings, ten draws each; LLCM: 7,166 x 8,680, bo
 2,060 x 2,060, both directions. Ours scores all of that, from features to scores. The loop is written from the
 protocols' definition the way the field's code is: similarities and an argsort of the whole matrix for each trial, then
 one query after the other in NumPy. It is timed on one trial of each setting and on `--loop_queries` of the queries, and
-scaled to all; the scores of these queries are compared with ours. Ours runs before the loop and again behind it, since
+scaled to all; the scores of these queries are compared with ours. Ours runs before the loop and again after it, since
 other programs may share the machine; both times are printed and the slower one is compared. Peak memory is that of
 ours, read before the first loop begins.
 """

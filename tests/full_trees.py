@@ -23,7 +23,7 @@ def _encoded(coloured: bool, suffix: str) -> bytes:
 
 
 def write_picture(path: Path, modality: str) -> None:
-    """A file of its own: decoders do not read what comes behind the picture."""
+    """A file of its own: decoders do not read what comes after the picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_encoded(modality == "visible", path.suffix) + b"%d" % next(_counter))
 

@@ -303,7 +303,7 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
     again = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert again.stdout is not None
     for line in again.stdout:
-        if "Continuing behind step" in line:
+        if "Continuing after step" in line:
             assert f"step {step} of" in line
             break
     else:

@@ -101,7 +101,7 @@ def test_the_step_the_part_and_the_pictures_are_named_and_the_step_runs_again(sm
 
 @pytest.fixture
 def stopped(small, compiled, tmp_path, prepared):
-    """A workdir stopped behind step 1, and a replay file of its step 3 with the numbers of a run that went on."""
+    """A workdir stopped after step 1, and a replay file of its step 3 with the numbers of a run that went on."""
     whole = tmp_path / "whole"
     run(small, whole)
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
@@ -153,7 +153,7 @@ def test_a_replay_file_that_does_not_fit_is_refused(stopped, tmp_path):
     np.savez(file, image=np.zeros(3))
     with pytest.raises(InputError, match="is not a replay file"):
         run_again(workdir, file)
-    file.write_bytes(b"PK\x03\x04 and nothing behind it")
+    file.write_bytes(b"PK\x03\x04 and nothing after it")
     with pytest.raises(InputError, match="is not a replay file"):
         run_again(workdir, file)
     failure.write(file)

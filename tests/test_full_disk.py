@@ -43,7 +43,7 @@ def reference():
 
 @pytest.fixture
 def small(config, compiled, monkeypatch):
-    """A run of 9 steps with saves behind 0, 3, 6 and 9; the report is left out."""
+    """A run of 9 steps with saves after 0, 3, 6 and 9; the report is left out."""
     monkeypatch.setattr(session, "assemble", compiled)
     monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
     return config

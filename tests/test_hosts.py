@@ -134,7 +134,7 @@ def test_one_process_continues_the_checkpoint_of_two(together, alone, short, tmp
     workdir = halfway(together, tmp_path / "work")
     done = run_command("icre_jax.train", *flags_of(short), "--workdir", str(workdir))
     assert done.returncode == 0, done.stderr
-    assert "Continuing behind step" in done.stdout
+    assert "Continuing after step" in done.stdout
     assert_same_numbers(workdir, alone)
 
 
@@ -143,7 +143,7 @@ def test_two_processes_continue_the_checkpoint_of_one(alone, short, tmp_path):
     workdir = halfway(alone, tmp_path / "work")
     codes, texts = finish(start(short, workdir, "--config.parallel=pmap"), workdir)
     assert codes == [0, 0], texts
-    assert "Continuing behind step" in texts[0]
+    assert "Continuing after step" in texts[0]
     assert_same_numbers(workdir, alone)
 
 

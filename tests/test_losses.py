@@ -91,7 +91,7 @@ def icg_float64(f, labels, modality, form, rho1, rho2=0.0, deep=None):
 
 @st.composite
 def batches(draw):
-    """Features like those behind a ReLU (a large common mean), identities of uneven size, rows in any order."""
+    """Features like those after a ReLU (a large common mean), identities of uneven size, rows in any order."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     # Few shapes, since each is compiled anew: (visible, infrared) rows of every identity.
     sizes = draw(st.sampled_from([[(1, 1), (1, 1)], [(2, 2), (2, 2), (2, 2)], [(1, 3), (2, 1), (1, 1), (3, 2)]]))

@@ -32,7 +32,7 @@ def test_recipe_of_method_md(epoch, expected):
     assert float(rate(7 * epoch + 6)) == pytest.approx(expected)
 
 
-def test_rate_stays_behind_the_last_epoch_and_without_warm_up():
+def test_rate_stays_after_the_last_epoch_and_without_warm_up():
     rate = learning_rate(1.0, Schedule(num_epochs=2, warmup_epochs=0, boundaries=(1,), factors=(0.5,)), 3)
     assert [float(rate(step)) for step in (0, 2, 3, 5, 6, 100)] == [1, 1, 0.5, 0.5, 0.5, 0.5]
 

@@ -171,5 +171,5 @@ def test_a_stop_saves_the_very_step_and_says_so(small, tmp_path):
     assert 4 in saved_steps(tmp_path)
     at_once = dataclasses.replace(MID_EPOCH, count=1)
     _, screen = start(small, tmp_path, at_once)
-    assert "Continuing behind step 4 of 12" in screen
+    assert "Continuing after step 4 of 12" in screen
     assert "Stopped on request; step 5 is saved" in screen

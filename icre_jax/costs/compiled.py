@@ -30,7 +30,7 @@ class Cost:
       num_images: images that one call takes on all devices.
       num_devices: that share them.
       flops: of one call, on all devices.
-      compiled_flops: the same counted behind the compiler.
+      compiled_flops: the same as counted after compiling.
       argument_bytes: everything that is handed to the program; it keeps these for itself while it runs. They are
         weights and running statistics, and:
       optimizer_bytes: the optimizer's state among the arguments.

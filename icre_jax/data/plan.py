@@ -1,7 +1,7 @@
 """Which pictures make up which batch: P identities x K pictures x two modalities, fixed by (seed, batch index).
 
 A plan is a sequence of slots. Slot i belongs to batch i // B at row i % B, B = 2PK; rows come in pairs, an even row is
-a visible picture and the odd row behind it an infrared one of the same identity ("batch order"). Nothing is drawn from
+a visible picture and the odd row after it an infrared one of the same identity ("batch order"). Nothing is drawn from
 a stream: element i can be asked for alone, in any process, which is what makes resuming and workers exact.
 """
 

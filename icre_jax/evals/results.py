@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: one record per setting, in results.json and results.csv, for machines.
+"""What an evaluation leaves: one record per setting, in results.json and results.csv, for machines.
 
 Every number is a fraction in [0, 1]; percent is for people (`icre_jax.evals.tables`).
 """

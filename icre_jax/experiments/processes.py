@@ -66,7 +66,7 @@ def train_all(
       runs: what to train; a run that was interrupted continues.
       cores: one share per run at a time, from `share_cores`.
       lock: from `icre_jax.machine.lock.lock_folder`; the runs hold it as well.
-      on_finished: called behind each run with its wall-clock seconds.
+      on_finished: called after each run with its wall-clock seconds.
 
     Returns:
       Whether all are done; False if a stop was asked for.

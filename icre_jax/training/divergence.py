@@ -25,7 +25,7 @@ class Failure:
 
     The state before the step is not in it. The step uses up the memory of its state, and a copy of every state, kept in
     case the next step fails, would cost its size in memory and a copy per step. It is not needed either: the plan and
-    the augmentation of every batch are a function of (seed, position), so the steps behind the checkpoint give that
+    the augmentation of every batch are a function of (seed, position), so the steps after the checkpoint give that
     state again.
 
     Attributes:
