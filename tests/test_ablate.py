@@ -218,7 +218,7 @@ def test_the_latex_table_is_one(rows):
     summaries = summary.summarize([rows[0], odd, rows[2]], SCORES)
     text = table.to_latex(summaries, summary.caption(summaries, SCORES))
     assert r"50\% of a\_b \& \{c\} \textbackslash{}d \textasciitilde{}\textasciicircum{}\#\$ \textless{}x" in text
-    assert r"infrared$\rightarrow$visible" in text
+    assert r"infrared$\to$visible" in text
     assert r"data.image\_size as in the other rows" in text
     plain = re.sub(r"\\[\\{}&%$#_]", "", text)  # without what is escaped
     assert plain.count("{") == plain.count("}")
@@ -281,6 +281,8 @@ class StandIn:
     def _arguments(self, run: AblationRun) -> list[str]:
         provenance = {
             "step": 3,
+            "checkpoint": "last",
+            "num_parameters": 1000,
             "settings": run.settings.model_dump(mode="json"),
             "data_fingerprint": "f" * 64,
         }
@@ -326,12 +328,12 @@ def notes(out: Path, row: str, seed: int = 0) -> list[str]:
 def test_a_finished_run_is_not_repeated_and_the_tables_grow(stand_in, flags, tmp_path):
     done, screen = start(flags, tmp_path, names=["baseline"], seeds=[1])
     assert done
-    assert "1 runs of 3 steps, 0 of them finished already" in screen
+    assert "1 runs, 0 of them finished already" in screen
     assert "[1/1] baseline seed 1: all/single Rank-1 20.0%  mAP 50.0%" in screen
     # Another row and another seed: the tables hold the first run as well, and it is not repeated.
     done, screen = start(flags, tmp_path, names=["icg", "baseline"], seeds=[0, 1])
     assert done
-    assert "4 runs of 3 steps, 1 of them finished already" in screen
+    assert "4 runs, 1 of them finished already" in screen
     assert [line.split("]")[0] for line in screen.splitlines() if line.startswith("[")] == ["[2/4", "[3/4", "[4/4"]
     assert notes(tmp_path, "baseline", 1).count("began") == 1
     lines = list(csv.DictReader(io.StringIO((tmp_path / "ablation.csv").read_text())))

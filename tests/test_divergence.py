@@ -54,8 +54,7 @@ def batch_of(compiled, prepared, settings, step):
     )
     with contextlib.closing(batches):
         batch = next(batches)
-    size = plan.batch_size
-    return batch, [source.index.path[plan[(step - 1) * size + row].record] for row in range(size)]
+    return batch, [source.index.path[slot.record] for slot in plan.batch(step - 1)]
 
 
 def test_the_step_the_part_and_the_pictures_are_named_and_the_step_runs_again(small, compiled, prepared, tmp_path):

@@ -108,7 +108,7 @@ def test_a_device_that_computes_wrong_and_a_step_that_fails(settings, monkeypatc
         return lambda state, batch: (state, {"loss": jax.numpy.float32("nan")})
 
     monkeypatch.setattr(trial_step, "make_train_step", wrong)
-    monkeypatch.setattr(trial_step, "make_state", lambda *args, **kwargs: None)
+    monkeypatch.setattr(trial_step, "make_any_state", lambda *args, **kwargs: None)
     assert trial_step.check_step(settings).state == "broken"
 
     def fails(*args, **kwargs):

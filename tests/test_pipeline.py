@@ -104,7 +104,7 @@ def test_a_training_batch_without_augmentation_is_the_plans_pictures(source, pla
     assert batch["image"].dtype == np.uint8
     assert batch["image"].shape == (16, *size, 3)
     for row in range(plan.batch_size):
-        slot = plan[row]
+        slot = plan.batch(0)[row]
         np.testing.assert_array_equal(batch["image"][row], decode(source.image_bytes(slot.record), size))
         assert batch["label"][row] == slot.label
     assert batch["modality"].tolist() == [0, 1] * 8

@@ -82,7 +82,7 @@ def analyse(
 
     Args:
       traced: of a compiled function: `jax.jit(f).trace(shapes)`.
-      num_images, num_devices, optimizer_bytes, batch_bytes: what of it is what, see `Cost`.
+      num_images, num_devices, optimizer_bytes, batch_bytes: what the program takes, see `Cost`.
     """
     return read(
         traced.lower().compile(),

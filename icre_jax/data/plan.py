@@ -93,15 +93,6 @@ class BalancedPlan:
         """Length in batches."""
         return len(self._labels)
 
-    def __len__(self) -> int:
-        """Length in slots."""
-        return self.num_batches * self._batch_size
-
-    def __getitem__(self, position: int) -> Slot:
-        """The slot at one position, 0 .. len - 1."""
-        batch, row = divmod(position, self._batch_size)
-        return self.batch(batch)[row]
-
     def batch(self, number: int) -> list[Slot]:
         """The B slots of one batch, 0 .. num_batches - 1, in batch order."""
         slots: list[Slot] = []

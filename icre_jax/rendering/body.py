@@ -1,4 +1,4 @@
-"""Draws a person into a canvas, part by part, from the farthest to the nearest."""
+"""Draw a person into a canvas, part by part, from the farthest to the nearest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -10,7 +10,7 @@ from icre_jax.rendering.writers import write_person
 
 
 def main(job: dict) -> None:
-    """Renders the identities `pids` of a layout into `folder`."""
+    """Render the identities `pids` of a layout into `folder`."""
     size = tuple(job["settings"].pop("image_size"))
     settings = SyntheticSettings(**job["settings"], image_size=size)
     shots = LAYOUTS[job["layout"]](settings).shots

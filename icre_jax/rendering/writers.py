@@ -1,4 +1,4 @@
-"""Writes a synthetic data set to disk: all of it or nothing, once."""
+"""Write a synthetic data set to disk: all of it or nothing, once."""
 
 import json
 import queue
@@ -32,13 +32,18 @@ def write_tree(
     num_workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes a data set to `root` in the layout of a published one; does nothing if it is there already.
+    """Write a data set to `root` in the layout of a published one; nothing if it is there already.
 
-    dataset: whose layout, a key of `LAYOUTS`.
-    num_workers: processes that render (0: this one); the files are the same for any number.
-    progress: called with (identities done, identities in all) after each identity.
-    Raises InputError for settings that the layout cannot hold, or if `root` holds anything else, or a data set of other
-    settings.
+    Args:
+      dataset: whose layout, a key of `LAYOUTS`.
+      root: the folder; it appears when it is complete.
+      settings: of the people.
+      num_workers: processes that render (0: this one); the files are the same for any number.
+      progress: called with (identities done, identities in all) after each identity.
+
+    Raises:
+      InputError: settings that the layout cannot hold, or `root` holds anything else, or a data set of other settings.
+      OSError: the disk cannot take it.
     """
     if num_workers < 0:
         raise InputError(f"num_workers is {num_workers}; allowed: 0 or more. Fix: 0 renders in this process.")
@@ -70,7 +75,7 @@ def _render(folder: Path, settings: SyntheticSettings, layout: Layout) -> Iterat
 
 
 def _render_in_processes(folder: Path, settings: SyntheticSettings, layout: Layout, num_workers: int) -> Iterator[int]:
-    """Yields each pid when its images are written; the identities are dealt out in turn.
+    """Yield each pid when its images are written; the identities are dealt out in turn.
 
     Processes of their own command, not `multiprocessing`: its workers start by running the caller's main module again,
     which a script without a main guard does not survive, and which would load jax into each of them.
@@ -115,7 +120,7 @@ def _listen(worker: subprocess.Popen, done: "queue.Queue[int | None]") -> None:
 
 
 def write_person(folder: Path, settings: SyntheticSettings, pid: int, shots: tuple[Shot, ...]) -> None:
-    """Renders and writes all images of one identity below `folder`."""
+    """Render and write all images of one identity below `folder`."""
     person = sample_person(settings.seed, pid)
     difficulty = DIFFICULTIES[settings.difficulty]
     for parent in {folder / shot.path.parent for shot in shots}:
