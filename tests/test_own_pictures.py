@@ -202,7 +202,7 @@ def test_only_queries_ask_and_only_the_gallery_is_searched():
     # (k / rank_k): matches at ranks 1 and 3; with the query's camera left out, at rank 2 of 2.
     for exclude, expected in ((False, ((1 + 2 / 3) / 2, 2 / 3)), (True, (1 / 2, 1 / 2))):
         first, second = evaluate(
-            make_protocol(exclude_same_camera=exclude), sides, dataset="own pictures", num_trials=3
+            make_protocol(exclude_same_camera=exclude), sides, dataset="own images", num_trials=3
         )
         assert (first.setting, first.num_queries, first.num_trials) == ("infrared_to_visible", 1, 1)
         np.testing.assert_allclose((first.mean["mAP"], first.mean["mINP"]), expected)
@@ -236,8 +236,8 @@ def test_three_commands_from_folders_to_a_score(tmp_path):
     assert process.returncode == 0, process.stderr
     results, provenance = read_results(work)
     assert [result.setting for result in results] == ["infrared_to_visible", "visible_to_infrared"]
-    assert {(result.dataset, result.num_queries, result.num_trials) for result in results} == {("own pictures", 6, 1)}
-    assert provenance["dataset"] == "own pictures"
+    assert {(result.dataset, result.num_queries, result.num_trials) for result in results} == {("own images", 6, 1)}
+    assert provenance["dataset"] == "own images"
     assert (work / "report.html").is_file()
     process = run_command("icre_jax.evaluate", "--workdir", str(work), "--out", str(tmp_path / "again"))
     assert process.returncode == 0, process.stderr

@@ -226,7 +226,7 @@ def test_a_tree_without_the_record_must_have_the_published_counts(copies):
 def test_what_cannot_be_asked(tmp_path):
     with pytest.raises(InputError, match="No SYSU-MM01 at"):
         verify("sysu_mm01", tmp_path / "absent", num_workers=1)
-    with pytest.raises(InputError, match="trial is 1; allowed for llcm: none"):
+    with pytest.raises(InputError, match="trial is 1; allowed for llcm: None, as it has no trials"):
         verify("llcm", tmp_path, trial=1, num_workers=1)
     with pytest.raises(InputError, match="num_workers is 0; allowed: 1 or more"):
         verify("llcm", tmp_path, num_workers=0)
