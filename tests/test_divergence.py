@@ -180,7 +180,7 @@ def test_nothing_in_a_replay_file_is_unpickled(stopped, tmp_path):
 def test_an_update_out_of_the_finite_numbers_is_found_before_it_is_saved(small, compiled, prepared, tmp_path):
     settings = resolve_paths(parse(small))
     made = compiled(settings, tmp_path, prepared)
-    state = made.initial_state
+    state = made.create_state()
     assert find_not_finite(state) == []
     leaves, tree = jax.tree.flatten(state.params)
     leaves[3] = leaves[3].at[..., 0].set(jnp.inf)
@@ -209,7 +209,7 @@ def test_a_replay_file_that_cannot_be_written_does_not_hide_the_reason(
         raise OSError(28, "No space left on device")
 
     with contextlib.closing(Checkpoints(tmp_path, best_metric="all/single/mAP")) as checkpoints:
-        checkpoints.save(made.initial_state, made.facts)
+        checkpoints.save(made.create_state(), made.facts)
         watch = FiniteWatch(made, checkpoints)
         watch.follow(1, batch, {"loss/icg": jnp.float32("nan")})
         monkeypatch.setattr(np, "savez", full)

@@ -393,15 +393,15 @@ def test_training_starts_from_the_file(config, tmp_path):
     prepared = open_or_prepare("sysu_mm01", Path(config.data.data_dir), Path(config.data.prepared_dir))
     run = assemble(settings, tmp_path / "run", prepared)
     with contextlib.closing(Checkpoints(tmp_path / "run")) as checkpoints:
-        state, step = restore(run, checkpoints)
-    assert step is None
+        state = restore(run, checkpoints, step=None)
     weights = load_file(config.pretrained)
     for stem in ("visible_stem", "infrared_stem"):
         kernel = np.asarray(state.params["backbone"][stem]["conv1"]["kernel"])
         np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), weights["conv1.weight"])
     # One step uses up the memory of the state, not that of the file's arrays, and nothing else was touched.
     rest = jax.tree.map(np.asarray, {name: state.params[name] for name in ("mpfr", "sdce", "head")})
-    assert_same(rest, {name: run.initial_state.params[name] for name in rest})
+    fresh = run.create_state().params
+    assert_same(rest, {name: fresh[name] for name in rest})
     batch = next(iter(training_batches(run.source, run.plan, data=settings.data, settings=settings.augment, seed=0)))
     _, metrics = run.step(state, {name: batch[name] for name in ("image", "label", "modality")})
     assert np.isfinite(float(metrics["loss"]))
