@@ -21,6 +21,7 @@ COMMANDS = (
     "score",
     "convert",
 )
+_EXIT_BAD_INPUT = 2  # as `icre_jax.machine.command` has it, which takes half a second to import
 
 
 def describe_commands() -> str:
@@ -34,19 +35,20 @@ def describe_commands() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start a command, or say which there are; its exit code."""
+    """Start a command, which leaves the process with its own exit code; or say which there are, and return one."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    usage = f"icre_jax {icre_jax.__version__}\n\nCommands, as `python -m icre_jax.COMMAND` or `icre_jax COMMAND`:\n"
-    if words in ([], ["--help"], ["-h"]):
-        print(f"{usage}{describe_commands()}\n\nEach of them says more with --help.")
+    commands = f"Commands, as `icre_jax COMMAND` or `python -m icre_jax.COMMAND`:\n{describe_commands()}"
+    if not words or words[0] in ("--help", "-h"):
+        print(f"icre_jax {icre_jax.__version__}\n\n{commands}\n\nEach of them says more with --help.")
         return 0
-    if words == ["--version"]:
+    if words[0] == "--version":
         print(icre_jax.__version__)
         return 0
     if words[0] not in COMMANDS:
-        print(f"error: there is no command {words[0]!r}. {usage}{describe_commands()}", file=sys.stderr)
-        return 2
-    sys.argv = [f"icre_jax {words[0]}", *words[1:]]
+        print(f"error: There is no command {words[0]!r}. {commands}", file=sys.stderr)
+        return _EXIT_BAD_INPUT
+    sys.argv = [sys.argv[0], *words[1:]]
+    # As `python -m` would start it: results name their command by its module, and worker processes look for it.
     runpy.run_module(f"icre_jax.{words[0]}", run_name="__main__", alter_sys=True)
     return 0
 

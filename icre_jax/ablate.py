@@ -1,4 +1,4 @@
-"""Ablate: train every variant of a config with several seeds at one budget, and say which of them beat the baseline.
+"""Train every variant of a config with several seeds at one budget, and say which beat the baseline.
 
     python -m icre_jax.ablate --config configs/synthetic.py --out runs/ablation --seeds 0,1,2
 

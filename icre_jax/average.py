@@ -1,4 +1,4 @@
-"""The mean over RegDB's trials: `python -m icre_jax.average --workdirs runs/regdb_1 ... runs/regdb_10 --out DIR`.
+"""Average the scores of RegDB's trials: `python -m icre_jax.average --workdirs RUN_1 RUN_2 ... --out DIR`.
 
 A trial of RegDB is a halving of its identities, so ten trials are ten trained networks; the field reports their mean.
 Reads the results.json of each work folder, prints the mean with its standard deviation and writes results.json,

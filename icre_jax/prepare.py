@@ -1,4 +1,4 @@
-"""Make a data set ready: render the synthetic people if the config asks for them, check every picture, write records.
+"""Make a data set ready: render people if the config asks for them, check every picture, write records.
 
     python -m icre_jax.prepare --config configs/synthetic.py
     python -m icre_jax.prepare --make_manifest FOLDER    # list your own pictures first (docs/own_pictures.md)

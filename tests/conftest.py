@@ -110,6 +110,17 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
     return config
 
 
+# The network of the fixture `config`, for any config file.
+TINY_NETWORK = (
+    "--config.data.image_size=(32,16)",
+    "--config.model.depth=18",
+    "--config.model.width=4",
+    "--config.model.mpfr.channels=8",
+    "--config.model.sdce.width=8",
+    "--config.model.sdce.num_heads=2",
+)
+
+
 def flags_of(config: ConfigDict, file: str = "configs/synthetic.py") -> list[str]:
     """The command-line flags that turn `file` into `config`; what it says of synthetic people only for synthetic.py."""
     default = importlib.import_module(file.removesuffix(".py").replace("/", ".")).get_config()

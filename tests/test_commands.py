@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from icre_jax.errors import InputError
+from icre_jax.settings import parse
 from tests.conftest import ROOT, flags_of, run_command
 
 BAD_INPUT = 2
@@ -180,6 +182,7 @@ def test_more_identities_per_batch_than_there_are(config, tmp_path):
     [
         ("--config.model.widht=8", ("no such field", "widht")),
         ("--config.augment.erasing_area=(0.4,0.02)", ("erasing_area", "smallest, largest")),
+        ("--config.name=../../x", ("name = '../../x'", "letters, digits")),
         ("--config.seed=99999999999", ("seed = 99999999999", "less than 2147483648")),
         ("--config.model.depth=51", ("model.depth = 51", "18, 34, 50 or 101")),
         ("--config.augment.flip_probability=1.5", ("augment.flip_probability = 1.5", "less than or equal to 1")),
@@ -203,6 +206,30 @@ def test_a_config_file_that_sets_an_unknown_field(tmp_path):
     )
     process = run_command("icre_jax.train", "--config", str(file), "--workdir", str(tmp_path / "w"))
     refused(process, "model.drpout: unknown field", "seed: missing")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sys.exit(0)", "ended the program itself (exit code 0)"),
+        ("sys.exit('no')", "ended the program itself (exit code no)"),
+        ("raise RuntimeError('nothing here')", "nothing here"),
+        ("return None", "must return an ml_collections.ConfigDict, not None"),
+    ],
+)
+def test_a_config_file_that_is_no_config(tmp_path, line, words):
+    file = tmp_path / "mine.py"
+    file.write_text(f"import sys\n\n\ndef get_config():\n    {line}\n")
+    refused(run_command("icre_jax.prepare", "--config", str(file)), words)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".hidden", "-x", "", "a b", "a\n", "x" * 101])
+def test_the_name_of_a_config_is_one_folder(config, name):
+    config.name = name
+    with pytest.raises(InputError, match="a name of at most 100 letters"):
+        parse(config)
+    config.name = "x" * 100
+    parse(config)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def count_training_ids(settings: Data) -> tuple[int, str]:
         return sum(people[split] for split in settings.train_splits), "rendered people"
     if not settings.card.own_images:
         return sum(settings.card.counts[split].identities for split in settings.train_splits), "as published"
-    data_dir = Path(settings.data_dir)
+    data_dir = Path(settings.data_dir).expanduser()
     if not (data_dir / manifest.NAME).is_file():
         return ASSUMED_IDS, f"assumed: {data_dir / manifest.NAME} is not there yet"
     return len({record.pid for record in manifest.scan(data_dir)["train"]}), f"of {data_dir / manifest.NAME}"

@@ -8,9 +8,9 @@ a run have no "opt_state".
 import contextlib
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -26,6 +26,14 @@ _ARRAYS = ("params", "batch_stats", "opt_state", "ema")
 _SPARE_BYTES = 16 * 2**20
 # Where a step that is no longer kept goes before it is deleted, in one rename: a kill never leaves half a step.
 _DELETED = ".deleted"
+# How often a reader that wants the latest looks again.
+_MOST_TRIES = 5
+
+Read = TypeVar("Read")
+
+
+class ReplacedError(InputError):
+    """A checkpoint that was there lost its name while it was read."""
 
 
 class Checkpoints:
@@ -62,15 +70,12 @@ class Checkpoints:
             best_fn=metric,
             preservation_policy=policy,
             read_only=read_only,
+            save_interval_steps=0 if read_only else 1,  # with another number than 0 orbax warns that it takes 0
             create=not read_only,
             cleanup_tmp_directories=False,  # it would do that in a thread, and trip over a process that ends at once
             todelete_subdir=None if read_only else _DELETED,
         )
-        # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
-        handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
-        handlers["facts"] = ocp.JsonCheckpointHandler()
-        with _quiet_orbax():
-            self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        self._manager = _open_for_reading(self._folder, options) if read_only else _open(self._folder, options)
         if not read_only and jax.process_index() == 0:
             # What a process that was killed left of a save, and of a deletion.
             for left in (self._folder / _DELETED, *self._folder.glob("*.orbax-checkpoint-tmp*")):
@@ -156,8 +161,8 @@ class Checkpoints:
 
     def read_facts(self, step: int) -> dict[str, Any]:
         """The JSON facts of a step."""
-        self._require(step)
-        return self._restore(step, facts=ocp.args.JsonRestore())["facts"]
+        with self._reading(step):
+            return self._restore(step, facts=ocp.args.JsonRestore())["facts"]
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state of a step.
@@ -167,12 +172,13 @@ class Checkpoints:
           like: shapes, types and shardings to restore to (arrays or `jax.ShapeDtypeStruct`).
 
         Raises:
-          InputError: no such step, or arrays of other names or shapes than the network of this config has.
+          InputError: no such step, or arrays of other names or shapes than the network of this config has; or another
+            process replaced it meanwhile (`ReplacedError`).
         """
-        self._require(step)
-        for name, tree in _trees(like).items():
-            self._check_shapes(step, name, tree)
-        trees = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in _trees(like).items()})
+        with self._reading(step):
+            for name, tree in _trees(like).items():
+                self._check_shapes(step, name, tree)
+            trees = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in _trees(like).items()})
         return like.replace(  # type: ignore[attr-defined]
             step=jax.device_put(jax.numpy.full((), step, jax.numpy.int32), like.step.sharding), **trees
         )
@@ -182,13 +188,13 @@ class Checkpoints:
 
         Of a run that keeps running averages it is these.
         """
-        self._require(step)
-        if self._has_ema(step):
-            self._check_shapes(step, "ema", like)
-            return self._restore(step, ema=ocp.args.StandardRestore(like))["ema"]
-        for name, tree in like.items():
-            self._check_shapes(step, name, tree)
-        return self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
+        with self._reading(step):
+            if self._has_ema(step):
+                self._check_shapes(step, "ema", like)
+                return self._restore(step, ema=ocp.args.StandardRestore(like))["ema"]
+            for name, tree in like.items():
+                self._check_shapes(step, name, tree)
+            return self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
 
     def read_variables(self, step: int) -> dict[str, Any]:
         """{"params", "batch_stats"} as they were saved, NumPy arrays: for export, no network needs to be built.
@@ -196,25 +202,54 @@ class Checkpoints:
         Of a run that keeps running averages it is these.
 
         Raises:
-          InputError: no such step, or it is damaged.
+          InputError: no such step, or it is damaged; or another process replaced it meanwhile (`ReplacedError`).
         """
-        self._require(step)
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
         def like(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
 
-        names = ("ema",) if self._has_ema(step) else ("params", "batch_stats")
-        trees = {
-            name: jax.tree.map(like, self._metadata(step, name), is_leaf=lambda leaf: hasattr(leaf, "shape"))
-            for name in names
-        }
-        restored = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
+        with self._reading(step):
+            names = ("ema",) if self._has_ema(step) else ("params", "batch_stats")
+            trees = {
+                name: jax.tree.map(like, self._metadata(step, name), is_leaf=lambda leaf: hasattr(leaf, "shape"))
+                for name in names
+            }
+            restored = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
         return jax.tree.map(np.asarray, restored.get("ema", restored))
 
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
         self._manager.close()
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Read a step that another process may take away; what was read counts only if it is still there after that.
+
+        A step loses its name before any of its files is deleted.
+        """
+        if step not in self.steps:
+            raise InputError(f"{self._folder} holds no checkpoint of step {step}; there are {self.steps}.")
+        try:
+            with _quiet_orbax():
+                yield
+        except Exception as error:
+            # Half a step may look damaged, or like one of another network.
+            if not self._is_there(step):
+                raise self._replaced(step) from error
+            raise
+        if not self._is_there(step):
+            raise self._replaced(step)
+
+    def _is_there(self, step: int) -> bool:
+        return (self._folder / str(step)).is_dir()
+
+    def _replaced(self, step: int) -> ReplacedError:
+        there = sorted(int(entry.name) for entry in self._folder.glob("*") if entry.name.isdecimal())
+        return ReplacedError(
+            f"The checkpoint of step {step} in {self._folder} is gone: training, which goes on there, has replaced it "
+            f"while it was read. There are {there} now; start the same command again for one of these."
+        )
 
     def _has_ema(self, step: int) -> bool:
         return (self._folder / str(step) / "ema").is_dir()
@@ -231,10 +266,6 @@ class Checkpoints:
             f"The checkpoint of step {step} in {self._folder} is damaged: {_reason(error)}. Delete "
             f"{self._folder / str(step)} to fall back to another step of {self.steps}."
         )
-
-    def _require(self, step: int) -> None:
-        if step not in self.steps:
-            raise InputError(f"{self._folder} holds no checkpoint of step {step}; there are {self.steps}.")
 
     def _metadata(self, step: int, name: str) -> Any:
         try:
@@ -256,9 +287,59 @@ class Checkpoints:
             )
 
 
+def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
+    handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
+    handlers["facts"] = ocp.JsonCheckpointHandler()
+    with _quiet_orbax():
+        return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+
+
+def _open_for_reading(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    """The manager of a folder where training may go on: steps that go while orbax lists them are errors, or missed."""
+    for tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            manager = _open(folder, options)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not tries_left:
+                raise InputError(
+                    f"The checkpoints in {folder} change faster than they can be listed ({error}). Start the same "
+                    "command again."
+                ) from error
+            continue
+        if manager.all_steps() or not tries_left:
+            break
+        manager.close()
+    return manager
+
+
 def _trees(state: TrainState) -> dict[str, Any]:
     """The parts of a state that are saved, by name; averages only where they are kept."""
     return {name: getattr(state, name) for name in _ARRAYS if getattr(state, name) is not None}
+
+
+def read_checkpoint(workdir: Path, step: int | None, read: Callable[[Checkpoints, int], Read]) -> Read:
+    """What `read` takes from one checkpoint of a run, which may be training on meanwhile.
+
+    Args:
+      workdir: of the run.
+      step: which checkpoint; None for the latest, and for the next one if that is replaced while it is read.
+      read: (checkpoints, step) -> anything; called again for the next one, so it must not talk or write.
+
+    Raises:
+      InputError: no checkpoint at all, or not the one asked for; it is damaged; or it was replaced while it was read.
+      Whatever `read` raises.
+    """
+    for tries_left in reversed(range(_MOST_TRIES)):
+        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+            if not checkpoints.steps:
+                break
+            try:
+                return read(checkpoints, checkpoints.steps[-1] if step is None else step)
+            except ReplacedError:
+                if step is not None or not tries_left:
+                    raise
+    raise InputError(f"{workdir} holds no finished checkpoint yet.")
 
 
 def write_variables(folder: Path, variables: dict[str, Any]) -> None:

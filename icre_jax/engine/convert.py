@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint
 from icre_jax.engine.pretrained import read_backbone, write_backbone
 from icre_jax.errors import InputError
 from icre_jax.files import new_folder
@@ -75,11 +75,7 @@ def export_weights(workdir: Path, file: Path, *, step: int | None = None, stem: 
     Raises:
       InputError: no such checkpoint, or as `write_backbone`.
     """
-    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-        if not checkpoints.steps:
-            raise InputError(f"{workdir} holds no finished checkpoint yet.")
-        chosen = checkpoints.steps[-1] if step is None else step
-        variables = checkpoints.read_variables(chosen)
+    chosen, variables = read_checkpoint(workdir, step, lambda found, number: (number, found.read_variables(number)))
     backbone = {name: tree["backbone"] for name, tree in variables.items()}
     return chosen, write_backbone(file, backbone, stem=stem)
 

@@ -1,6 +1,5 @@
 """A trained network as a run left it, with the data it may be asked about."""
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import optax
 
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import Listener, prepare_data
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint
 from icre_jax.engine.state import create_state
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
@@ -50,22 +49,23 @@ def open_trained(workdir: Path, *, step: int | None, listener: Listener) -> Trai
         network was trained for.
     """
     settings = read_settings(workdir)
-    checkpoints = Checkpoints(workdir, best_metric=settings.checkpoint.best_metric, read_only=True)
-    with contextlib.closing(checkpoints):
-        if not checkpoints.steps:
-            raise InputError(f"{workdir} holds no finished checkpoint yet.")
-        chosen = checkpoints.steps[-1] if step is None else step
+
+    def read(checkpoints: Checkpoints, chosen: int) -> tuple[int, dict[str, Any], ReIDNetwork, dict[str, Any]]:
         facts = checkpoints.read_facts(chosen)
         _require_same_division(facts["settings"]["data"], settings)
-        prepared = prepare_data(settings.data, listener)
-        if facts["data_fingerprint"] != prepared.fingerprint:
-            raise InputError(
-                f"The checkpoint was trained on data with fingerprint {facts['data_fingerprint'][:12]}; "
-                f"{prepared.folder} has {prepared.fingerprint[:12]}: its test identities may be training identities of "
-                "this network. Point data_dir and prepared_dir of the run's config.json to the data it was trained on."
-            )
         network = build_network(settings.model, num_classes=len(facts["class_pids"]))
         variables = checkpoints.restore_variables(chosen, shapes_of(network, settings.data.image_size))
+        return chosen, facts, network, variables
+
+    # All of it before the data, which may take minutes: training that goes on replaces its checkpoints.
+    chosen, facts, network, variables = read_checkpoint(workdir, step, read)
+    prepared = prepare_data(settings.data, listener)
+    if facts["data_fingerprint"] != prepared.fingerprint:
+        raise InputError(
+            f"The checkpoint was trained on data with fingerprint {facts['data_fingerprint'][:12]}; "
+            f"{prepared.folder} has {prepared.fingerprint[:12]}: its test identities may be training identities of "
+            "this network. Point data_dir and prepared_dir of the run's config.json to the data it was trained on."
+        )
     return Trained(settings, chosen, network, variables, facts["class_pids"], prepared)
 
 

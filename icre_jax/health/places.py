@@ -9,7 +9,7 @@ import jax
 
 from icre_jax.data.builders import BUILDERS
 from icre_jax.data.prepared import is_prepared, open_or_prepare, records_folder
-from icre_jax.data.sizes import count_training_ids
+from icre_jax.data.sizes import ASSUMED_IDS, count_training_ids
 from icre_jax.engine.program import build_program
 from icre_jax.errors import InputError
 from icre_jax.health.findings import Finding
@@ -30,7 +30,11 @@ def check_folder(what: str, folder: Path, fix: str) -> Finding:
 
 def check_space(settings: Settings, workdir: Path) -> Finding:
     """The disk of the workdir takes the checkpoints of this config: those that are kept, and the one being written."""
-    program = build_program(settings, num_classes=count_training_ids(settings.data)[0], steps_per_epoch=1)
+    try:
+        num_classes = count_training_ids(settings.data)[0]
+    except InputError:  # what is wrong with the list of own images is found by `check_data`
+        num_classes = ASSUMED_IDS
+    program = build_program(settings, num_classes=num_classes, steps_per_epoch=1)
     one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state))
     count = settings.checkpoint.keep_latest + 2  # and the best
     free = shutil.disk_usage(_existing(workdir)).free

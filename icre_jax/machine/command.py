@@ -68,7 +68,10 @@ def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | No
 
 def make_parser(name: str, doc: str | None, **more: Any) -> argparse.ArgumentParser:
     """The parser of a command; its description is the first line of the module's documentation."""
-    return argparse.ArgumentParser(prog=f"python -m icre_jax.{name}", description=(doc or "").split("\n")[0], **more)
+    module = f"icre_jax.{name}"
+    # As the user started it: by its module, or through `icre_jax.__main__`.
+    program = f"python -m {module}" if module in sys.orig_argv else f"icre_jax {name}"
+    return argparse.ArgumentParser(prog=program, description=(doc or "").split("\n")[0], **more)
 
 
 def split_config_flags(
