@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
 
     config.schedule = ConfigDict()
     config.schedule.num_epochs = 150
-    config.schedule.warmup_epochs = 10
+    config.schedule.warmup_epochs = 10  # the rate rises with every step of these; the relatives' once an epoch
     config.schedule.boundaries = (20, 80)
     config.schedule.factors = (0.1, 0.01)
 

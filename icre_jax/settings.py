@@ -185,7 +185,7 @@ class Optimizer(_Group):
 
 
 class Schedule(_Group):
-    """Learning rate by epoch: linear warm-up, then one factor from each boundary on."""
+    """Learning rate: linear warm-up by step over the first epochs, and one factor from each boundary epoch on."""
 
     num_epochs: Positive
     warmup_epochs: NotNegative
