@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
     config.model.last_stride = 1
     config.model.specific_until = "stem"  # or "layer1"
     config.model.non_local_blocks = (0, 0, 0, 0)  # at the end of layer1 to layer4
+    config.model.non_local_channels = placeholder(int)  # None: half of the stage's
     config.model.mpfr = ConfigDict()
     config.model.mpfr.enabled = True
     config.model.mpfr.channels = 512  # C
@@ -68,6 +69,7 @@ def get_config() -> ConfigDict:
     config.model.sdce.self_attention = True
     config.model.sdce.refinement = True
     config.model.gem_p = 3.0
+    config.model.neck_init_std = 0.0
     config.model.dtype = "float32"
     config.model.remat = False
 
@@ -130,6 +132,8 @@ def use_variant(config: ConfigDict, variant: str) -> None:
         config.loss.triplet_weight = 1.0
     if variant == "agw":
         config.model.non_local_blocks = (0, 2, 3, 0)
+        config.model.non_local_channels = 1
+        config.model.neck_init_std = 0.01
         config.loss.triplet_weight = 1.0
         config.loss.triplet_form = "weighted"
     if variant:

@@ -150,9 +150,11 @@ class Model(_Group):
     last_stride: Literal[1, 2]
     specific_until: Literal["stem", "layer1"]
     non_local_blocks: Annotated[tuple[NotNegative, NotNegative, NotNegative, NotNegative], BeforeValidator(tuple)]
+    non_local_channels: Positive | None  # inside of these blocks; None for half of their stage's
     mpfr: Mpfr
     sdce: Sdce
     gem_p: Annotated[float, Field(gt=0)]
+    neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
     remat: bool  # less memory, more time, the same numbers up to rounding
 

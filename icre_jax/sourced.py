@@ -105,6 +105,8 @@ CHOICES = (
            applies=lambda s: _sdce(s) and not _mpfr(s)),
     Choice("head", "GeM pooling, input clipped at 1e-6", "I", ("model.gem_p",)),
     Choice("head", "BN neck without bias; classifier without bias, N(0, 0.001)", "I"),
+    Choice("head", "scale of the neck at first: 1, or N(1, std) as in AGW, where std is 0.01", "I",
+           ("model.neck_init_std",)),
     Choice("head", "metric losses see the features before the neck, not normalised", "I"),
     Choice("head", "retrieval by cosine of the embeddings behind the neck", "I"),
     Choice("loss", "ID loss (cross-entropy) and ICG loss, and no other", "P",
@@ -144,9 +146,12 @@ CHOICES = (
     Choice("recipe", "parts computed again in the backward pass, for less memory", "I", ("model.remat",)),
     Choice("baseline", "backbone, head and ID loss alone are what the paper compares with", "I",
            applies=lambda s: not (_mpfr(s) or _sdce(s) or _icg(s) or _triplet(s) or any(s.model.non_local_blocks))),
-    Choice("baseline", "triplet loss, batch-hard or weighted regularised", "-",
+    Choice("baseline", "triplet loss, batch-hard or AGW's weighted regularised, with a stable masked softmax", "-",
            ("loss.triplet_form", "loss.triplet_margin"), applies=_triplet),
     Choice("baseline", "AGW's non-local blocks", "-", ("model.non_local_blocks",),
+           applies=lambda s: any(s.model.non_local_blocks)),
+    Choice("baseline", "channels inside of them: 1 in AGW's released code, which gave its published numbers, half "
+           "of the stage's (None) in its paper", "-", ("model.non_local_channels",),
            applies=lambda s: any(s.model.non_local_blocks)),
 )  # fmt: skip
 

@@ -91,12 +91,13 @@ def build_network(model: Model, num_classes: int) -> ReIDNetwork:
         last_stride=model.last_stride,
         specific_until=model.specific_until,
         non_local_blocks=model.non_local_blocks,
+        non_local_channels=model.non_local_channels,
         remat=model.remat,
         dtype=dtype,
     )
     return ReIDNetwork(
         backbone=backbone,
-        head=Head(num_classes, gem_p=model.gem_p),
+        head=Head(num_classes, gem_p=model.gem_p, neck_init_std=model.neck_init_std),
         mpfr=MPFR(**model.mpfr.model_dump(exclude={"enabled"}), dtype=dtype) if model.mpfr.enabled else None,
         sdce=SDCE(**model.sdce.model_dump(exclude={"enabled"}), dtype=dtype) if model.sdce.enabled else None,
     )
