@@ -71,7 +71,8 @@ def get_config() -> ConfigDict:
     config.model.sdce.refinement = True
     config.model.gem_p = 3.0
     config.model.neck_init_std = 0.0
-    config.model.dtype = "float32"
+    config.model.dtype = "float32"  # or "bfloat16"
+    config.model.precision = "highest"  # float32 products on GPUs and TPUs; "high", "default": rounded inputs, faster
     config.model.remat = False
 
     config.loss = ConfigDict()

@@ -156,6 +156,7 @@ class Model(_Group):
     gem_p: Annotated[float, Field(gt=0)]
     neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
+    precision: Literal["highest", "high", "default"]  # of products of float32 numbers, on GPUs and TPUs
     remat: bool  # less memory, more time, the same numbers up to rounding
 
 
