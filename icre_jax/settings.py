@@ -150,10 +150,13 @@ class Model(_Group):
     last_stride: Literal[1, 2]
     specific_until: Literal["stem", "layer1"]
     non_local_blocks: Annotated[tuple[NotNegative, NotNegative, NotNegative, NotNegative], BeforeValidator(tuple)]
+    non_local_channels: Positive | None  # inside of these blocks; None for half of their stage's
     mpfr: Mpfr
     sdce: Sdce
     gem_p: Annotated[float, Field(gt=0)]
+    neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
+    precision: Literal["highest", "high", "default"]  # of products of float32 numbers, on GPUs and TPUs
     remat: bool  # less memory, more time, the same numbers up to rounding
 
 
@@ -185,7 +188,7 @@ class Optimizer(_Group):
 
 
 class Schedule(_Group):
-    """Learning rate by epoch: linear warm-up, then one factor from each boundary on."""
+    """Learning rate: linear warm-up by step over the first epochs, and one factor from each boundary epoch on."""
 
     num_epochs: Positive
     warmup_epochs: NotNegative

@@ -113,7 +113,7 @@ def test_rows_have_one_order_and_the_default_form_stands_once():
     assert baseline.loss.icg_weight == 0
 
 
-@pytest.mark.parametrize("file", ["configs/synthetic.py", "configs/sysu_mm01.py"])
+@pytest.mark.parametrize("file", ["configs/synthetic.py", "configs/manifest.py", "configs/sysu_mm01.py"])
 def test_all_rows_have_one_budget(file):
     planned = plan_rows(NAMES, [f"--config={file}", "--config.schedule.num_epochs=95"])
     budgets = []
@@ -124,9 +124,15 @@ def test_all_rows_have_one_budget(file):
     assert budgets[0]["schedule.num_epochs"] == 95
     reset_fields = {row.name: row.reset_fields for row in planned if row.reset_fields}
     if file == "configs/sysu_mm01.py":  # AGW comes with a recipe of its own
-        assert reset_fields == {"agw": ("data.image_size", "sampling.num_ids_per_batch", "schedule.boundaries")}
+        recipe = ("augment.channel_probability", "augment.erasing_probability")
+        recipe += ("data.image_size", "sampling.num_ids_per_batch", "schedule.boundaries")
+        assert reset_fields == {"agw": recipe}
     else:
         assert not reset_fields
+    # What makes a row what it is stays.
+    agw = next(row.settings.model for row in planned if row.name == "agw")
+    assert (agw.non_local_channels, agw.neck_init_std) == (1, 0.01)
+    assert all(row.settings.model.neck_init_std == 0 for row in planned if row.name != "agw")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from icre_jax.datasets import CARDS
 from icre_jax.engine.optimizer import GROUPS
 from icre_jax.machine import command
 from icre_jax.models.network import build_network
-from icre_jax.settings import parse
+from icre_jax.settings import flatten, parse
 from tests.conftest import ROOT
 
-FILES = ("synthetic", "sysu_mm01", "llcm", "regdb")
+FILES = ("synthetic", "manifest", "sysu_mm01", "llcm", "regdb")
 VARIANTS = ("", "baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "adam")
 
 
@@ -38,13 +38,40 @@ def test_every_variant_is_what_its_name_says(file):
     assert seen["adam"].optimizer.name == "adam"
 
 
+# AGW as released (docs/protocols.md, section 4).
+AGW_NETWORK = {
+    "model.depth": 50, "model.width": 64, "model.last_stride": 1, "model.specific_until": "stem",
+    "model.non_local_blocks": (0, 2, 3, 0), "model.non_local_channels": 1, "model.mpfr.enabled": False,
+    "model.sdce.enabled": False, "model.gem_p": 3.0, "model.neck_init_std": 0.01, "loss.label_smoothing": 0.0,
+    "loss.icg_weight": 0.0, "loss.triplet_weight": 1.0, "loss.triplet_form": "weighted",
+}  # fmt: skip
+AGW_RECIPE = {
+    "data.image_size": (288, 144), "sampling.num_ids_per_batch": 8, "sampling.num_images_per_id": 4,
+    "augment.pad": 10, "augment.flip_probability": 0.5, "augment.channel_probability": 0.0,
+    "augment.erasing_probability": 0.0, "optimizer.name": "sgd", "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 5e-4, "optimizer.backbone_learning_rate": 0.01, "optimizer.head_learning_rate": 0.1,
+    "optimizer.accumulate_steps": 1, "optimizer.ema_decay": None, "schedule.num_epochs": 81,
+    "schedule.warmup_epochs": 10, "schedule.boundaries": (20, 50), "schedule.factors": (0.1, 0.01),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("file", ["sysu_mm01", "llcm", "regdb"])
-def test_agw_comes_with_its_own_recipe_on_the_real_data_sets(file):
-    settings = settings_of(file, "agw")
-    assert settings.data.image_size == (288, 144)
-    assert (settings.sampling.num_ids_per_batch, settings.sampling.num_images_per_id) == (8, 4)
-    assert settings.schedule.num_epochs == 81
-    assert settings.model.non_local_blocks == (0, 2, 3, 0)
+def test_agw_is_the_released_one_on_the_real_data_sets(file):
+    values = flatten(settings_of(file, "agw"))
+    expected = AGW_NETWORK | AGW_RECIPE
+    assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("file", ["synthetic", "manifest"])
+def test_agw_on_a_small_network_has_the_recipe_of_its_file(file):
+    settings, plain = settings_of(file, "agw"), settings_of(file, "")
+    assert settings.model.depth == 18
+    assert settings.model.non_local_blocks == (0, 2, 2, 0)  # as many as a ResNet-18 has blocks
+    network = {name: AGW_NETWORK[name] for name in AGW_NETWORK if name.startswith("loss.")}
+    network |= {"model.non_local_channels": 1, "model.neck_init_std": 0.01, "model.gem_p": 3.0}
+    assert {name: flatten(settings)[name] for name in network} == network
+    same = ("data", "sampling", "augment", "optimizer", "schedule")
+    assert settings.model_dump(include=set(same)) == plain.model_dump(include=set(same))
 
 
 def test_an_unknown_variant_names_the_known_ones():

@@ -153,7 +153,7 @@ def test_non_local_blocks_and_what_stands_in_for_a_part_have_rows_of_their_own()
     blocks = [name for name in numbers if "non_local" in name]
     assert len(blocks) == 2 + 3
     # theta, phi, g and the way back, each with a bias, and a BatchNorm.
-    assert numbers["backbone/layer3/non_local_5"] == 3 * (1024 * 512 + 512) + 512 * 1024 + 1024 + 2 * 1024
+    assert numbers["backbone/layer3/non_local_5"] == 3 * (1024 + 1) + 1024 + 1024 + 2 * 1024
     assert numbers["backbone/layer3"] == plain["backbone/layer3"]
     assert sum(number for name, number in numbers.items() if name.startswith("backbone/")) == numbers["backbone"]
     assert rows["backbone"].is_total

@@ -143,6 +143,20 @@ def test_head_against_numpy():
     np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-5)
 
 
+def test_the_necks_scale_starts_at_one_or_around_it():
+    """AGW draws it from N(1, 0.01); the classifier is N(0, 0.001) in every network."""
+    x = jnp.ones((2, 1, 1, 4000))
+    plain, drawn = (
+        Head(num_classes=50, neck_init_std=std).init(jax.random.key(0), x, train=True)["params"] for std in (0.0, 0.01)
+    )
+    np.testing.assert_array_equal(plain["neck"]["scale"], np.ones(4000))
+    scale, kernel = (np.asarray(drawn[name][array]) for name, array in (("neck", "scale"), ("classifier", "kernel")))
+    assert np.mean(scale) == pytest.approx(1, abs=1e-3)
+    assert np.std(scale) == pytest.approx(0.01, rel=0.05)
+    assert (np.mean(kernel), np.std(kernel)) == (pytest.approx(0, abs=1e-5), pytest.approx(0.001, rel=0.02))
+    np.testing.assert_array_equal(kernel, plain["classifier"]["kernel"])
+
+
 def test_classifier_starts_small():
     head = Head(num_classes=400)
     kernel = head.init(jax.random.key(1), jnp.ones((2, 2, 2, 512)), train=True)["params"]["classifier"]["kernel"]

@@ -92,6 +92,8 @@ def test_what_does_not_apply_is_not_listed():
     assert any("the map is added to layer4" in what for what in tags(parse(sysu_mm01.get_config("mpfr"))))
     agw = tags(parse(sysu_mm01.get_config("agw")))
     assert agw["AGW's non-local blocks"] == "-"
+    assert any("1 in AGW's released code" in what for what in agw)
+    assert not any("AGW's released code" in what for what in baseline)
     people = tags(parse(synthetic.get_config()))
     assert people["rendered people in the layout of a data set"] == "-"
     assert "SYSU-MM01, LLCM, RegDB" not in people

@@ -1,4 +1,8 @@
-"""Update rules and learning rates: three parameter groups, schedules by epoch (docs/method.md, Training recipe)."""
+"""Update rules and learning rates: three parameter groups, warm-up by step, then factors by epoch.
+
+See docs/method.md, Training recipe. The methods whose recipe this is warm up once an epoch, at base * (e + 1) / W in
+epoch e of W: with W = 1 that is no warm-up. Here the rate rises with every step; at the end of an epoch both are equal.
+"""
 
 from typing import Any
 
@@ -13,20 +17,20 @@ GROUPS = ("backbone", "enhancement", "head")
 
 
 def learning_rate(base: float, schedule: Schedule, steps_per_epoch: int) -> optax.Schedule:
-    """Learning rate of one group as a function of the step.
+    """Learning rate of one group as a function of the step, from 0.
 
-    Within the first `warmup_epochs` epoch e (from 0) has base * (e + 1) / warmup_epochs; from each boundary epoch on,
-    the rate is base times its factor. It is constant within an epoch.
+    It is base, times the factor of the last boundary epoch that was reached, and within the first W = `warmup_epochs`
+    epochs also times (step + 1) / (W * steps_per_epoch). After the last epoch it stays what it was.
     """
     rates = np.full(schedule.num_epochs, base, dtype=np.float64)
     for boundary, factor in zip(schedule.boundaries, schedule.factors, strict=True):
         rates[boundary:] = base * factor
-    warmup = min(schedule.warmup_epochs, schedule.num_epochs)
-    rates[:warmup] *= np.arange(1, warmup + 1) / max(schedule.warmup_epochs, 1)
     table = jnp.asarray(rates, jnp.float32)
+    warmup_steps = schedule.warmup_epochs * steps_per_epoch
 
     def rate(step: Any) -> Array:
-        return table[jnp.minimum(step // steps_per_epoch, len(rates) - 1)]
+        reached = table[jnp.minimum(step // steps_per_epoch, len(rates) - 1)]
+        return reached * jnp.minimum((step + 1) / max(warmup_steps, 1), 1.0)
 
     return rate
 

@@ -33,6 +33,8 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
         "dataset": dataset_label(prepared),
         "trial": prepared.trial,
         "data_fingerprint": prepared.fingerprint,
+        "dtype": settings.model.dtype,
+        "precision": settings.model.precision,
         **describe_machine(),
         "settings": settings.model_dump(mode="json"),
     }

@@ -7,6 +7,7 @@ that is left out.
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -26,12 +27,15 @@ class ReIDNetwork(nn.Module):
       backbone, head: always there; `backbone.remat` holds for MPFR and SDCE as well.
       mpfr: reads the shallow stages; without it SDCE takes its keys and values from the projected layer3.
       sdce: enhances the deep features; without it F_ig is added to them by a `ResidualProjection` alone.
+      precision: of products of float32 numbers, "highest", "high" or "default"; see `icre_jax.models.precision`. Where
+        the backbone is bfloat16 its products are left to the device, as more could only cost; the head is float32.
     """
 
     backbone: DualStreamResNet
     head: Head
     mpfr: MPFR | None = None
     sdce: SDCE | None = None
+    precision: str = "highest"
 
     @nn.compact
     def __call__(self, images: Array, *, modality: str, train: bool) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -48,6 +52,15 @@ class ReIDNetwork(nn.Module):
           intermediates, by name: "stages", the maps of the backbone; "enhanced" F_en [B, h, w, D]; with MPFR "masks"
             M_i [B, h, w, S] and "guide" F_ig [B, h, w, C]; with SDCE "attention", see there.
         """
+        with jax.default_matmul_precision(self.precision if self.backbone.dtype == jnp.float32 else "default"):
+            maps = self._enhance(images, modality=modality, train=train)
+        with jax.default_matmul_precision(self.precision):
+            outputs = self.head(maps["enhanced"], train=train)
+        deep = maps["stages"]["layer4"]
+        return outputs | {"deep_features": gem_pool(deep, p=self.head.gem_p)}, maps
+
+    def _enhance(self, images: Array, *, modality: str, train: bool) -> dict[str, Any]:
+        """All maps: everything before the head."""
         layer: dict[str, Any] = {"dtype": self.backbone.dtype, "axis_name": self.backbone.axis_name}
         remat = self.backbone.remat
         stages = self.backbone(images, modality=modality, train=train)
@@ -64,9 +77,7 @@ class ReIDNetwork(nn.Module):
             enhanced, maps["attention"] = rematerialized(self.sdce, deep, guide, train=train, remat=remat)
         elif self.mpfr is not None:
             enhanced = deep + ResidualProjection(deep.shape[-1], name="way_back", **layer)(guide, train=train)
-        maps["enhanced"] = enhanced
-        outputs = self.head(enhanced, train=train)
-        return outputs | {"deep_features": gem_pool(deep, p=self.head.gem_p)}, maps
+        return maps | {"enhanced": enhanced}
 
 
 def build_network(model: Model, num_classes: int) -> ReIDNetwork:
@@ -91,18 +102,20 @@ def build_network(model: Model, num_classes: int) -> ReIDNetwork:
         last_stride=model.last_stride,
         specific_until=model.specific_until,
         non_local_blocks=model.non_local_blocks,
+        non_local_channels=model.non_local_channels,
         remat=model.remat,
         dtype=dtype,
     )
     return ReIDNetwork(
         backbone=backbone,
-        head=Head(num_classes, gem_p=model.gem_p),
+        head=Head(num_classes, gem_p=model.gem_p, neck_init_std=model.neck_init_std),
         mpfr=MPFR(**model.mpfr.model_dump(exclude={"enabled"}), dtype=dtype) if model.mpfr.enabled else None,
         sdce=SDCE(**model.sdce.model_dump(exclude={"enabled"}), dtype=dtype) if model.sdce.enabled else None,
+        precision=model.precision,
     )
 
 
 def over_axis(network: ReIDNetwork, axis_name: str) -> ReIDNetwork:
     """The same network for a mapped program: its BatchNorms average their statistics over the axis."""
     parts = {name: getattr(network, name) for name in ("backbone", "head", "mpfr", "sdce")}
-    return ReIDNetwork(**{name: part and part.clone(axis_name=axis_name) for name, part in parts.items()})
+    return network.clone(**{name: part and part.clone(axis_name=axis_name) for name, part in parts.items()})

@@ -91,6 +91,7 @@ class Stage(nn.Module):
     stride: int
     bottleneck: bool
     num_non_local: int = 0
+    non_local_channels: int | None = None
     remat: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -103,7 +104,8 @@ class Stage(nn.Module):
             block = Block(self.width, stride, self.bottleneck, self.dtype, self.axis_name, name=str(index))
             x = rematerialized(block, x, train=train, remat=self.remat)
             if index >= self.num_blocks - self.num_non_local:
-                x = NonLocal(self.dtype, self.axis_name, name=f"non_local_{index}")(x, train=train)
+                name = f"non_local_{index}"
+                x = NonLocal(self.non_local_channels, self.dtype, self.axis_name, name=name)(x, train=train)
         return x
 
 
@@ -116,6 +118,7 @@ class DualStreamResNet(nn.Module):
       last_stride: stride of layer4; 1 keeps the resolution of layer3, as the field does.
       specific_until: last part that each modality has of its own: "stem" or "layer1".
       non_local_blocks: non-local blocks at the end of layer1, ..., layer4; AGW has (0, 2, 3, 0).
+      non_local_channels: inside of them; see `NonLocal`.
       remat: trade time for memory in training: stems and blocks are computed again in the backward pass.
       dtype: type of the computation; parameters and BatchNorm statistics stay float32.
       axis_name: mapped axis over which BatchNorm averages its statistics; None under jit.
@@ -126,6 +129,7 @@ class DualStreamResNet(nn.Module):
     last_stride: int = 1
     specific_until: str = "stem"
     non_local_blocks: tuple[int, int, int, int] = (0, 0, 0, 0)
+    non_local_channels: int | None = None
     remat: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -187,6 +191,7 @@ class DualStreamResNet(nn.Module):
             (1, 2, 2, self.last_stride)[index],
             self.depth in BOTTLENECK_DEPTHS,
             self.non_local_blocks[index],
+            self.non_local_channels,
             self.remat,
             self.dtype,
             self.axis_name,
