@@ -145,3 +145,23 @@ def test_lines_of_the_docs_are_short():
     for file in files:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             assert len(line) <= 120 or line.startswith("|") or "://" in line, f"docs/{file.name}:{number}"
+
+
+def test_what_the_texts_name_is_in_the_package():
+    """Dotted names and paths of the package, in docs, configs and docstrings, are files, or names in them."""
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for folder, pattern in (("docs", "*.md"), ("configs", "*.py"), ("icre_jax", "*.py"), ("benchmarks", "*.py")):
+        texts += sorted((ROOT / folder).rglob(pattern))
+    for text in texts:
+        content = text.read_text(encoding="utf-8")
+        for path in re.findall(r"\b(?:icre_jax|tests|configs|benchmarks|colabs)/[\w/]+\.\w+", content):
+            assert (ROOT / path).is_file(), f"{text.relative_to(ROOT)} names {path}"
+        for dotted in re.findall(r"`(?:python -m )?(icre_jax(?:\.\w+)+)", content):
+            place, *rest = ROOT, *dotted.removesuffix(".COMMAND").split(".")
+            while rest and (place / rest[0]).is_dir():
+                place /= rest.pop(0)
+            if rest and (place / f"{rest[0]}.py").is_file():
+                place = place / f"{rest.pop(0)}.py"
+            file = place if place.is_file() else place / "__init__.py"
+            found = not rest or re.search(rf"\b{rest[0]}\b", file.read_text(encoding="utf-8"))
+            assert found, f"{text.relative_to(ROOT)} names {dotted}"

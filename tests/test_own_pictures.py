@@ -201,9 +201,7 @@ def test_only_queries_ask_and_only_the_gallery_is_searched():
     sides = {"infrared": infrared, "visible": visible}
     # (k / rank_k): matches at ranks 1 and 3; with the query's camera left out, at rank 2 of 2.
     for exclude, expected in ((False, ((1 + 2 / 3) / 2, 2 / 3)), (True, (1 / 2, 1 / 2))):
-        first, second = evaluate(
-            make_protocol(exclude_same_camera=exclude), sides, dataset="own images", num_trials=3
-        )
+        first, second = evaluate(make_protocol(exclude_same_camera=exclude), sides, dataset="own images", num_trials=3)
         assert (first.setting, first.num_queries, first.num_trials) == ("infrared_to_visible", 1, 1)
         np.testing.assert_allclose((first.mean["mAP"], first.mean["mINP"]), expected)
         assert (second.setting, second.mean["rank1"], second.num_queries) == ("visible_to_infrared", 1, 1)
