@@ -1,6 +1,6 @@
 """Training batches per second, beside a PyTorch DataLoader: `python -m benchmarks.input_pipeline`.
 
-People are rendered at about the size of real pictures. Both sides read the same plan of SYSU-MM01's recipe and resize,
+People are rendered at about the size of real images. Both sides read the same plan of SYSU-MM01's recipe and resize,
 crop, flip, exchange channels and erase with the same functions; what differs is everything around them. Rows:
 
     threads   ours: ArrayRecord, two threads, no worker process
@@ -46,7 +46,7 @@ _RATIOS = (
 Batches = Callable[[], contextlib.AbstractContextManager[Iterator[Any]]]
 
 
-class Pictures:
+class TorchImages:
     """A PyTorch data set of the slots of a plan."""
 
     def __init__(self, plan: BalancedPlan, source: RecordSource, settings: Settings, *, as_float: bool) -> None:
@@ -60,8 +60,8 @@ class Pictures:
     def __getitem__(self, position: int) -> Any:
         slot, rng, settings = self.slots[position], np.random.default_rng(position), self.augment
         height, width = self.size
-        with Image.open(self.root / self.index.path[slot.record]) as picture:
-            image = np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+        with Image.open(self.root / self.index.path[slot.record]) as file:
+            image = np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
         image = augment.pad_and_crop(image, rng, pad=settings.pad)
         image = augment.flip(image, rng, probability=settings.flip_probability)
         if MODALITIES[self.index.modality[slot.record]] == VISIBLE:
@@ -93,11 +93,11 @@ def theirs(
     """Batches of a DataLoader."""
     from torch.utils.data import DataLoader
 
-    pictures = Pictures(plan, source, settings, as_float=as_float)
+    dataset = TorchImages(plan, source, settings, as_float=as_float)
 
     @contextlib.contextmanager
     def start() -> Iterator[Iterator[Any]]:
-        loader: Any = DataLoader(pictures, batch_size=plan.batch_size, num_workers=num_workers)  # type: ignore[arg-type]
+        loader: Any = DataLoader(dataset, batch_size=plan.batch_size, num_workers=num_workers)  # type: ignore[arg-type]
         yield iter(loader)
 
     return start
@@ -132,7 +132,7 @@ def measure(rows: dict[str, Batches], batch_size: int, num_timed: int, rounds: i
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--picture_size", type=int, nargs=2, default=(320, 128), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--file_size", type=int, nargs=2, default=(320, 128), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--num_ids", type=int, default=24, help="training identities to render, with six cameras each")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batches", type=int, default=40, help="timed batches of each turn")
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str]) -> int:
             num_val_ids=1,
             num_test_ids=1,
             num_images_per_camera=2,
-            image_size=tuple(flags.picture_size),
+            image_size=tuple(flags.file_size),
         )
         print("rendering people", flush=True)
         rendering.write_tree("sysu_mm01", tree, people, num_workers=2)
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str]) -> int:
             seed=settings.seed,
         )
         stored = sum(len(full.image_bytes(i)) for i in range(100)), sum(len(small.image_bytes(i)) for i in range(100))
-        print(f"a picture takes {stored[0] / 1e5:.0f} kB as it is, {stored[1] / 1e5:.0f} kB at {size[0]}x{size[1]}")
+        print(f"an image takes {stored[0] / 1e5:.0f} kB as it is, {stored[1] / 1e5:.0f} kB at {size[0]}x{size[1]}")
         rows = {
             "threads": ours(settings, plan, full, 0),
             "workers": ours(settings, plan, full, flags.workers),

@@ -56,7 +56,7 @@ def make_data(rng: np.random.Generator, share: float) -> dict[str, tuple[Protoco
             },
         ),
         "LLCM": (
-            # Of the two ways to ask infrared pictures for visible ones, the plain one.
+            # Of the two ways to ask infrared images for visible ones, the plain one.
             dataclasses.replace(llcm.PROTOCOL, settings=llcm.PROTOCOL.settings[:2]),
             {
                 "infrared": side(7166, 351, {c: 1 for c in nine if c != 3}),

@@ -42,7 +42,7 @@ def read_settings(file: str, row: str, fields: Sequence[str]) -> Settings:
 
 
 def make_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Random pictures; four rows are an identity."""
+    """Random images; four rows are an identity."""
     rows = np.arange(num_images, dtype=np.int32)
     pixels = np.random.default_rng(0).integers(0, 256, (num_images, *image_size, 3), dtype=np.uint8)
     return {"image": pixels, "label": rows // 4 % _NUM_CLASSES, "modality": rows % 2}

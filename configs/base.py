@@ -106,7 +106,7 @@ def get_config() -> ConfigDict:
     config.evaluation.every_epochs = 5
     config.evaluation.batch_size = 64
     config.evaluation.num_trials = 10
-    config.evaluation.exclude_same_camera = placeholder(bool)  # None; of own pictures True or False
+    config.evaluation.exclude_same_camera = placeholder(bool)  # None; of own images True or False
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1

@@ -1,7 +1,7 @@
 """Take a trained network away: `python -m icre_jax.export --workdir DIR --out DIR2 [--checkpoint STEP]`.
 
 DIR2 holds variables/ (an orbax checkpoint of parameters and BatchNorm statistics), config.json and classes.json (the
-identity of each class). What was written is read back, and must embed real pictures to the same bits, before the folder
+identity of each class). What was written is read back, and must embed real images to the same bits, before the folder
 appears.
 """
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         trained = export(flags.workdir, flags.out, step=flags.checkpoint, listener=screen)
         screen.say(
             f"{flags.out}: step {trained.step} of {flags.workdir}, read back; it embeds {2 * NUM_COMPARED} test "
-            "pictures to the same bits."
+            "images to the same bits."
         )
     return 0
 

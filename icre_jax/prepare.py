@@ -1,7 +1,7 @@
-"""Make a data set ready: render people if the config asks for them, check every picture, write records.
+"""Make a data set ready: render people if the config asks for them, check every image, write records.
 
     python -m icre_jax.prepare --config configs/synthetic.py
-    python -m icre_jax.prepare --make_manifest FOLDER    # list your own pictures first (docs/own_pictures.md)
+    python -m icre_jax.prepare --make_manifest FOLDER    # list your own images first (docs/own_pictures.md)
 
 `icre_jax.train` does the first by itself when the records are absent.
 """

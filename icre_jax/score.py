@@ -24,12 +24,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--deduplicate_ids",
         action=argparse.BooleanOptionalAction,
-        help="CMC: count each id once, or pictures (regdb, manifest; default: pictures)",
+        help="CMC: count each id once, or images (regdb, manifest; default: images)",
     )
     parser.add_argument(
         "--exclude_same_camera",
         action=argparse.BooleanOptionalAction,
-        help="leave out pictures of the query's id by the query's camera, or nothing (manifest; default: leave out)",
+        help="leave out images of the query's id by the query's camera, or nothing (manifest; default: leave out)",
     )
     parser.add_argument("--reranking", action="store_true", help="k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)")
     flags = parser.parse_args(arguments)

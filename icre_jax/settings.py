@@ -50,7 +50,7 @@ def _three_stages(taps: tuple[int, ...]) -> tuple[int, ...]:
 
 def _a_share(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[1] > 1:
-        raise ValueError("shares of the picture are at most 1")
+        raise ValueError("shares of the image are at most 1")
     return pair
 
 
@@ -78,7 +78,7 @@ class SyntheticData(_Group):
 
 
 class Data(_Group):
-    """Where pictures come from and who reads them."""
+    """Where images come from and who reads them."""
 
     dataset: Annotated[str, AfterValidator(_known)]  # a name of `icre_jax.datasets`
     trial: int | None  # one of RegDB's ten; None for the others
@@ -87,7 +87,7 @@ class Data(_Group):
     synthetic: SyntheticData | None
     train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(tuple), Field(min_length=1)]
     image_size: ImageSize
-    store_resized: bool  # records hold the pictures at image_size, not the files' own bytes; the same pixels either way
+    store_resized: bool  # records hold the images at image_size, not the files' own bytes; the same pixels either way
     num_workers: NotNegative
     num_threads: Positive
 
@@ -98,12 +98,12 @@ class Data(_Group):
 
     @property
     def stored_size(self) -> tuple[int, int] | None:
-        """(height, width) that the records hold all pictures at; None for the files as they are."""
+        """(height, width) that the records hold all images at; None for the files as they are."""
         return self.image_size if self.store_resized else None
 
 
 class Sampling(_Group):
-    """The balanced batch: P identities x K pictures x two modalities."""
+    """The balanced batch: P identities x K images x two modalities."""
 
     num_ids_per_batch: Positive
     num_images_per_id: Positive
@@ -202,7 +202,7 @@ class Evaluation(_Group):
     every_epochs: Positive
     batch_size: Positive
     num_trials: Positive
-    # Leave out gallery pictures of the query's identity and camera: of own pictures; None for the published data sets.
+    # Leave out gallery images of the query's identity and camera: of own images; None for the published data sets.
     exclude_same_camera: bool | None
 
 
@@ -299,7 +299,7 @@ def _check_data(data: Data) -> list[str]:
         allowed = f"{card.describe_trials()}{', the one to train and test on' if card.trials else ''}"
         findings.append(f"data.trial is {data.trial}; allowed for {data.dataset}: {allowed}.")
     if data.synthetic is not None and card.own_images:
-        findings.append(f"data.synthetic is set; {data.dataset} is for own pictures, so it must be None.")
+        findings.append(f"data.synthetic is set; {data.dataset} is for own images, so it must be None.")
     elif data.synthetic is not None and card.has_validation != (data.synthetic.num_val_ids > 0):
         needed = "at least 1" if card.has_validation else "0, as there is no validation list"
         findings.append(f"data.synthetic.num_val_ids is {data.synthetic.num_val_ids}; {data.dataset} needs {needed}.")

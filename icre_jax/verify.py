@@ -2,7 +2,7 @@
 
     python -m icre_jax.verify --dataset sysu_mm01 --data_dir data/sysu_mm01
 
-Reads layout and lists, counts, decodes every picture, and lists all that is wrong. Exit code 0: no error; 2: errors.
+Reads layout and lists, counts, decodes every image, and lists all that is wrong. Exit code 0: no error; 2: errors.
 """
 
 import os
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
             flags.data_dir,
             trial=flags.trial,
             num_workers=flags.num_workers,
-            progress=lambda done, total: screen.advance("decoding pictures", done, total),
+            progress=lambda done, total: screen.advance("decoding images", done, total),
         )
         screen.console.print(report.table())
         for kind, findings in (("note", report.notes), ("warning", report.warnings), ("error", report.errors)):

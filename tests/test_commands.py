@@ -154,7 +154,7 @@ def test_an_empty_data_folder(config, tmp_path):
     refused(run_command("icre_jax.train", *flags), "folder cam1 is missing", "list exp/train_id.txt is missing")
 
 
-def test_a_truncated_picture(config, tree, tmp_path):
+def test_a_truncated_image(config, tree, tmp_path):
     copy = Path(shutil.copytree(tree, tmp_path / "tree"))
     file = sorted(copy.glob("cam1/*/*.jpg"))[0]
     file.write_bytes(file.read_bytes()[:300])

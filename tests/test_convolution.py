@@ -67,7 +67,7 @@ def arrays(shape, channels, size, stride, dtype, seed=0):
 
 
 # Everything the network has: stems, 3x3 of both strides, 1x1 of both; even and odd sizes; few channels and many; one
-# row or column, and one picture.
+# row or column, and one image.
 CASES = [
     ((2, 16, 8, 3), 64, 7, 2),
     ((2, 17, 9, 3), 64, 7, 2),
@@ -212,7 +212,7 @@ def test_nothing_is_transposed_for_the_weight_gradient_of_1x1():
 
 
 def test_a_gradient_that_nobody_reads_is_not_computed():
-    """As that of the pictures, on every platform."""
+    """As that of the images, on every platform."""
     x, kernel, _ = arrays((2, 8, 6, 3), 64, 7, 2, jnp.float32)
     traced = jax.jit(jax.grad(lambda kernel: convolve(x, kernel, 2).sum())).trace(kernel)
     assert traced.lower(lowering_platforms=("tpu",)).as_text().count("stablehlo.convolution") <= 2

@@ -46,7 +46,7 @@ def run_again(workdir, file) -> tuple[bool, str]:
 
 
 def batch_of(compiled, prepared, settings, step):
-    """The batch of a step (the first is 1), and the files of its pictures, asked of the data alone."""
+    """The batch of a step (the first is 1), and the files of its images, asked of the data alone."""
     source = RecordSource(prepared, settings.data.train_splits)
     plan = compiled(settings, None, prepared).plan
     batches = training_batches(
@@ -57,7 +57,7 @@ def batch_of(compiled, prepared, settings, step):
     return batch, [source.index.path[slot.record] for slot in plan.batch(step - 1)]
 
 
-def test_the_step_the_part_and_the_pictures_are_named_and_the_step_runs_again(small, compiled, prepared, tmp_path):
+def test_the_step_the_part_and_the_images_are_named_and_the_step_runs_again(small, compiled, prepared, tmp_path):
     small.optimizer.name = "sgd"
     small.optimizer.backbone_learning_rate = small.optimizer.head_learning_rate = 1e30
     with pytest.raises(DivergenceError, match=r"(loss/\w+|gradient_norm) is (nan|inf) at step \d+") as caught:

@@ -24,7 +24,7 @@ def test_the_command_says_that_all_is_well_and_leaves_nothing(config, tmp_path):
         "jax ",
         "devices: 1 x cpu",
         "GiB free",
-        "pictures of SYSU-MM01",
+        "images of SYSU-MM01",
         "one step: loss",
     ):
         assert words in process.stdout
@@ -105,7 +105,7 @@ def test_own_images_with_a_list_without_one_and_with_a_broken_one(config, tmp_pa
     make_folders(tmp_path / "own")
     write_manifest(tmp_path / "own")
     assert places.check_space(settings, tmp_path).state == "ok"
-    assert (places.check_data(settings).state, places.check_data(settings).detail[:10]) == ("ok", "32 picture")
+    assert (places.check_data(settings).state, places.check_data(settings).detail[:10]) == ("ok", "32 image")
     (tmp_path / "own" / "manifest.csv").write_text("file,pid\n")
     # One thing is wrong, and one finding says so.
     assert places.check_space(settings, tmp_path).state == "ok"
@@ -134,14 +134,14 @@ def test_the_trial_step_is_that_of_the_config(config, monkeypatch):
     monkeypatch.setattr(trial_step, "make_train_step", make_train_step)
     finding = trial_step.check_step(parse(config))
     assert finding.state == "ok"
-    assert " of 16 random pictures" in finding.detail  # 8 for each micro-batch
+    assert " of 16 random images" in finding.detail  # 8 for each micro-batch
     kernel, average = (tree["head"]["classifier"]["kernel"] for tree in (after[0].params, after[0].ema["params"]))
     assert kernel.shape == average.shape
     assert (kernel != average).any()
 
 
 def test_data_that_changed_under_the_records(settings, prepared: PreparedDataset, tree, tmp_path):
-    assert f"pictures of SYSU-MM01, prepared in {prepared.folder}" in places.check_data(settings).detail
+    assert f"images of SYSU-MM01, prepared in {prepared.folder}" in places.check_data(settings).detail
     data = settings.data.model_copy(update={"data_dir": str(tmp_path)})
     assert places.check_data(settings.model_copy(update={"data": data})).state == "broken"
     unprepared = settings.data.model_copy(update={"prepared_dir": str(tmp_path / "none"), "synthetic": None})

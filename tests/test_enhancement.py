@@ -82,7 +82,7 @@ def test_adaptive_pooling(before, after):
 
 @pytest.fixture(scope="module")
 def stages():
-    """Shapes like those of a ResNet-50 of width 4 on 64x40 pictures: layer1 to layer4."""
+    """Shapes like those of a ResNet-50 of width 4 on 64x40 images: layer1 to layer4."""
     rng = np.random.default_rng(1)
     sizes = {"layer1": (16, 10, 16), "layer2": (8, 5, 32), "layer3": (4, 3, 64), "layer4": (4, 3, 128)}
     return {name: jnp.asarray(rng.standard_normal((4, *size)), jnp.float32) for name, size in sizes.items()}

@@ -35,11 +35,11 @@ def workdir(config, made):
 def test_the_lines_of_the_docs_give_the_embeddings_of_the_run(workdir, made, monkeypatch):
     process = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(made / "exported"))
     assert process.returncode == 0, process.stderr
-    assert "embeds 32 test pictures to the same bits" in process.stdout
+    assert "embeds 32 test images to the same bits" in process.stdout
     assert {path.name for path in (made / "exported").iterdir()} == {"config.json", "classes.json", "variables"}
 
     trained = open_trained(workdir, step=None, screen=Screen(open_console()))
-    images = module.first_pictures(trained.prepared, trained.settings.data.image_size)["visible"]
+    images = module.first_images(trained.prepared, trained.settings.data.image_size)["visible"]
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)[1]
     monkeypatch.chdir(made)
     names = {"images": images}
@@ -69,6 +69,6 @@ def test_what_reads_back_differently_is_not_kept(workdir, tmp_path, monkeypatch)
 
     original = module.read_variables
     monkeypatch.setattr(module, "read_variables", damaged)
-    with pytest.raises(InputError, match=r"embeds (visible|infrared) pictures differently"):
+    with pytest.raises(InputError, match=r"embeds (visible|infrared) images differently"):
         export(workdir, tmp_path / "out", step=None, screen=Screen(open_console()))
     assert list(tmp_path.iterdir()) == []

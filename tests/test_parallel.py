@@ -71,7 +71,7 @@ LAYOUTS = [(1, 8, "jit"), (1, 8, "pmap"), (2, 4, "jit"), (2, 4, "pmap")]
 
 
 def run_on(layout: tuple[int, int, str], changes: dict, folder: Path, script: str = SCRIPT) -> dict[str, np.ndarray]:
-    """Two steps of full ICRE on small pictures; every parameter and running statistic after them."""
+    """Two steps of full ICRE on small images; every parameter and running statistic after them."""
     num_hosts, num_devices, door = layout
     out, port = folder / f"{num_hosts}_{num_devices}_{door}.npz", free_port()
     changes = {"model": SMALL, "parallel": door} | changes

@@ -93,7 +93,7 @@ def test_the_seed_changes_the_augmentation(source, plan, settings):
     assert collect(source, plan, settings, seed=7) != collect(source, plan, settings, seed=8)
 
 
-def test_a_training_batch_without_augmentation_is_the_plans_pictures(source, plan, settings):
+def test_a_training_batch_without_augmentation_is_the_plans_images(source, plan, settings):
     plain = settings.augment.model_copy(
         update={"pad": 0, "flip_probability": 0.0, "channel_probability": 0.0, "erasing_probability": 0.0}
     )

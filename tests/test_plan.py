@@ -13,7 +13,7 @@ from icre_jax.errors import InputError
 
 
 def make_index(counts: list[tuple[int, int]]) -> SplitIndex:
-    """Identities 10, 20, ... with the given numbers of visible and infrared pictures, shuffled."""
+    """Identities 10, 20, ... with the given numbers of visible and infrared images, shuffled."""
     pid = np.concatenate([np.full(v + i, 10 * (n + 1)) for n, (v, i) in enumerate(counts)])
     modality = np.concatenate([np.r_[np.zeros(v), np.ones(i)] for v, i in counts]).astype(np.int64)
     order = np.random.default_rng(0).permutation(len(pid))

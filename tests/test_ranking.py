@@ -248,7 +248,7 @@ def test_normalize_keeps_zero_and_survives_large_features():
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0], [0.6, 0.8]], rtol=1e-6)
 
 
-def test_a_picture_and_its_mirror_image_count_alike():
+def test_an_image_and_its_mirror_image_count_alike():
     # Lengths do not matter: the mean of 0 and 90 degrees is 45 degrees.
     mean = average_directions(np.array([[5, 0], [0, 1]], np.float32), np.array([[0, 0.1], [0, 9]], np.float32))
     np.testing.assert_allclose(mean, [[0.5**0.5, 0.5**0.5], [0, 1]], rtol=1e-6)

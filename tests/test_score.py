@@ -69,7 +69,7 @@ def test_every_rule_on_paper(tmp_path, capsys):
     assert sysu["cmc"][:3] == pytest.approx([2 / 3, 2 / 3, 1])
     assert sysu["mAP"] == pytest.approx((1 / 3 + (1 + 2 / 4) / 2 + 1) / 3)
     assert (sysu["num_queries"], sysu["num_valid_queries"]) == (3, 3)
-    # Query 0 now in the camera of its nearest picture: only that one disappears.
+    # Query 0 now in the camera of its nearest image: only that one disappears.
     cameras = {"q_camid": np.array([2, 6, 6])}
     kept = documents(tmp_path, "--protocol", "manifest", "--no-exclude_same_camera", **cameras)
     left_out = documents(tmp_path, "--protocol", "manifest", **cameras)
@@ -80,7 +80,7 @@ def test_every_rule_on_paper(tmp_path, capsys):
 
 
 def test_the_switch_of_the_cmc(tmp_path):
-    # The wrong id twice, then the right one: rank 3 of pictures, 2 of ids.
+    # The wrong id twice, then the right one: rank 3 of images, 2 of ids.
     arrays = {
         "q_features": np.array([[1.0, 0]]), "q_pid": np.array([1]), "q_camid": None, "g_camid": None,
         "g_features": np.array([[1, 0], [1, 0.1], [1, 1]]), "g_pid": np.array([2, 2, 1], np.uint8),

@@ -383,7 +383,7 @@ def test_layout_is_that_of_regdb(regdb_tree: Path) -> None:
             assert {path.split("/")[0] for path in visible} == {"Visible"}
             assert {path.split("/")[0] for path in thermal} == {"Thermal"}
             assert {*visible, *thermal} <= images
-            # One label, one person, in both kinds of pictures; counted from 0.
+            # One label, one person, in both kinds of images; counted from 0.
             people = {(path.split("/")[1], label) for path, label in {**visible, **thermal}.items()}
             assert sorted(label for _, label in people) == list(range(5))
             folders[part] = {folder for folder, _ in people}

@@ -125,7 +125,7 @@ def test_the_best_can_be_chosen_on_validation_identities(config, tmp_path):
     assert len(curve) == 4
     assert outcome.best_step == provenance["step"]
     assert max(curve)[0] == next(value for value, step in curve if step == outcome.best_step)
-    # 2 of the 12 people, each 3 times by 2 infrared cameras: not a picture of the test set among them.
+    # 2 of the 12 people, each 3 times by 2 infrared cameras: not an image of the test set among them.
     assert next(result for result in results if result.setting == "val/all/single").num_queries == 2 * 3 * 2
     report = (tmp_path / "w" / "report.html").read_text()
     assert "it was chosen on validation identities" in report

@@ -1,7 +1,7 @@
 """FLOPs and memory of the real programs, as XLA counts them. They are compiled, never run; nothing is allocated.
 
 FLOPs are counted in the program as it is handed to the compiler: a multiplication and an addition are two, a
-convolution is counted where its window lies on the picture, what nobody reads is not counted. For convolutions, dense
+convolution is counted where its window lies on the image, what nobody reads is not counted. For convolutions, dense
 layers and attention this is the arithmetic by hand (`tests/test_costs.py`), on every platform: it is counted in the
 form for accelerators, because on a CPU gradients of convolutions take another one (`models/convolution.py`), which
 multiplies the padding too. A backend may then hide work in calls of its own, which it counts or not. Its count of the

@@ -112,7 +112,7 @@ def describe_slice(settings: Settings, name: str, screen: Screen) -> dict[str, A
         raise InputError(
             f"A step of {batch_size} images does not fit on {name}; "
             + (f"{largest} images do" if largest else "not even one pair on each device does")
-            + ". Choose a smaller batch (sampling.*), a smaller picture or network, or a larger slice."
+            + ". Choose a smaller batch (sampling.*), a smaller image or network, or a larger slice."
         )
     screen.console.print(tables.slice_table(cost, largest))
     return {

@@ -14,7 +14,7 @@ from icre_jax.engine.program import Program
 def measure_steps(
     programs: Sequence[Program], mesh: Mesh, *, num_images: int, num_classes: int, num_steps: int
 ) -> list[list[float]]:
-    """Run real steps on random pictures, the programs in turns, so that what else the machine does meets all alike.
+    """Run real steps on random images, the programs in turns, so that what else the machine does meets all alike.
 
     Args:
       programs: of the same image size.

@@ -1,7 +1,7 @@
 """TFDS builders: one per data set, all storing the same features in ArrayRecord files. No TensorFlow is needed.
 
-A builder stores the original bytes of every picture, or the picture at the size that the network takes; decoding is the
-pipeline's. Use `icre_jax.data.prepared`, which checks the pictures first and keeps the index beside the records.
+A builder stores the original bytes of every image, or the image at the size that the network takes; decoding is the
+pipeline's. Use `icre_jax.data.prepared`, which checks the images first and keeps the index beside the records.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from icre_jax.data.records import Record
 from icre_jax.datasets import LLCM, MANIFEST, MODALITIES, REGDB, SYSU_MM01, Card
 from icre_jax.errors import InputError
 
-_AT_A_TIME = 256  # pictures that are resized together
+_AT_A_TIME = 256  # images that are resized together
 
 
 class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -26,7 +26,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
 
     VERSION = tfds.core.Version("1.0.0")
     card: ClassVar[Card]
-    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its pictures, in stored order.
+    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its images, in stored order.
     scan: ClassVar[Callable[..., dict[str, list[Record]]]]
 
     @classmethod
@@ -64,7 +64,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
           data_dir: root of the data set as it was delivered.
           splits: what `scan` found there.
           metadata: JSON-able facts stored with the records.
-          stored_size: (height, width) that the pictures are stored at; None for the files' own bytes.
+          stored_size: (height, width) that the images are stored at; None for the files' own bytes.
         """
         self._stored_size = stored_size
         self._source_dir = data_dir
@@ -93,7 +93,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         del dl_manager  # licence-gated data is never downloaded
         return {name: self._generate_examples(records) for name, records in self._source_splits.items()}
 
-    def _pictures(self, records: list[Record]) -> Iterator[str | bytes]:
+    def _images(self, records: list[Record]) -> Iterator[str | bytes]:
         """What TFDS stores as it is, without TensorFlow: paths of files, or bytes."""
         files = [self._source_dir / record.path for record in records]
         size = self._stored_size
@@ -107,11 +107,11 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
                 yield from pool.map(lambda file: store_resized(file.read_bytes(), size), some)
 
     def _generate_examples(self, records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for position, (record, picture) in enumerate(zip(records, self._pictures(records), strict=True)):
+        for position, (record, image) in enumerate(zip(records, self._images(records), strict=True)):
             yield (
                 position,
                 {
-                    "image": picture,
+                    "image": image,
                     "path": record.path,
                     "pid": record.pid,
                     "camid": record.camid,
@@ -146,7 +146,7 @@ class RegDb(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
 
 
 class Manifest(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A user's own pictures, named by manifest.csv; splits train, query, gallery."""
+    """A user's own images, named by manifest.csv; splits train, query, gallery."""
 
     card = MANIFEST
     name = card.name

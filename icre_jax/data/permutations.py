@@ -1,7 +1,7 @@
 """The official gallery draws of SYSU-MM01: `exp/rand_perm_cam.mat`, kept as JSON beside the prepared records.
 
 The file is not in the data set's archive; users fetch it from the official repository. It holds a 6 x 1 cell; per
-camera a cell of one matrix per id (row index = id - 1); each is 10 x n, one permutation of picture numbers per trial.
+camera a cell of one matrix per id (row index = id - 1); each is 10 x n, one permutation of image numbers per trial.
 scipy reads it as data: MATLAB files hold no code.
 """
 
@@ -25,12 +25,12 @@ NUM_TRIALS = 10
 _VARIABLE = "rand_perm_cam"
 _HOW_TO_GET = f"Fetch {SOURCE} from the official repository of SYSU-MM01 again, or remove it to do without."
 
-# (pid, camid) -> for each trial the picture numbers in the order drawn.
+# (pid, camid) -> for each trial the image numbers in the order drawn.
 Permutations = dict[tuple[int, int], list[list[int]]]
 
 
 def read_mat(path: Path) -> Permutations:
-    """The permutations of every id and camera that has pictures.
+    """The permutations of every id and camera that has images.
 
     Raises:
       InputError: no such file, not a MATLAB file, or not of the shape above; every camera or id that is wrong is named.
@@ -117,7 +117,7 @@ def _find_defect(matrix: Any) -> str | None:
     if not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "iuf":
         return f"must be a matrix of numbers, not {_describe(matrix)}"
     if not matrix.size:
-        return None  # no picture of this id at this camera
+        return None  # no image of this id at this camera
     if matrix.ndim != 2 or len(matrix) != NUM_TRIALS:
         return f"must be {NUM_TRIALS} x n, one row for each trial, not {' x '.join(map(str, matrix.shape))}"
     if not (np.sort(matrix, axis=1) == np.arange(1, matrix.shape[1] + 1)).all():

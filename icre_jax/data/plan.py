@@ -1,7 +1,7 @@
-"""Which pictures make up which batch: P identities x K pictures x two modalities, fixed by (seed, batch index).
+"""Which images make up which batch: P identities x K images x two modalities, fixed by (seed, batch index).
 
 A plan is a sequence of slots. Slot i belongs to batch i // B at row i % B, B = 2PK; rows come in pairs, an even row is
-a visible picture and the odd row after it an infrared one of the same identity ("batch order"). Nothing is drawn from
+a visible image and the odd row after it an infrared one of the same identity ("batch order"). Nothing is drawn from
 a stream: element i can be asked for alone, in any process, which is what makes resuming and workers exact.
 """
 
@@ -37,7 +37,7 @@ class BalancedPlan:
     """Balanced sampling of both modalities.
 
     Identities: one permutation of all identities after the other, so that each comes exactly once per pass ("epoch of
-    identities") and no batch holds one twice. Pictures: K of an identity and modality, without replacement where it has
+    identities") and no batch holds one twice. Images: K of an identity and modality, without replacement where it has
     K; where it has fewer, each is used once before any is used again.
     """
 
@@ -47,14 +47,14 @@ class BalancedPlan:
         """Fix the identities of all batches.
 
         Args:
-          index: the training pictures.
+          index: the training images.
           num_ids_per_batch: P.
           num_images_per_id: K, per modality.
           num_batches: length of the plan in batches.
           seed: of the whole run.
 
         Raises:
-          InputError: fewer identities than P, or an identity without pictures of one modality.
+          InputError: fewer identities than P, or an identity without images of one modality.
         """
         self.class_pids = np.unique(index.pid)
         if num_ids_per_batch > len(self.class_pids):
@@ -103,11 +103,11 @@ class BalancedPlan:
         return slots
 
     def _draw(self, batch: int, which: int, pool: tuple[int, np.ndarray]) -> list[int]:
-        """K records of one identity and (modality, its pictures)."""
-        modality, pictures = pool
+        """K records of one identity and (modality, its images)."""
+        modality, images = pool
         rng = np.random.default_rng((self._seed, _IMAGE_STREAM, batch, which, modality))
-        repeats = -(-self._num_images_per_id // len(pictures))
-        return np.concatenate([rng.permutation(pictures) for _ in range(repeats)])[: self._num_images_per_id].tolist()
+        repeats = -(-self._num_images_per_id // len(images))
+        return np.concatenate([rng.permutation(images) for _ in range(repeats)])[: self._num_images_per_id].tolist()
 
 
 def num_batches_per_epoch(index: SplitIndex, *, num_ids_per_batch: int, num_images_per_id: int) -> int:

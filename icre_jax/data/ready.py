@@ -51,7 +51,7 @@ def prepare_data(settings: Data, listener: Listener) -> PreparedDataset:
         prepared_dir,
         trial=settings.trial,
         stored_size=settings.stored_size,
-        progress=lambda done, total: listener.advance("checking pictures", done, total),
+        progress=lambda done, total: listener.advance("checking images", done, total),
     )
     words = describe_official_draws(prepared.dataset, prepared.folder)
     if words:
@@ -60,7 +60,7 @@ def prepare_data(settings: Data, listener: Listener) -> PreparedDataset:
 
 
 def describe_data(prepared: PreparedDataset) -> Table:
-    """Identities, cameras and pictures per split and modality."""
+    """Identities, cameras and images per split and modality."""
     name = prepared.dataset if prepared.trial is None else f"{prepared.dataset} trial {prepared.trial}"
     table = Table(title=f"{name} (fingerprint {prepared.fingerprint[:12]})")
     for column in ("split", "modality", "identities", "cameras", "images"):

@@ -1,4 +1,4 @@
-"""What one picture is, before and after it was prepared."""
+"""What one image is, before and after it was prepared."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from icre_jax.datasets import MODALITIES
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One picture of a data set as it lies on disk.
+    """One image of a data set as it lies on disk.
 
     Attributes:
       path: relative to the root of the data set, with forward slashes.

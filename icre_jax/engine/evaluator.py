@@ -69,7 +69,7 @@ class Evaluator:
         mesh: Mesh | None = None,
         validation: bool = False,
     ):
-        """Open the pictures.
+        """Open the images.
 
         Args:
           network: what embeds.

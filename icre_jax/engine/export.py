@@ -19,7 +19,7 @@ from icre_jax.errors import InputError
 from icre_jax.files import new_folder
 from icre_jax.settings import to_json
 
-NUM_COMPARED = 16  # pictures of each modality
+NUM_COMPARED = 16  # images of each modality
 
 
 def export(workdir: Path, out: Path, *, step: int | None, listener: Listener) -> Trained:
@@ -53,22 +53,22 @@ def export(workdir: Path, out: Path, *, step: int | None, listener: Listener) ->
 
 
 def _require_equal_embeddings(trained: Trained, again: dict[str, Any]) -> None:
-    for modality, images in first_pictures(trained.prepared, trained.settings.data.image_size).items():
+    for modality, images in first_images(trained.prepared, trained.settings.data.image_size).items():
         embed = {"network": trained.network, "modality": modality}
         expected, actual = (np.asarray(embed_step(v, images, **embed)) for v in (trained.variables, again))
         if actual.tobytes() != expected.tobytes():
             raise InputError(
-                f"What was written embeds {modality} pictures differently (by up to "
+                f"What was written embeds {modality} images differently (by up to "
                 f"{np.abs(actual - expected).max()}); nothing was kept. Is the disk sound?"
             )
 
 
-def first_pictures(prepared: PreparedDataset, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The first test pictures of each modality, [B, H, W, 3] uint8."""
-    pictures: dict[str, np.ndarray] = {}
+def first_images(prepared: PreparedDataset, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The first test images of each modality, [B, H, W, 3] uint8."""
+    found: dict[str, np.ndarray] = {}
     for split in ("query", "gallery"):
         source = RecordSource(prepared, (split,))
         rows = itertools.islice(range(len(source.index)), NUM_COMPARED)
         images = np.stack([decode(source.image_bytes(row), image_size) for row in rows])
-        pictures[MODALITIES[source.index.modality[0]]] = images
-    return pictures
+        found[MODALITIES[source.index.modality[0]]] = images
+    return found

@@ -1,4 +1,4 @@
-"""The two things a device does: one step of training, and embedding pictures. Pure functions of arrays."""
+"""The two things a device does: one step of training, and embedding images. Pure functions of arrays."""
 
 import functools
 from collections.abc import Callable
@@ -124,8 +124,8 @@ def _accumulated(
         pairs = micro.reshape(num_micro, -1, 2, *micro.shape[2:])
         return jnp.moveaxis(pairs, 0, 1).reshape(-1, *micro.shape[2:])
 
-    pictures = split(images)
-    outputs, batch_stats = jax.lax.map(functools.partial(forward, params), pictures)
+    micro_images = split(images)
+    outputs, batch_stats = jax.lax.map(functools.partial(forward, params), micro_images)
     (loss, (parts, logits)), slopes = jax.value_and_grad(judge, has_aux=True)(jax.tree.map(join, outputs))
 
     def carry_back(total: Any, micro: tuple[Array, dict[str, Array]]) -> tuple[Any, None]:
@@ -133,7 +133,7 @@ def _accumulated(
         return jax.tree.map(jnp.add, total, pull_back(micro[1])[0]), None
 
     nothing = jax.tree.map(jnp.zeros_like, params)
-    gradients, _ = jax.lax.scan(carry_back, nothing, (pictures, jax.tree.map(split, slopes)))
+    gradients, _ = jax.lax.scan(carry_back, nothing, (micro_images, jax.tree.map(split, slopes)))
     return loss, parts, logits, jax.tree.map(lambda stats: jnp.mean(stats, axis=0), batch_stats), gradients
 
 

@@ -34,7 +34,7 @@ def choose_protocol(
       dataset: a key of `PROTOCOLS`.
       permutations: the official draws, see `make_official_source`; None where they are not at hand.
       gallery_source: "official" or "python-random"; None for the first of these that there is.
-      exclude_same_camera: for own pictures, see `manifest.make_protocol`; None for the published ones, whose rules are
+      exclude_same_camera: for own images, see `manifest.make_protocol`; None for the published ones, whose rules are
         fixed.
 
     Raises:

@@ -163,7 +163,7 @@ def normalize(features: Float32Array) -> Float32Array:
 
 
 def average_directions(first: Float32Array, second: Float32Array) -> Float32Array:
-    """[N, D] of norm 1: the mean direction of two vectors per image, e.g. of a picture and its mirror image."""
+    """[N, D] of norm 1: the mean direction of two vectors per image, e.g. of an image and its mirror image."""
     return normalize(normalize(first) + normalize(second))
 
 

@@ -131,8 +131,8 @@ def to_table(rule: Rule, scores: Scores, query_file: Path, gallery_file: Path, *
         reranking=reranking,
     )
     view = table([result])
-    # Which network output the features are, and whether flipped pictures are in them, is not known here.
-    counts = "each id once" if rule.deduplicate_ids else "pictures"
+    # Which network output the features are, and whether flipped images are in them, is not known here.
+    counts = "each id once" if rule.deduplicate_ids else "images"
     refined = "WITH RE-RANKING" if reranking else "no re-ranking"
     # Two lines, because rich would break one longer than the table wherever it ends.
     view.title = f"{rule.title} protocol, gallery as given, {rule.excluded.words}\nCMC counts {counts}, {refined}"

@@ -1,4 +1,4 @@
-"""The ablation as a picture: a dot for each seed, mean and spread of each row."""
+"""The ablation as an image: a dot for each seed, mean and spread of each row."""
 
 import io
 import math

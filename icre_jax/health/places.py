@@ -55,7 +55,7 @@ def check_data(settings: Settings) -> Finding:
         if is_prepared(folder):
             prepared = open_or_prepare(data.dataset, data_dir, prepared_dir, **where)
             num_images = sum(len(index) for index in prepared.index.values())
-            return Finding("data", "ok", f"{num_images} pictures of {builder.card.title}, prepared in {folder}")
+            return Finding("data", "ok", f"{num_images} images of {builder.card.title}, prepared in {folder}")
         if data.synthetic is not None:
             return Finding("data", "ok", f"people are rendered into {data_dir} when training starts")
         splits = builder.list_images(data_dir, data.trial)
@@ -63,7 +63,7 @@ def check_data(settings: Settings) -> Finding:
         return Finding("data", "broken", str(error))
     num_images = sum(len(records) for records in splits.values())
     return Finding(
-        "data", "ok", f"{num_images} pictures of {builder.card.title} in {data_dir}; prepared when training starts"
+        "data", "ok", f"{num_images} images of {builder.card.title} in {data_dir}; prepared when training starts"
     )
 
 

@@ -32,7 +32,7 @@ def check_step(settings: Settings) -> Finding:
     step = make_train_step(mesh, program, parallel=settings.parallel)
     _, metrics = step(state, batch)
     loss = float(metrics["loss"])
-    words = f"loss {loss:.3f} of {num_rows} random pictures, {time.perf_counter() - began:.1f} s with compiling"
+    words = f"loss {loss:.3f} of {num_rows} random images, {time.perf_counter() - began:.1f} s with compiling"
     if not math.isfinite(loss):
         return Finding("one step", "broken", f"{words}. The device computes wrong: update its driver, or use another.")
     return Finding("one step", "ok", words)

@@ -20,7 +20,7 @@ _ENOUGH_WORK = 2**25  # multiplications of one product: small ones, as the demo'
 
 
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Convolution with size // 2 zeros around the picture.
+    """Convolution with size // 2 zeros around the image.
 
     Args:
       x: [B, H, W, C].

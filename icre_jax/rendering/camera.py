@@ -78,13 +78,13 @@ def shine_lamp(image: np.ndarray, draws: Draws, difficulty: Difficulty) -> np.nd
 def expose(image: np.ndarray, camera: Camera, draws: Draws, noise: Draws, difficulty: Difficulty) -> np.ndarray:
     """Optics, white balance, exposure and sensor noise. uint8 [H, W] or [H, W, 3] to the same shape."""
     height, width = image.shape[:2]
-    picture = Image.fromarray(image)
+    exposed = Image.fromarray(image)
     share = 1 - difficulty.blur * (1 - camera.sharpness * draws.uniform(0.55, 1.0))
     if share < 0.9:
         small = (max(8, round(width * share)), max(16, round(height * share)))
-        picture = picture.resize(small, Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
+        exposed = exposed.resize(small, Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
     if draws.chance(0.5 * difficulty.blur):  # out of focus, or moving
-        picture = picture.filter(ImageFilter.BoxBlur(height / 128 * difficulty.blur * draws.uniform(0.3, 1.0)))
+        exposed = exposed.filter(ImageFilter.BoxBlur(height / 128 * difficulty.blur * draws.uniform(0.3, 1.0)))
     shift = difficulty.camera_shift
     exposure = (1 + shift * (camera.exposure - 1)) * (1 + shift * draws.uniform(-0.22, 0.22))
     contrast = (1 + shift * (camera.contrast - 1)) * (1 + shift * draws.uniform(-0.15, 0.15))
@@ -92,7 +92,7 @@ def expose(image: np.ndarray, camera: Camera, draws: Draws, noise: Draws, diffic
     # One multiplication and one addition per value, in 1/4096: the contrast turns about a dark grey.
     slopes = [round(4096 * contrast * exposure * gain) for gain in (gains if image.ndim == 3 else [1.0])]
     offsets = [round(4096 * 110 * (1 - contrast) * exposure * gain) + 2048 for gain in gains[: len(slopes)]]
-    flat = np.asarray(picture).reshape(height, -1)
+    flat = np.asarray(exposed).reshape(height, -1)
     developed = (flat * np.tile(np.array(slopes, np.int32), width) + np.tile(np.array(offsets, np.int32), width)) >> 12
     grain = round(camera.grain * difficulty.noise * draws.uniform(0.5, 1.5))
     if grain:

@@ -135,8 +135,8 @@ def _shuffle(settings: SyntheticSettings, draws: Draws) -> list[int]:
     return [1 + int(i) for i in draws.rng.permutation(settings.num_ids)]
 
 
-def _labelled(pictures: Iterable[tuple[PurePosixPath, int]]) -> str:
-    return "".join(f"{path} {label}\n" for path, label in pictures)
+def _labelled(images: Iterable[tuple[PurePosixPath, int]]) -> str:
+    return "".join(f"{path} {label}\n" for path, label in images)
 
 
 def _refuse_val_ids(name: str, settings: SyntheticSettings) -> None:

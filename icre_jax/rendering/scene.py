@@ -33,10 +33,10 @@ def panorama(seed: int, camera: Camera, height: int, clutter: float) -> np.ndarr
     visible, place = camera.modality == "visible", camera.place
     draws = Draws(seed, Stream.PLACE, place)
     tall, wide = round(height * _ROOM), 5 * height
-    picture = Image.new("L", (wide * 2, tall * 2))
+    image = Image.new("L", (wide * 2, tall * 2))
     paint = _Paint([], [])
-    (_draw_street if camera.outdoor else _draw_hall)(ImageDraw.Draw(picture), paint, draws, wide * 2, tall * 2)
-    index = np.asarray(picture)
+    (_draw_street if camera.outdoor else _draw_hall)(ImageDraw.Draw(image), paint, draws, wide * 2, tall * 2)
+    index = np.asarray(image)
     if visible:
         plane = np.array(paint.colours, np.int32)[index]
     elif camera.thermal:

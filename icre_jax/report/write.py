@@ -13,7 +13,7 @@ from icre_jax.evals.results import METRIC_NAMES
 from icre_jax.files import write_file
 from icre_jax.report import plots, scores
 from icre_jax.report.numbers import significant
-from icre_jax.report.pictures import show_rank_lists
+from icre_jax.report.rank_lists import show_rank_lists
 from icre_jax.report.records import Evaluation, RankedQuery
 from icre_jax.report.tree import describe
 from icre_jax.settings import Settings

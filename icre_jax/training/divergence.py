@@ -35,7 +35,7 @@ class Failure:
       image: [B, H, W, 3] uint8, augmented, as the step saw it.
       label: [B] int32.
       modality: [B] int32, 0 visible, 1 infrared.
-      path: [B] str, files of the pictures, relative to the data's folder.
+      path: [B] str, files of the images, relative to the data's folder.
       metrics: numbers of the step by name.
       settings: of the run as JSON.
       data_fingerprint: of its data.
@@ -150,7 +150,7 @@ class FiniteWatch:
         raise DivergenceError(
             f"{finding} at step {step}; training stopped. The last good checkpoint, of step {checkpoint_step}, is in "
             f"{run.workdir}. A smaller learning rate or a longer warm-up usually helps (optimizer.*, "
-            f"schedule.warmup_epochs).\n{replay}\nPictures of the batch:\n{join_findings(paths)}"
+            f"schedule.warmup_epochs).\n{replay}\nImages of the batch:\n{join_findings(paths)}"
         )
 
 

@@ -18,13 +18,13 @@ from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
 from icre_jax.machine import hosts
-from icre_jax.report import Evaluation, RankedPicture, RankedQuery, write_report
+from icre_jax.report import Evaluation, RankedImage, RankedQuery, write_report
 from icre_jax.training.run import Run
 from icre_jax.training.session import Session
 
 NUM_RANK_LISTS = 8
 RANK_LIST_LENGTH = 10
-_PICTURE_SIZE = (144, 72)
+_IMAGE_SIZE = (144, 72)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,13 +148,13 @@ def _rank_lists(run: Run, embedded: dict[Modality, Embedded]) -> list[RankedQuer
         rows = zip(ranked.gallery_index.tolist(), ranked.similarity.tolist(), ranked.correct.tolist(), strict=True)
         lists.append(
             RankedQuery(
-                query=_picture(query, index, None, None),
-                ranked=[_picture(gallery, row, similarity, correct) for row, similarity, correct in rows],
+                query=_image(query, index, None, None),
+                ranked=[_image(gallery, row, similarity, correct) for row, similarity, correct in rows],
             )
         )
     return lists
 
 
-def _picture(source: RecordSource, record: int, similarity: float | None, correct: bool | None) -> RankedPicture:
-    image = decode(source.image_bytes(record), _PICTURE_SIZE)
-    return RankedPicture(image, int(source.index.pid[record]), int(source.index.camid[record]), similarity, correct)
+def _image(source: RecordSource, record: int, similarity: float | None, correct: bool | None) -> RankedImage:
+    image = decode(source.image_bytes(record), _IMAGE_SIZE)
+    return RankedImage(image, int(source.index.pid[record]), int(source.index.camid[record]), similarity, correct)

@@ -70,7 +70,7 @@ def replay(workdir: Path, file: Path, screen: Screen) -> bool:
     after = find_not_finite(state)
     if after:
         screen.say(f"Arrays that are not finite after the step: {len(after)}\n{join_findings(after)}")
-    screen.say(f"Pictures of the batch:\n{join_findings(failure.path.tolist(), limit=len(failure.path))}")
+    screen.say(f"Images of the batch:\n{join_findings(failure.path.tolist(), limit=len(failure.path))}")
     return not after and name_not_finite(numbers) is None
 
 

@@ -72,7 +72,7 @@ class Run:
         )
 
     def embed(self, state: TrainState) -> list[dict[Modality, Embedded]]:
-        """The pictures of each evaluator, in each process; every one takes part."""
+        """The images of each evaluator, in each process; every one takes part."""
         return [evaluator.embed(state.variables) for evaluator in self.evaluators]
 
     def score(self, embedded: list[dict[Modality, Embedded]]) -> list[ProtocolResult]:
@@ -81,7 +81,7 @@ class Run:
         return [result for evaluator, images in pairs for result in evaluator.score(images)]
 
     def batch_paths(self, batch: int) -> np.ndarray:
-        """[B] str: files of the pictures of a batch (the first is 0), relative to the data's folder."""
+        """[B] str: files of the images of a batch (the first is 0), relative to the data's folder."""
         return self.source.index.path[[slot.record for slot in self.plan.batch(batch)]]
 
 

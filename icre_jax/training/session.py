@@ -125,7 +125,7 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         )
         screen.console.print(describe_data(prepared))
         run = hosts.everywhere(lambda: assemble(settings, workdir, prepared))
-        # Own pictures may have one direction only.
+        # Own images may have one direction only.
         _require_score(settings, run.evaluators[0].protocol, VALIDATION.get(dataset))
         hosts.from_first(lambda: write_config(workdir, settings))
         screen.say(

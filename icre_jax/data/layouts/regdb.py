@@ -32,7 +32,7 @@ RegDB is given out by its authors on request. The folder holds, as in the archiv
 
 
 def scan(data_dir: Path, trial: int) -> dict[str, list[Record]]:
-    """List the pictures of every split of one trial.
+    """List the images of every split of one trial.
 
     Args:
       data_dir: the folder that holds Visible, Thermal and idx.
@@ -42,7 +42,7 @@ def scan(data_dir: Path, trial: int) -> dict[str, list[Record]]:
       "train" (both modalities), "query" (test, visible), "gallery" (test, thermal), in the order of the lists.
 
     Raises:
-      InputError: another trial; or naming every missing folder, list or picture, every line that cannot be read, and
+      InputError: another trial; or naming every missing folder, list or image, every line that cannot be read, and
         every identity in both halves.
     """
     splits, findings = survey(data_dir, trial)

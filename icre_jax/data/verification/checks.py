@@ -1,9 +1,9 @@
-"""The one function: layout, lists and counts by the data set's own module, then every picture."""
+"""The one function: layout, lists and counts by the data set's own module, then every image."""
 
 from pathlib import Path
 
 from icre_jax.data.verification import llcm, manifest, regdb, sysu_mm01
-from icre_jax.data.verification.pictures import Progress, check_pictures
+from icre_jax.data.verification.images import Progress, check_images
 from icre_jax.data.verification.rendered import compare_with_settings, is_rendered
 from icre_jax.data.verification.report import Report
 from icre_jax.datasets import CARDS, LLCM, MANIFEST, REGDB, SYSU_MM01
@@ -27,7 +27,7 @@ def verify(
       data_dir: its root.
       trial: of RegDB, the one to check; None for all ten.
       num_workers: threads that decode.
-      progress: called with (pictures checked, pictures in all).
+      progress: called with (images checked, images in all).
 
     Returns:
       Everything that was found.
@@ -43,8 +43,8 @@ def verify(
         raise InputError(f"num_workers is {num_workers}; allowed: 1 or more.")
     report = Report(dataset, str(data_dir))
     rendered = is_rendered(data_dir)
-    pictures = CHECKS[dataset](data_dir, trial, report, published=not rendered)
+    images = CHECKS[dataset](data_dir, trial, report, published=not rendered)
     if rendered:
         compare_with_settings(dataset, data_dir, report)
-    check_pictures(data_dir, pictures, report, num_workers=num_workers, progress=progress)
+    check_images(data_dir, images, report, num_workers=num_workers, progress=progress)
     return report

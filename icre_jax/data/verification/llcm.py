@@ -8,12 +8,12 @@ from icre_jax.data.verification.lists import check_folder, check_labels, check_p
 from icre_jax.data.verification.report import Report
 from icre_jax.datasets import LLCM
 
-EMPTY_CAMERA = 3  # of the near-infrared test pictures
+EMPTY_CAMERA = 3  # of the near-infrared test images
 FOLDERS = {"train_vis": "vis", "train_nir": "nir", "test_vis": "test_vis", "test_nir": "test_nir"}
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
-    """Everything but the pixels; the pictures."""
+    """Everything but the pixels; the images."""
     del trial
     splits, findings = llcm.survey(data_dir)
     report.errors += findings
@@ -32,9 +32,9 @@ def check(data_dir: Path, trial: int | None, report: Report, *, published: bool)
     check_partners("idx/train_vis.txt", "idx/train_nir.txt", (pids["train_vis"], pids["train_nir"]), report)
     check_partners("idx/test_vis.txt", "idx/test_nir.txt", (pids["test_vis"], pids["test_nir"]), report)
     _check_overlap(splits["train"], test, report)
-    pictures = splits["train"] + test
-    note_unlisted(data_dir, FOLDERS.values(), pictures, report)
-    return pictures
+    images = splits["train"] + test
+    note_unlisted(data_dir, FOLDERS.values(), images, report)
+    return images
 
 
 def _check_overlap(train: list[Record], test: list[Record], report: Report) -> None:

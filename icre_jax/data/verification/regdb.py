@@ -13,24 +13,24 @@ FOLDERS = {VISIBLE: "Visible", INFRARED: "Thermal"}
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
-    """Everything but the pixels, of one trial or of all ten; the pictures, each once."""
-    pictures: dict[str, Record] = {}
+    """Everything but the pixels, of one trial or of all ten; the images, each once."""
+    images: dict[str, Record] = {}
     trials_of: dict[frozenset[str], list[int]] = {}
     for number in REGDB.trials if trial is None else (trial,):
         splits, findings = regdb.survey(data_dir, number)
         report.errors += findings
         train = _check_trial(number, splits, report, published=published)
         trials_of.setdefault(train, []).append(number)
-        pictures |= {record.path: record for records in splits.values() for record in records}
+        images |= {record.path: record for records in splits.values() for record in records}
     # Every trial of a broken tree says again what is missing.
     report.errors[:] = dict.fromkeys(report.errors)
     for train, same in trials_of.items():
         if len(same) > 1 and train:
             report.errors.append(f"trials {', '.join(map(str, same))} train on the same identities; each needs its own")
-    persons = {PurePosixPath(path).parent.name for path in pictures}
+    persons = {PurePosixPath(path).parent.name for path in images}
     report.count("all", "identities", len(persons), NUM_IDS if published else None)
-    note_unlisted(data_dir, FOLDERS.values(), list(pictures.values()), report)
-    return list(pictures.values())
+    note_unlisted(data_dir, FOLDERS.values(), list(images.values()), report)
+    return list(images.values())
 
 
 def _check_trial(trial: int, splits: dict[str, list[Record]], report: Report, *, published: bool) -> frozenset[str]:

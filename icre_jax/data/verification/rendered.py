@@ -18,7 +18,7 @@ def is_rendered(data_dir: Path) -> bool:
 
 
 def compare_with_settings(dataset: str, data_dir: Path, report: Report) -> None:
-    """Count the pictures of every top folder, and read the lists; both must be what the tree's own settings make."""
+    """Count the images of every top folder, and read the lists; both must be what the tree's own settings make."""
     report.notes.append("The people are rendered: this is not the published data set, and its counts do not apply.")
     try:
         record = json.loads((data_dir / RENDERED_MARK).read_text(encoding="utf-8"))

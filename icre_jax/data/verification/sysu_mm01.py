@@ -13,7 +13,7 @@ from icre_jax.errors import InputError
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
-    """Everything but the pixels; the pictures."""
+    """Everything but the pixels; the images."""
     del trial
     splits, findings = sysu_mm01.survey(data_dir)
     report.errors += findings
@@ -25,18 +25,18 @@ def check(data_dir: Path, trial: int | None, report: Report, *, published: bool)
         ids, images = numbers if published else (None, None)
         report.count(f"test, camera {camera}", "identities", len({record.pid for record in here}), ids)
         report.count(f"test, camera {camera}", "images", len(here), images)
-    pictures = [record for records in splits.values() for record in records]
-    _check_names(data_dir, pictures, report)
+    listed_images = [record for records in splits.values() for record in records]
+    _check_names(data_dir, listed_images, report)
     if (data_dir / SOURCE).is_file():
         _check_draws(data_dir, test, report)
     else:
         report.notes.append(f"{SOURCE} is not there: the official gallery draws cannot be used, python-random can.")
-    return pictures
+    return listed_images
 
 
-def _check_names(data_dir: Path, pictures: list[Record], report: Report) -> None:
+def _check_names(data_dir: Path, images: list[Record], report: Report) -> None:
     numbers: dict[tuple[int, int, int], str] = {}
-    for record in pictures:
+    for record in images:
         stem = Path(record.path).stem
         if not re.fullmatch(r"\d{4}", stem):
             report.errors.append(f"{record.path}: its name is no four-digit number")
@@ -44,7 +44,7 @@ def _check_names(data_dir: Path, pictures: list[Record], report: Report) -> None
         other = numbers.setdefault((record.camid, record.pid, int(stem)), record.path)
         if other != record.path:
             report.errors.append(f"{record.path} has the number of {other}")
-    listed = {record.path.split("/")[1] for record in pictures}
+    listed = {record.path.split("/")[1] for record in images}
     unlisted = set()
     for camera in range(1, 7):
         folder = data_dir / f"cam{camera}"
@@ -64,17 +64,17 @@ def _check_names(data_dir: Path, pictures: list[Record], report: Report) -> None
 
 
 def _check_draws(data_dir: Path, test: list[Record], report: Report) -> None:
-    """The file is what it should be, and draws among as many pictures as there are."""
+    """The file is what it should be, and draws among as many images as there are."""
     try:
         permutations = read_mat(data_dir / SOURCE)
     except InputError as error:
         report.errors.append(str(error))
         return
-    pictures = collections.Counter((record.pid, record.camid) for record in test)
-    for (pid, camid), here in sorted(pictures.items()):
+    images = collections.Counter((record.pid, record.camid) for record in test)
+    for (pid, camid), here in sorted(images.items()):
         trials = permutations.get((pid, camid))
         drawn = len(trials[0]) if trials else 0
         if drawn != here:
             report.errors.append(
-                f"{SOURCE} draws among {drawn} pictures of identity {pid} at camera {camid}, of which there are {here}"
+                f"{SOURCE} draws among {drawn} images of identity {pid} at camera {camid}, of which there are {here}"
             )

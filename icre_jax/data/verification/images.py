@@ -1,4 +1,4 @@
-"""Decodes every picture of a data set and says what is wrong or odd about it."""
+"""Decodes every image of a data set and says what is wrong or odd about it."""
 
 import collections
 import hashlib
@@ -17,9 +17,9 @@ from icre_jax.data.verification.report import Report
 from icre_jax.datasets import CARDS, INFRARED
 
 Progress = Callable[[int, int], None]
-# Mean distance between the largest and the smallest channel, of 255, from which a picture counts as coloured.
+# Mean distance between the largest and the smallest channel, of 255, from which an image counts as coloured.
 _COLOURED = 4.0
-# Pictures are told to be coloured or grey at this size (width, height): enough, and quick.
+# Images are told to be coloured or grey at this size (width, height): enough, and quick.
 _GLANCE = (8, 16)
 _SMALLEST = (8, 16)  # width, height below which nobody is recognised
 _EXAMPLES = 3
@@ -58,13 +58,13 @@ def inspect(path: Path) -> Facts:
         return Facts(describe_unreadable(data, error))
 
 
-def check_pictures(
+def check_images(
     data_dir: Path, records: Sequence[Record], report: Report, *, num_workers: int, progress: Progress | None
 ) -> None:
-    """Decode the pictures of `records` (each path once) in `num_workers` threads; Pillow decodes outside of the lock.
+    """Decode the images of `records` (each path once) in `num_workers` threads; Pillow decodes outside of the lock.
 
     Errors: files that cannot be used, visible cameras of a published data set without colour. Warnings: colour in
-    infrared cameras, odd modes, sizes, and one picture in two folders.
+    infrared cameras, odd modes, sizes, and one image in two folders.
     """
     facts: list[Facts] = []
     with ThreadPoolExecutor(num_workers) as pool:
@@ -81,30 +81,30 @@ def check_pictures(
     _check_colour(good, report)
     _check_repeats(good, report)
     _say_how_many(
-        report.warnings, "pictures of a mode that is converted", [r.path for r, f in good if f.mode not in ("RGB", "L")]
+        report.warnings, "images of a mode that is converted", [r.path for r, f in good if f.mode not in ("RGB", "L")]
     )
-    _say_how_many(report.warnings, "pictures wider than high", [r.path for r, f in good if f.size[0] > f.size[1]])
+    _say_how_many(report.warnings, "images wider than high", [r.path for r, f in good if f.size[0] > f.size[1]])
     small = [r.path for r, f in good if f.size[0] < _SMALLEST[0] or f.size[1] < _SMALLEST[1]]
     _say_how_many(
-        report.warnings, f"pictures smaller than {_SMALLEST[0]} x {_SMALLEST[1]} pixels (width x height)", small
+        report.warnings, f"images smaller than {_SMALLEST[0]} x {_SMALLEST[1]} pixels (width x height)", small
     )
     _say_how_many(report.notes, "symbolic links, which are followed", [r.path for r, f in good if f.link])
 
 
 def _check_colour(good: list[tuple[Record, Facts]], report: Report) -> None:
-    """Most pictures of a camera tell its modality; single ones may be grey or tinted for many reasons."""
+    """Most images of a camera tell its modality; single ones may be grey or tinted for many reasons."""
     groups: collections.defaultdict[tuple[str, int], list[bool]] = collections.defaultdict(list)
     for record, found in good:
         groups[record.modality, record.camid].append(found.coloured)
     for (modality, camid), coloured in sorted(groups.items()):
         share = sum(coloured)
         if modality == INFRARED and 2 * share > len(coloured):
-            report.warnings.append(f"infrared, camera {camid}: {share:,} of {len(coloured):,} pictures have colour")
+            report.warnings.append(f"infrared, camera {camid}: {share:,} of {len(coloured):,} images have colour")
         elif modality != INFRARED and 2 * share < len(coloured):
             # A visible camera of one's own may be a grey one.
             target = report.warnings if CARDS[report.dataset].own_images else report.errors
             target.append(
-                f"visible, camera {camid}: {len(coloured) - share:,} of {len(coloured):,} pictures have no colour; are "
+                f"visible, camera {camid}: {len(coloured) - share:,} of {len(coloured):,} images have no colour; are "
                 "they infrared ones?"
             )
 
@@ -116,7 +116,7 @@ def _check_repeats(good: list[tuple[Record, Facts]], report: Report) -> None:
         other = first.setdefault(found.digest, record)
         if other.path != record.path and other.path.split("/")[:-1] != record.path.split("/")[:-1]:
             repeats.append(f"{record.path} = {other.path}")
-    _say_how_many(report.warnings, "pictures byte for byte the same as one of another folder", repeats)
+    _say_how_many(report.warnings, "images byte for byte the same as one of another folder", repeats)
 
 
 def _say_how_many(target: list[str], what: str, examples: list[str]) -> None:
