@@ -25,7 +25,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 def _known(dataset: str) -> str:
     if dataset not in CARDS:
-        raise ValueError(f"allowed are {', '.join(CARDS)}")
+        raise ValueError(f"allowed are {', '.join(map(repr, CARDS))}")
     return dataset
 
 
@@ -295,9 +295,11 @@ def _check_data(data: Data) -> list[str]:
     card = data.card
     if not card.has_validation and "val" in data.train_splits:
         findings.append(f"data.train_splits is {data.train_splits}; {data.dataset} has only ('train',).")
-    if data.trial not in (card.trials or (None,)):
-        allowed = f"{card.describe_trials()}{', the one to train and test on' if card.trials else ''}"
-        findings.append(f"data.trial is {data.trial}; allowed for {data.dataset}: {allowed}.")
+    if card.trials and data.trial not in card.trials:
+        allowed = card.describe_trials()
+        findings.append(f"data.trial is {data.trial}; {card.name} needs the trial to train and test on, {allowed}.")
+    if not card.trials and data.trial is not None:
+        findings.append(f"data.trial is {data.trial}; {card.name} has no trials, so it must be None.")
     if data.synthetic is not None and card.own_images:
         findings.append(f"data.synthetic is set; {data.dataset} is for own images, so it must be None.")
     elif data.synthetic is not None and card.has_validation != (data.synthetic.num_val_ids > 0):

@@ -70,7 +70,7 @@ def test_every_part_of_the_method_is_there_and_full_icre_departs_nowhere():
     [
         ({"model__depth": 18}, "dual-stream ResNet-50"),
         ({"model__sdce__self_attention": False}, "cross-attention, then self-attention"),
-        ({"loss__triplet_weight": 1.0}, "ID loss (cross-entropy) and ICG loss"),
+        ({"loss__triplet_weight": 1.0}, "ID loss and ICG loss"),
         ({"model__mpfr__enabled": False}, "aggregates shallow features"),
     ],
 )
