@@ -65,6 +65,7 @@ def accepted(requirement: Requirement, version: str) -> bool:
     return requirement.specifier.contains(version, prereleases=True)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_what_is_installed_on_a_runtime_is_accepted(runtime):
     there = RUNTIMES[runtime]
@@ -81,6 +82,7 @@ def test_what_is_installed_on_a_runtime_is_accepted(runtime):
     assert SpecifierSet(PROJECT["requires-python"]).contains("3.13")
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_what_that_asks_for_in_turn_is_accepted_too(runtime):
     there = RUNTIMES[runtime]
