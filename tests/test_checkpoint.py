@@ -37,6 +37,7 @@ def checkpoints(tmp_path):
         yield opened
 
 
+@pytest.mark.versions
 def test_everything_comes_back_bit_for_bit(checkpoints, state):
     checkpoints.save(state.replace(step=jnp.int32(7)), {"class_pids": [4, 9]})
     restored = checkpoints.restore(7, like=make_state(seed=1))
@@ -52,6 +53,7 @@ def test_everything_comes_back_bit_for_bit(checkpoints, state):
     jax.tree.map(np.testing.assert_array_equal, variables, state.variables)
 
 
+@pytest.mark.versions
 def test_variables_alone_and_without_a_network(checkpoints, state):
     checkpoints.save_variables(0, state.variables, {"depth": 18})
     assert checkpoints.read_facts(0) == {"depth": 18}
@@ -65,6 +67,7 @@ def test_variables_alone_and_without_a_network(checkpoints, state):
         checkpoints.read_variables(3)
 
 
+@pytest.mark.versions
 def test_another_process_reads_it(tmp_path, state):
     with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
         opened.save(state.replace(step=jnp.int32(4)), {"a": 1}, {METRIC: 0.5})
@@ -74,6 +77,7 @@ def test_another_process_reads_it(tmp_path, state):
     jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
 
 
+@pytest.mark.versions
 def test_the_latest_and_the_best_are_kept(checkpoints, state):
     scores = {1: 0.2, 2: 0.9, 3: None, 4: 0.5, 5: None, 6: 0.9, 7: 0.1, 8: None}
     for step, score in scores.items():

@@ -31,7 +31,7 @@ def workdir(config, made):
     return made / "run"
 
 
-@pytest.mark.newest
+@pytest.mark.versions
 def test_the_lines_of_the_docs_give_the_embeddings_of_the_run(workdir, made, monkeypatch):
     process = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(made / "exported"))
     assert process.returncode == 0, process.stderr

@@ -34,6 +34,7 @@ def _compiled_terms(rows, labels, modality, form, rho):
     return icg_terms(gram_matrix(rows), labels, modality, form=form, **rho)
 
 
+@pytest.mark.versions
 def test_icg_by_hand():
     relative = icg(HAND, HAND_LABELS, HAND_MODALITY, form="relative", rho1=0.3, rho2=0.3)
     assert relative == {
@@ -107,6 +108,7 @@ def batches(draw):
 RHO = {"relative": {"rho1": 0.3, "rho2": 0.5}, "absolute": {"rho1": 0.7}, "guided": {"rho1": 0.2}}
 
 
+@pytest.mark.versions
 @settings(deadline=None, max_examples=60)
 @given(batch=batches(), form=st.sampled_from(FORMS), factor=st.sampled_from([1.0, 5.0]))
 def test_icg_against_float64_and_its_invariances(batch, form, factor):
@@ -129,6 +131,7 @@ def test_icg_against_float64_and_its_invariances(batch, form, factor):
         assert other == pytest.approx(loss, rel=2e-4, abs=2e-4)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("form", FORMS)
 def test_icg_gradient_by_finite_differences(form):
     rng = np.random.default_rng(1)
@@ -233,6 +236,7 @@ def _compiled_triplets(f, labels):
     return batch_hard_triplet(between, labels, margin=0.3), weighted_triplet(between, labels)
 
 
+@pytest.mark.versions
 @settings(deadline=None, max_examples=30)
 @given(batch=batches())
 def test_triplet_losses_against_float64(batch):
@@ -279,6 +283,7 @@ def test_objective_is_the_weighted_sum():
     assert parts["triplet"] == pytest.approx(triplets_float64(f, HAND_LABELS, 0.3)[0].mean(), rel=1e-4)
 
 
+@pytest.mark.versions
 def test_objective_with_guided_icg_and_weighted_triplet():
     f, o, total, parts = objective_of(icg_form="guided", icg_rho1=0.2, triplet_weight=1.0, triplet_form="weighted")
     assert parts["icg"] == pytest.approx(icg_float64(f, HAND_LABELS, HAND_MODALITY, "guided", 0.2, deep=o), rel=1e-4)
@@ -308,6 +313,7 @@ def cross_entropy_float64(logits, labels, smoothing):
     return np.array(rows)
 
 
+@pytest.mark.versions
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([0.1, 1.0, 100.0]), smoothing=st.sampled_from([0.0, 0.1]))
 def test_identity_loss_against_float64(seed, scale, smoothing):

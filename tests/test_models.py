@@ -23,6 +23,7 @@ def shapes_of(module, images, **kwargs):
     return jax.eval_shape(lambda key: module.init(key, images, train=False, **kwargs), jax.random.key(0))
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("depth", NUM_BLOCKS)
 def test_parameter_count_is_torchvisions_plus_one_stem(depth):
     backbone = DualStreamResNet(depth=depth)
@@ -75,6 +76,7 @@ def small():
     return network, {"params": variables["params"], "batch_stats": stats}, images
 
 
+@pytest.mark.versions
 def test_one_modality_gives_the_rows_of_the_joint_call(small):
     network, variables, images = small
     joint, _ = network.apply(variables, images, modality="paired", train=False)
@@ -128,6 +130,7 @@ def test_gem_pool_by_hand():
     assert np.isfinite(jax.grad(lambda y: gem_pool(y).sum())(jnp.zeros((1, 2, 2, 3)))).all()
 
 
+@pytest.mark.versions
 def test_head_against_numpy():
     head = Head(num_classes=3)
     x = jax.random.uniform(jax.random.key(0), (4, 2, 3, 5))

@@ -102,6 +102,7 @@ def adam_by_hand(p, rate, num_steps):
     return p
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(("name", "by_hand"), [("sgd", sgd_by_hand), ("adam", adam_by_hand)])
 def test_updates_and_groups_against_numpy(name, by_hand):
     params = run_updates(SGD.model_copy(update={"name": name}), 5)

@@ -164,6 +164,7 @@ def test_centers_of_each_device_alone_would_be_seen(tmp_path):
     assert max(differences(own, whole).values()) > 1e-3
 
 
+@pytest.mark.versions
 def test_a_pmapped_run_on_two_devices_is_scored_and_continued_under_jit_on_one(config, tmp_path):
     config.schedule.num_epochs = 2
     flags = [*flags_of(config), "--workdir", str(tmp_path)]

@@ -41,6 +41,7 @@ def collect(source, plan, settings, *, workers=0, threads=2, start=0, seed=7):
         return [hashlib.sha256(b["image"].tobytes() + b["label"].tobytes()).hexdigest() for b in batches]
 
 
+@pytest.mark.versions
 def test_workers_threads_and_start_do_not_change_the_batches(source, plan, settings):
     expected = collect(source, plan, settings)
     assert len(set(expected)) == plan.num_batches
@@ -126,6 +127,7 @@ def test_infrared_stays_grey_and_visible_gets_the_channel_augmentation(source, p
     assert share_of_grey(never, infrared) == 1.0
 
 
+@pytest.mark.versions
 def test_evaluation_pads_the_last_batch_and_says_so(prepared, settings):
     source = RecordSource(prepared, ("query",))
     size = settings.data.image_size

@@ -227,6 +227,7 @@ class Page(HTMLParser):
         return [value for _, attrs in self.found if (value := attrs.get(attribute)) is not None]
 
 
+@pytest.mark.versions
 def test_page_is_well_formed_and_every_id_is_there_once(page):
     parsed = Page(page)
     ids = parsed.values("id")
@@ -300,6 +301,7 @@ def test_images_keep_their_size_and_look(page, run):
     assert np.abs(encoded.astype(int) - run["rank_lists"][0].query.image).mean() < 4
 
 
+@pytest.mark.versions
 def test_every_plot_says_what_it_shows(page):
     parsed = Page(page)
     plots = [attrs for tag, attrs in parsed.found if tag == "svg"]

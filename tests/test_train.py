@@ -34,7 +34,7 @@ def finished(config, shared, tmp_path_factory):
     return shared
 
 
-@pytest.mark.newest
+@pytest.mark.versions
 def test_a_run_leaves_what_its_docstring_says(finished, config):
     workdir, outcome, screen = finished["workdir"], finished["outcome"], finished["screen"]
     names = {path.name for path in workdir.iterdir()}
@@ -172,7 +172,7 @@ def test_tensorboard_files_on_request(config, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
-@pytest.mark.newest
+@pytest.mark.versions
 def test_bfloat16_and_sgd_train_as_well(config, tmp_path):
     config.schedule.num_epochs = 1
     config.model.dtype = "bfloat16"
