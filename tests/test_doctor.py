@@ -105,7 +105,7 @@ def test_own_images_with_a_list_without_one_and_with_a_broken_one(config, tmp_pa
     make_folders(tmp_path / "own")
     write_manifest(tmp_path / "own")
     assert places.check_space(settings, tmp_path).state == "ok"
-    assert (places.check_data(settings).state, places.check_data(settings).detail[:10]) == ("ok", "32 image")
+    assert (places.check_data(settings).state, places.check_data(settings).detail[:9]) == ("ok", "32 images")
     (tmp_path / "own" / "manifest.csv").write_text("file,pid\n")
     # One thing is wrong, and one finding says so.
     assert places.check_space(settings, tmp_path).state == "ok"

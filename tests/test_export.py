@@ -38,7 +38,7 @@ def test_the_lines_of_the_docs_give_the_embeddings_of_the_run(workdir, made, mon
     assert "embeds 32 test images to the same bits" in process.stdout
     assert {path.name for path in (made / "exported").iterdir()} == {"config.json", "classes.json", "variables"}
 
-    trained = open_trained(workdir, step=None, screen=Screen(open_console()))
+    trained = open_trained(workdir, step=None, listener=Screen(open_console()))
     images = module.first_images(trained.prepared, trained.settings.data.image_size)["visible"]
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)[1]
     monkeypatch.chdir(made)
@@ -70,5 +70,5 @@ def test_what_reads_back_differently_is_not_kept(workdir, tmp_path, monkeypatch)
     original = module.read_variables
     monkeypatch.setattr(module, "read_variables", damaged)
     with pytest.raises(InputError, match=r"embeds (visible|infrared) images differently"):
-        export(workdir, tmp_path / "out", step=None, screen=Screen(open_console()))
+        export(workdir, tmp_path / "out", step=None, listener=Screen(open_console()))
     assert list(tmp_path.iterdir()) == []
