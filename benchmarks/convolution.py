@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from benchmarks.interleaved import run_in_turns
-from icre_jax import command
+from icre_jax.machine import command
 from icre_jax.models.convolution import _library, convolve
 from icre_jax.models.pooling import _library as library_pool
 from icre_jax.models.pooling import max_pool

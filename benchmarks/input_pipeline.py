@@ -1,6 +1,6 @@
 """Training batches per second, beside a PyTorch DataLoader: `python -m benchmarks.input_pipeline`.
 
-People are rendered at about the size of real pictures. Both sides read the same plan of SYSU-MM01's recipe and resize,
+People are rendered at about the size of real images. Both sides read the same plan of SYSU-MM01's recipe and resize,
 crop, flip, exchange channels and erase with the same functions; what differs is everything around them. Rows:
 
     threads   ours: ArrayRecord, two threads, no worker process
@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from icre_jax import command
-from icre_jax.data import augment, synthetic
+from icre_jax import rendering
+from icre_jax.data import augment
 from icre_jax.data.pipeline import RecordSource, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.data.prepared import open_or_prepare
-from icre_jax.data.records import MODALITIES, VISIBLE
+from icre_jax.datasets import MODALITIES, VISIBLE
 from icre_jax.errors import InputError
+from icre_jax.machine import command
 from icre_jax.settings import Settings
 
 _MEAN = np.array((0.485, 0.456, 0.406), np.float32)[:, None, None]
@@ -45,7 +46,7 @@ _RATIOS = (
 Batches = Callable[[], contextlib.AbstractContextManager[Iterator[Any]]]
 
 
-class Pictures:
+class TorchImages:
     """A PyTorch data set of the slots of a plan."""
 
     def __init__(self, plan: BalancedPlan, source: RecordSource, settings: Settings, *, as_float: bool) -> None:
@@ -59,8 +60,8 @@ class Pictures:
     def __getitem__(self, position: int) -> Any:
         slot, rng, settings = self.slots[position], np.random.default_rng(position), self.augment
         height, width = self.size
-        with Image.open(self.root / self.index.path[slot.record]) as picture:
-            image = np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+        with Image.open(self.root / self.index.path[slot.record]) as file:
+            image = np.asarray(file.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
         image = augment.pad_and_crop(image, rng, pad=settings.pad)
         image = augment.flip(image, rng, probability=settings.flip_probability)
         if MODALITIES[self.index.modality[slot.record]] == VISIBLE:
@@ -92,18 +93,18 @@ def theirs(
     """Batches of a DataLoader."""
     from torch.utils.data import DataLoader
 
-    pictures = Pictures(plan, source, settings, as_float=as_float)
+    dataset = TorchImages(plan, source, settings, as_float=as_float)
 
     @contextlib.contextmanager
     def start() -> Iterator[Iterator[Any]]:
-        loader: Any = DataLoader(pictures, batch_size=plan.batch_size, num_workers=num_workers)  # type: ignore[arg-type]
+        loader: Any = DataLoader(dataset, batch_size=plan.batch_size, num_workers=num_workers)  # type: ignore[arg-type]
         yield iter(loader)
 
     return start
 
 
 def images_per_second(batches: Batches, batch_size: int, num_timed: int) -> float:
-    """Speed behind the first batches."""
+    """Speed after the first batches."""
     with batches() as iterator:
         for _ in range(_UNTIMED):
             next(iterator)
@@ -131,7 +132,7 @@ def measure(rows: dict[str, Batches], batch_size: int, num_timed: int, rounds: i
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--picture_size", type=int, nargs=2, default=(320, 128), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--file_size", type=int, nargs=2, default=(320, 128), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--num_ids", type=int, default=24, help="training identities to render, with six cameras each")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batches", type=int, default=40, help="timed batches of each turn")
@@ -141,17 +142,17 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError("--num_ids must be 8 or more; --workers, --batches and --rounds 1 or more.")
     with tempfile.TemporaryDirectory() as folder:
         tree, records = Path(folder) / "tree", Path(folder) / "records"
-        people = synthetic.SyntheticSettings(
+        people = rendering.SyntheticSettings(
             seed=0,
             difficulty="default",
             num_train_ids=flags.num_ids,
             num_val_ids=1,
             num_test_ids=1,
             num_images_per_camera=2,
-            image_size=tuple(flags.picture_size),
+            image_size=tuple(flags.file_size),
         )
         print("rendering people", flush=True)
-        synthetic.write_tree("sysu_mm01", tree, people, num_workers=2)
+        rendering.write_tree("sysu_mm01", tree, people, num_workers=2)
         settings = command.read_config(
             [f"--config={flags.config or 'configs/sysu_mm01.py'}", f"--config.data.data_dir={tree}"]
             + [field for field in config_flags if not field.startswith("--config=")]
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str]) -> int:
             seed=settings.seed,
         )
         stored = sum(len(full.image_bytes(i)) for i in range(100)), sum(len(small.image_bytes(i)) for i in range(100))
-        print(f"a picture takes {stored[0] / 1e5:.0f} kB as it is, {stored[1] / 1e5:.0f} kB at {size[0]}x{size[1]}")
+        print(f"an image takes {stored[0] / 1e5:.0f} kB as it is, {stored[1] / 1e5:.0f} kB at {size[0]}x{size[1]}")
         rows = {
             "threads": ours(settings, plan, full, 0),
             "workers": ours(settings, plan, full, flags.workers),

@@ -1,84 +1,105 @@
-"""Peak memory and time of a training step on a CPU: `python -m benchmarks.memory`.
+"""Peak memory of training runs: `python -m benchmarks.memory`.
 
-Every row is a process of its own, which runs real steps on random pictures: plain; with `model.remat` (blocks computed
-again in the backward pass); in micro-batches (`optimizer.accumulate_steps`). Printed are the largest resident memory of
-the process by the kernel's count, XLA's count of the step's temporaries, and the fastest step. Rows run one after the
-other: trust the memory, and of the time the ratio only roughly.
+Every row is a whole run, `python -m icre_jax.train` in a process of its own on a few rendered people: batches are
+loaded while steps run, steps overlap, the network is scored and saved. Printed are the most memory that the process
+ever held by the kernel's count, XLA's count of a step's temporaries, and the speed after the first steps. Rows run one
+after the other: trust the memory, and the speed only roughly.
 """
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
-import jax
-
-from benchmarks.train_step import make_batch
-from icre_jax import command
+from configs import llcm, synthetic
 from icre_jax.costs.compiled import trace_step
+from icre_jax.engine.parallel import make_mesh
+from icre_jax.engine.program import build_program
 from icre_jax.errors import InputError
-from icre_jax.host_memory import keep_freed_memory
-from icre_jax.parallel import make_mesh, make_state
-from icre_jax.program import build_program
+from icre_jax.machine import command
+from icre_jax.settings import flatten, parse
 
-_NUM_CLASSES = 395
+_NUM_IDS = {"num_train_ids": 12, "num_val_ids": 1, "num_test_ids": 4}
+# What of a config says how large a step is and what it computes.
+_OF_A_STEP = ("model.", "loss.", "sampling.", "optimizer.", "augment.", "data.image_size", "evaluation.batch_size")
 
 
-def measure(config_flags: Sequence[str], num_images: int, num_steps: int) -> dict[str, float]:
-    """Run the steps of one row in this process."""
-    keep_freed_memory()
-    settings = command.read_config(list(config_flags))
-    program = build_program(settings, num_classes=_NUM_CLASSES, steps_per_epoch=1000)
-    mesh = make_mesh(num_images, program.accumulate_steps)
-    traced = trace_step(program, mesh, num_images, accumulate_steps=program.accumulate_steps)
-    compiled = traced.lower().compile()
-    state = make_state(mesh, 0, network=program.network, tx=program.tx, image_size=program.image_size)
-    batch = make_batch(num_images, program.image_size)
-    seconds = []
-    for _ in range(num_steps):
-        began = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, batch))
-        seconds.append(time.perf_counter() - began)
+def rows() -> dict[str, list[str]]:
+    """Label of a row -> the flags that make it of the demo's config."""
+    demo, full = flatten(parse(synthetic.get_config())), flatten(parse(llcm.get_config()))
+    recipe = [
+        f"--config.{name}={value}"
+        for name, value in full.items()
+        if name.startswith(_OF_A_STEP) and demo[name] != value
+    ]
+    small = ["--config.data.image_size=(96, 96)", "--config.sampling.num_ids_per_batch=8", "--config.model.depth=50"]
+    baseline = [
+        "--config.model.mpfr.enabled=False",
+        "--config.model.sdce.enabled=False",
+        "--config.loss.icg_weight=0.0",
+    ]
     return {
-        "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "the demo": [],
+        "baseline ResNet-50, 64 images of 96x96": [*recipe, *small, *baseline],
+        "ICRE ResNet-50, 48 images of 384x144": recipe,
+        "the same, model.remat": [*recipe, "--config.model.remat=True"],
+    }
+
+
+def measure(fields: Sequence[str], folder: Path, num_epochs: int) -> dict[str, float]:
+    """Train as a user would, and say what it took."""
+    people = [f"--config.data.synthetic.{name}={number}" for name, number in _NUM_IDS.items()]
+    schedule = {"num_epochs": num_epochs, "warmup_epochs": 0, "boundaries": (), "factors": ()}
+    flags = [
+        "--config=configs/synthetic.py",
+        *people,
+        f"--config.data.data_dir={folder / 'tree'}",
+        f"--config.data.prepared_dir={folder / 'prepared'}",
+        *(f"--config.schedule.{name}={value}" for name, value in schedule.items()),
+        "--config.logging.every_steps=2",
+        *fields,
+    ]
+    workdir = Path(tempfile.mkdtemp(dir=folder))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "icre_jax.train", *flags, "--workdir", str(workdir)], stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise InputError(f"The run ended with exit code {process.returncode}; what it said stands above.")
+    speeds = [json.loads(line) for line in (workdir / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
+    settings = command.read_config(flags)
+    program = build_program(settings, num_classes=_NUM_IDS["num_train_ids"], steps_per_epoch=1000)
+    num_images = 2 * settings.sampling.num_ids_per_batch * settings.sampling.num_images_per_id
+    compiled = trace_step(program, make_mesh(num_images), num_images).lower().compile()
+    return {
+        "resident": usage.ru_maxrss * 1024,
         "temporaries": compiled.memory_analysis().temp_size_in_bytes,
-        "seconds": min(seconds),
+        "images_per_second": max(line["images_per_second"] for line in speeds[1:] or speeds),
     }
 
 
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--batch", type=int, default=48, help="images, a multiple of 4")
-    parser.add_argument("--steps", type=int, default=2, help="of each row")
-    parser.add_argument("--row", action="store_true", help="measure one config in this process and print JSON")
-    flags, config_flags = command.split_config_flags(parser, arguments)
-    if flags.batch < 8 or flags.batch % 4:
-        raise InputError(f"--batch is {flags.batch}; two identities of four rows are the least: 8, 12, 16, ...")
-    if flags.steps < 1:
-        raise InputError(f"--steps is {flags.steps}; allowed is 1 or more.")
-    config_flags = config_flags or ["--config=configs/llcm.py"]
-    if flags.row:
-        print(json.dumps(measure(config_flags, flags.batch, flags.steps)))
-        return 0
-    rows = {
-        "plain": [],
-        "remat": ["--config.model.remat=True"],
-        "2 micro-batches": ["--config.optimizer.accumulate_steps=2"],
-        "remat, 2 micro-batches": ["--config.model.remat=True", "--config.optimizer.accumulate_steps=2"],
-    }
-    print(f"{'':24}{'resident GiB':>13}{'temporaries GiB':>17}{'fastest step s':>16}", flush=True)
-    for name, more in rows.items():
-        call = [sys.executable, "-m", "benchmarks.memory", "--row", f"--batch={flags.batch}", f"--steps={flags.steps}"]
-        done = subprocess.run([*call, *config_flags, *more], stdout=subprocess.PIPE, text=True, check=True)
-        found = json.loads(done.stdout)
-        print(
-            f"{name:24}{found['resident'] / 2**30:13.2f}{found['temporaries'] / 2**30:17.2f}{found['seconds']:16.1f}",
-            flush=True,
-        )
+    parser.add_argument("--epochs", type=int, default=2, help="of each run, of 3 to 4 steps; default: 2")
+    parser.add_argument("--only", metavar="TEXT", default="", help="rows whose label holds TEXT; default: all")
+    flags = parser.parse_args(arguments)
+    if flags.epochs < 1:
+        raise InputError(f"--epochs is {flags.epochs}; allowed is 1 or more.")
+    chosen = {label: fields for label, fields in rows().items() if flags.only in label}
+    if not chosen:
+        raise InputError(f"--only {flags.only!r} is in no row; there are: {'; '.join(rows())}.")
+    print(f"{'':40}{'resident GiB':>13}{'temporaries GiB':>17}{'images/s':>10}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for label, fields in chosen.items():
+            found = measure(fields, Path(folder), flags.epochs)
+            sizes = f"{found['resident'] / 2**30:13.2f}{found['temporaries'] / 2**30:17.2f}"
+            print(f"{label:40}{sizes}{found['images_per_second']:10.1f}", flush=True)
     return 0
 
 

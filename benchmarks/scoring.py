@@ -4,7 +4,7 @@ SYSU-MM01: 3,803 x 6,775, four settings, ten draws each; LLCM: 7,166 x 8,680, bo
 2,060 x 2,060, both directions. Ours scores all of that, from features to scores. The loop is written from the
 protocols' definition the way the field's code is: similarities and an argsort of the whole matrix for each trial, then
 one query after the other in NumPy. It is timed on one trial of each setting and on `--loop_queries` of the queries, and
-scaled to all; the scores of these queries are compared with ours. Ours runs before the loop and again behind it, since
+scaled to all; the scores of these queries are compared with ours. Ours runs before the loop and again after it, since
 other programs may share the machine; both times are printed and the slower one is compared. Peak memory is that of
 ours, read before the first loop begins.
 """
@@ -19,9 +19,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from icre_jax.datasets import OTHER, Modality
 from icre_jax.evals import llcm, regdb, sysu_mm01
 from icre_jax.evals.galleries import group_into_folders
-from icre_jax.evals.protocol import OTHER, Modality, Protocol, Setting, evaluate
+from icre_jax.evals.protocol import Protocol, Setting, evaluate
 from icre_jax.evals.ranking import Embedded, IntArray, normalize, score
 
 DIMENSIONS = 2048
@@ -55,7 +56,7 @@ def make_data(rng: np.random.Generator, share: float) -> dict[str, tuple[Protoco
             },
         ),
         "LLCM": (
-            # Of the two ways to ask infrared pictures for visible ones, the plain one.
+            # Of the two ways to ask infrared images for visible ones, the plain one.
             dataclasses.replace(llcm.PROTOCOL, settings=llcm.PROTOCOL.settings[:2]),
             {
                 "infrared": side(7166, 351, {c: 1 for c in nine if c != 3}),

@@ -1,7 +1,7 @@
 """Seconds from the command to the first step, and what of it is imports: `python -m benchmarks.start_up`.
 
 Each start is a process of its own. People are rendered and prepared before the clock runs. The first start of the demo
-finds no compiled programs, the ones behind it find those of the first. `imports of the packages` is what importing jax,
+finds no compiled programs, the ones after it find those of the first. `imports of the packages` is what importing jax,
 flax, optax, orbax, grain and tensorflow_datasets alone takes, which no code of ours can be quicker than.
 """
 
@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from icre_jax import command
 from icre_jax.errors import InputError
+from icre_jax.machine import command
 
 _PACKAGES = "import jax, flax.linen, optax, orbax.checkpoint, grain, tensorflow_datasets"
 
@@ -63,7 +63,7 @@ def seconds_to_first_step(arguments: Sequence[str], workdir: Path, environment: 
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3, help="of each import, and starts behind the first")
+    parser.add_argument("--rounds", type=int, default=3, help="of each import, and starts after the first")
     flags, config_flags = command.split_config_flags(parser, arguments)
     if flags.rounds < 1:
         raise InputError(f"--rounds is {flags.rounds}; allowed is 1 or more.")

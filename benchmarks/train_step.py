@@ -22,15 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from icre_jax import command
 from icre_jax.costs.compiled import abstract_batch
+from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
+from icre_jax.engine.program import build_program
+from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
-from icre_jax.host_memory import keep_freed_memory
+from icre_jax.machine import command
 from icre_jax.models import convolution, pooling
-from icre_jax.parallel import make_mesh, make_state, make_train_step
-from icre_jax.program import build_program
 from icre_jax.settings import Settings
-from icre_jax.steps import embed_step
 
 _PRODUCT = 2048  # rows of the square matrices whose product is the yardstick
 _NUM_CLASSES = 395
@@ -43,7 +42,7 @@ def read_settings(file: str, row: str, fields: Sequence[str]) -> Settings:
 
 
 def make_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Random pictures; four rows are an identity."""
+    """Random images; four rows are an identity."""
     rows = np.arange(num_images, dtype=np.int32)
     pixels = np.random.default_rng(0).integers(0, 256, (num_images, *image_size, 3), dtype=np.uint8)
     return {"image": pixels, "label": rows // 4 % _NUM_CLASSES, "modality": rows % 2}
@@ -71,13 +70,12 @@ class Ours:
         program = build_program(settings, num_classes=_NUM_CLASSES, steps_per_epoch=1000)
         num_images = len(batch["label"])
         mesh = make_mesh(num_images)
-        parts: dict[str, Any] = {"network": program.network, "tx": program.tx}
         with jax.default_prng_impl("unsafe_rbg"):  # compiles in half the time
-            self.state = make_state(mesh, 0, image_size=program.image_size, **parts)
+            self.state = make_state(mesh, 0, program)
         self.batch = batch
         with plain_layers() if plain else contextlib.nullcontext():
             if task == "train":
-                step: Any = make_train_step(mesh, door="jit", objective=program.objective, **parts)
+                step: Any = make_train_step(mesh, program)
                 traced = step.trace(program.abstract_state, abstract_batch(num_images, program.image_size))
             else:
                 # A function of its own: `embed_step` would give back the program that it traced before.
@@ -166,7 +164,6 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"--batch is {flags.batch}; two identities of four rows are the least: 8, 12, 16, ...")
     if flags.rounds < 1:
         raise InputError(f"--rounds is {flags.rounds}; allowed is 1 or more.")
-    keep_freed_memory()
     size = tuple(flags.image_size)
     fields = [f"--config.data.image_size={size}", f"--config.model.dtype={flags.dtype}"]
     fields += [field for field in config_flags if not field.startswith("--config=")]

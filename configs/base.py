@@ -1,10 +1,11 @@
-"""Shared by the configs: full ICRE with the recipe of `method.md` for ResNet-50 at 384x144. Not a run by itself.
+"""Shared by the configs: full ICRE with the recipe of docs/method.md for ResNet-50 at 384x144. Not a run by itself.
 
 Variants, as `--config configs/llcm.py:VARIANT`; none is full ICRE:
 
     baseline          backbone, head and ID loss: what the paper compares with
     baseline_triplet  baseline + batch-hard triplet loss, margin 0.3
-    agw               non-local blocks + weighted regularised triplet loss (with AGW's own recipe on the real data sets)
+    agw               AGW as its authors released it: non-local blocks with one inner channel, weighted regularised
+                      triplet loss; on the real data sets with its recipe too (`use_agw_recipe` says what still differs)
     mpfr              baseline + MPFR (its map added to the deep features)
     sdce              baseline + SDCE (keys and values from layer3)
     icg               baseline + ICG loss
@@ -53,6 +54,7 @@ def get_config() -> ConfigDict:
     config.model.last_stride = 1
     config.model.specific_until = "stem"  # or "layer1"
     config.model.non_local_blocks = (0, 0, 0, 0)  # at the end of layer1 to layer4
+    config.model.non_local_channels = placeholder(int)  # None: half of the stage's
     config.model.mpfr = ConfigDict()
     config.model.mpfr.enabled = True
     config.model.mpfr.channels = 512  # C
@@ -68,7 +70,9 @@ def get_config() -> ConfigDict:
     config.model.sdce.self_attention = True
     config.model.sdce.refinement = True
     config.model.gem_p = 3.0
-    config.model.dtype = "float32"
+    config.model.neck_init_std = 0.0
+    config.model.dtype = "float32"  # or "bfloat16"
+    config.model.precision = "highest"  # float32 products on GPUs and TPUs; "high", "default": rounded inputs, faster
     config.model.remat = False
 
     config.loss = ConfigDict()
@@ -94,7 +98,7 @@ def get_config() -> ConfigDict:
 
     config.schedule = ConfigDict()
     config.schedule.num_epochs = 150
-    config.schedule.warmup_epochs = 10
+    config.schedule.warmup_epochs = 10  # the rate rises with every step of these; the relatives' once an epoch
     config.schedule.boundaries = (20, 80)
     config.schedule.factors = (0.1, 0.01)
 
@@ -102,7 +106,7 @@ def get_config() -> ConfigDict:
     config.evaluation.every_epochs = 5
     config.evaluation.batch_size = 64
     config.evaluation.num_trials = 10
-    config.evaluation.exclude_same_camera = placeholder(bool)  # None; of own pictures True or False
+    config.evaluation.exclude_same_camera = placeholder(bool)  # None; of own images True or False
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1
@@ -130,6 +134,8 @@ def use_variant(config: ConfigDict, variant: str) -> None:
         config.loss.triplet_weight = 1.0
     if variant == "agw":
         config.model.non_local_blocks = (0, 2, 3, 0)
+        config.model.non_local_channels = 1
+        config.model.neck_init_std = 0.01
         config.loss.triplet_weight = 1.0
         config.loss.triplet_form = "weighted"
     if variant:
@@ -137,10 +143,25 @@ def use_variant(config: ConfigDict, variant: str) -> None:
 
 
 def use_agw_recipe(config: ConfigDict) -> None:
-    """AGW as published: 288x144, P = 8, K = 4, 81 epochs (`protocols.md`, section 4)."""
+    """The recipe of AGW's released code (docs/protocols.md, section 4), whole, so that it does not move with ours.
+
+    What still differs from that code: warm-up rises with every step, not once an epoch; the triplet loss has a stable
+    masked softmax; GeM clips its input at 1e-6 and adds no 1e-12 under its root; batches are drawn by our sampler.
+    """
     config.data.image_size = (288, 144)
     config.sampling.num_ids_per_batch = 8
+    config.sampling.num_images_per_id = 4
+    config.augment.pad = 10
+    config.augment.flip_probability = 0.5
+    config.augment.channel_probability = 0.0
+    config.augment.erasing_probability = 0.0
+    config.optimizer.name = "sgd"
+    config.optimizer.backbone_learning_rate = 0.01
+    config.optimizer.head_learning_rate = 0.1
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
     config.schedule.num_epochs = 81
+    config.schedule.warmup_epochs = 10
     config.schedule.boundaries = (20, 50)
     config.schedule.factors = (0.1, 0.01)
 

@@ -1,4 +1,4 @@
-"""LLCM with full ICRE: ResNet-50 at 384x144, P = 6, K = 4, SGD (the recipe of `method.md`).
+"""LLCM with full ICRE: ResNet-50 at 384x144, P = 6, K = 4, SGD (the recipe of docs/method.md).
 
     python -m icre_jax.train --config configs/llcm.py --config.data.data_dir=PATH --config.pretrained=WEIGHTS
 

@@ -1,10 +1,10 @@
-"""Your own pictures (docs/own_pictures.md), with full ICRE on a ResNet-18 at 256x128: sized for some hundred people.
+"""Your own images (docs/own_pictures.md), with full ICRE on a ResNet-18 at 256x128: sized for some hundred people.
 
     python -m icre_jax.prepare --make_manifest data/own
     python -m icre_jax.train --config configs/manifest.py --config.data.data_dir=data/own --workdir runs/own
     python -m icre_jax.evaluate --workdir runs/own
 
-The result depends on the pictures; nothing is expected of it here. For a GPU and thousands of people take the network
+The result depends on the images; nothing is expected of it here. For a GPU and thousands of people take the network
 of the other configs: --config.model.depth=50 and --config.pretrained=WEIGHTS. Variants (`:baseline`, `:agw`, ...): see
 `configs/base.py`.
 """

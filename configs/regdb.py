@@ -1,4 +1,4 @@
-"""RegDB with full ICRE: ResNet-50 at 384x144, P = 6, K = 4, SGD (the recipe of `method.md`). One of ten trials.
+"""RegDB with full ICRE: ResNet-50 at 384x144, P = 6, K = 4, SGD (the recipe of docs/method.md). One of ten trials.
 
     python -m icre_jax.train --config configs/regdb.py --config.data.trial=1 --config.data.data_dir=PATH \\
         --config.pretrained=WEIGHTS --workdir runs/regdb_1

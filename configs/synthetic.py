@@ -27,9 +27,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.synthetic.image_size = (128, 64)
     config.data.synthetic.num_workers = 2  # processes that render
     config.data.image_size = (96, 48)
-    config.data.num_threads = 1  # two would wait for each other: small pictures are mostly Python
+    config.data.num_threads = 1  # two would wait for each other: small images are mostly Python
 
-    config.sampling.num_ids_per_batch = 16  # P x K of the ICG loss: it wants several pictures of an identity
+    config.sampling.num_ids_per_batch = 16  # P x K of the ICG loss: it wants several images of an identity
     config.sampling.num_images_per_id = 2
     config.augment.pad = 4
     config.augment.channel_probability = 1.0

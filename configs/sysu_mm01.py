@@ -1,4 +1,4 @@
-"""SYSU-MM01 with full ICRE: ResNet-50 at 384x144, P = 6, K = 4, SGD (the recipe of `method.md`).
+"""SYSU-MM01 with full ICRE: ResNet-50 at 384x144, P = 6, K = 4, SGD (the recipe of docs/method.md).
 
     python -m icre_jax.train --config configs/sysu_mm01.py --config.data.data_dir=PATH --config.pretrained=WEIGHTS
 

@@ -1,7 +1,7 @@
 """The exceptions whose message is meant for the user.
 
-Raised anywhere below the entry points, caught only by `icre_jax.command`, which prints the message without a traceback
-and exits with a non-zero code. The message names the value, what is allowed and the fix.
+Raised anywhere below the commands, caught only by `icre_jax.machine.command`, which prints the message without a
+traceback and exits with a non-zero code. The message names the value, what is allowed and the fix.
 """
 
 

@@ -5,6 +5,7 @@ A field has the name of the keyword argument that consumes it.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic import ConfigDict as ModelConfig
 
+from icre_jax.datasets import CARDS, Card
 from icre_jax.errors import InputError, join_findings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -19,7 +21,19 @@ Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-# ConfigDict and JSON turn tuples into lists; here a pair is a tuple again.
+
+
+def _known(dataset: str) -> str:
+    if dataset not in CARDS:
+        raise ValueError(f"allowed are {', '.join(map(repr, CARDS))}")
+    return dataset
+
+
+def _a_name(name: str) -> str:
+    # It names a folder below runs/.
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        raise ValueError("a name of at most 100 letters, digits, '_', '-' and '.' is needed, and no '.' or '-' first")
+    return name
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -36,14 +50,13 @@ def _three_stages(taps: tuple[int, ...]) -> tuple[int, ...]:
 
 def _a_share(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[1] > 1:
-        raise ValueError("shares of the picture are at most 1")
+        raise ValueError("shares of the image are at most 1")
     return pair
 
 
+# ConfigDict and JSON turn tuples into lists; here a pair is a tuple again.
 Range = Annotated[tuple[float, float], BeforeValidator(tuple), AfterValidator(_ascending)]
 ImageSize = Annotated[tuple[Positive, Positive], BeforeValidator(tuple)]
-
-
 Taps = Annotated[tuple[int, ...], BeforeValidator(tuple), AfterValidator(_three_stages)]
 
 
@@ -52,7 +65,7 @@ class _Group(BaseModel):
 
 
 class SyntheticData(_Group):
-    """People rendered into `data_dir` when it is absent; see `icre_jax.data.synthetic.SyntheticSettings`."""
+    """People rendered into `data_dir` when it is absent; see `icre_jax.rendering.SyntheticSettings`."""
 
     seed: Seed
     difficulty: Literal["easy", "default", "hard"]
@@ -65,27 +78,32 @@ class SyntheticData(_Group):
 
 
 class Data(_Group):
-    """Where pictures come from and who reads them."""
+    """Where images come from and who reads them."""
 
-    dataset: Literal["sysu_mm01", "llcm", "regdb", "manifest"]  # manifest: own pictures
-    trial: Annotated[int, Field(ge=1, le=10)] | None  # of RegDB's ten; None for the others
+    dataset: Annotated[str, AfterValidator(_known)]  # a name of `icre_jax.datasets`
+    trial: int | None  # one of RegDB's ten; None for the others
     data_dir: str
     prepared_dir: str
     synthetic: SyntheticData | None
     train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(tuple), Field(min_length=1)]
     image_size: ImageSize
-    store_resized: bool  # records hold the pictures at image_size, not the files' own bytes; the same pixels either way
+    store_resized: bool  # records hold the images at image_size, not the files' own bytes; the same pixels either way
     num_workers: NotNegative
     num_threads: Positive
 
     @property
+    def card(self) -> Card:
+        """What is known of the data set."""
+        return CARDS[self.dataset]
+
+    @property
     def stored_size(self) -> tuple[int, int] | None:
-        """(height, width) that the records hold all pictures at; None for the files as they are."""
+        """(height, width) that the records hold all images at; None for the files as they are."""
         return self.image_size if self.store_resized else None
 
 
 class Sampling(_Group):
-    """The balanced batch: P identities x K pictures x two modalities."""
+    """The balanced batch: P identities x K images x two modalities."""
 
     num_ids_per_batch: Positive
     num_images_per_id: Positive
@@ -132,10 +150,13 @@ class Model(_Group):
     last_stride: Literal[1, 2]
     specific_until: Literal["stem", "layer1"]
     non_local_blocks: Annotated[tuple[NotNegative, NotNegative, NotNegative, NotNegative], BeforeValidator(tuple)]
+    non_local_channels: Positive | None  # inside of these blocks; None for half of their stage's
     mpfr: Mpfr
     sdce: Sdce
     gem_p: Annotated[float, Field(gt=0)]
+    neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
+    precision: Literal["highest", "high", "default"]  # of products of float32 numbers, on GPUs and TPUs
     remat: bool  # less memory, more time, the same numbers up to rounding
 
 
@@ -167,7 +188,7 @@ class Optimizer(_Group):
 
 
 class Schedule(_Group):
-    """Learning rate by epoch: linear warm-up, then one factor from each boundary on."""
+    """Learning rate: linear warm-up by step over the first epochs, and one factor from each boundary epoch on."""
 
     num_epochs: Positive
     warmup_epochs: NotNegative
@@ -181,7 +202,7 @@ class Evaluation(_Group):
     every_epochs: Positive
     batch_size: Positive
     num_trials: Positive
-    # Leave out gallery pictures of the query's identity and camera: of own pictures; None for the published data sets.
+    # Leave out gallery images of the query's identity and camera: of own images; None for the published data sets.
     exclude_same_camera: bool | None
 
 
@@ -206,7 +227,7 @@ class Logging(_Group):
 class Settings(_Group):
     """One run."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_a_name)]
     seed: Seed
     pretrained: str | None
     parallel: Literal["jit", "pmap"]
@@ -271,27 +292,28 @@ def _check_data(data: Data) -> list[str]:
     findings = []
     if len({*data.train_splits}) < len(data.train_splits):
         findings.append(f"data.train_splits names a split twice: {data.train_splits}.")
-    has_val = data.dataset == "sysu_mm01"
-    if not has_val and "val" in data.train_splits:
+    card = data.card
+    if not card.has_validation and "val" in data.train_splits:
         findings.append(f"data.train_splits is {data.train_splits}; {data.dataset} has only ('train',).")
-    if data.dataset == "regdb" and data.trial is None:
-        findings.append("data.trial is None; regdb needs the trial to train and test on, 1 to 10.")
-    if data.dataset != "regdb" and data.trial is not None:
-        findings.append(f"data.trial is {data.trial}; {data.dataset} has no trials, so it must be None.")
-    if data.synthetic is not None and data.dataset == "manifest":
-        findings.append("data.synthetic is set; manifest is for own pictures, so it must be None.")
-    elif data.synthetic is not None and has_val != (data.synthetic.num_val_ids > 0):
-        needed = "at least 1" if has_val else "0, as there is no validation list"
+    if card.trials and data.trial not in card.trials:
+        allowed = card.describe_trials()
+        findings.append(f"data.trial is {data.trial}; {card.name} needs the trial to train and test on, {allowed}.")
+    if not card.trials and data.trial is not None:
+        findings.append(f"data.trial is {data.trial}; {card.name} has no trials, so it must be None.")
+    if data.synthetic is not None and card.own_images:
+        findings.append(f"data.synthetic is set; {data.dataset} is for own images, so it must be None.")
+    elif data.synthetic is not None and card.has_validation != (data.synthetic.num_val_ids > 0):
+        needed = "at least 1" if card.has_validation else "0, as there is no validation list"
         findings.append(f"data.synthetic.num_val_ids is {data.synthetic.num_val_ids}; {data.dataset} needs {needed}.")
     return findings
 
 
 def _check_exclusion(settings: Settings) -> list[str]:
-    value, dataset = settings.evaluation.exclude_same_camera, settings.data.dataset
-    if dataset == "manifest" and value is None:
-        return ["evaluation.exclude_same_camera is None; manifest needs True or False."]
-    if dataset != "manifest" and value is not None:
-        return [f"evaluation.exclude_same_camera is {value}; {dataset} has a rule of its own, so it must be None."]
+    value, card = settings.evaluation.exclude_same_camera, settings.data.card
+    if card.own_images and value is None:
+        return [f"evaluation.exclude_same_camera is None; {card.name} needs True or False."]
+    if not card.own_images and value is not None:
+        return [f"evaluation.exclude_same_camera is {value}; {card.name} has a rule of its own, so it must be None."]
     return []
 
 
@@ -359,10 +381,10 @@ def differences(old: Settings, new: Settings) -> list[str]:
     ]
 
 
-def flatten(group: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Every field of a run or of one of its groups by its full name, e.g. "model.mpfr.channels"."""
+def flatten(group: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every field of a run or of one of its groups (or of these as plain data) by its full name, "model.mpfr.taps"."""
     flat: dict[str, Any] = {}
-    for key, value in group:
+    for key, value in group.items() if isinstance(group, dict) else group:
         name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, BaseModel) else {name: value}
+        flat |= flatten(value, f"{name}.") if isinstance(value, BaseModel | dict) else {name: value}
     return flat

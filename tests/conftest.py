@@ -13,7 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import synthetic as synthetic_config
-from icre_jax.data import synthetic
+from icre_jax import rendering
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 
 # Before anything imports jax: the same tiny networks are compiled again and again here, in this process and in those
@@ -31,7 +31,7 @@ os.environ |= {
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
-PEOPLE = synthetic.SyntheticSettings(
+PEOPLE = rendering.SyntheticSettings(
     seed=3,
     difficulty="easy",
     num_train_ids=6,
@@ -51,7 +51,7 @@ def llcm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered LLCM tree, to read only."""
     # The root's name holds what a careless parser would split on.
     folder = tmp_path_factory.mktemp("cam7_c03_people") / "tree"
-    synthetic.write_tree("llcm", folder, OTHER_PEOPLE)
+    rendering.write_tree("llcm", folder, OTHER_PEOPLE)
     return folder
 
 
@@ -59,7 +59,7 @@ def llcm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def regdb_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered RegDB tree, to read only."""
     folder = tmp_path_factory.mktemp("people") / "tree"
-    synthetic.write_tree("regdb", folder, OTHER_PEOPLE)
+    rendering.write_tree("regdb", folder, OTHER_PEOPLE)
     return folder
 
 
@@ -67,7 +67,7 @@ def regdb_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered SYSU-MM01 tree. Read only: a test that damages it copies it first."""
     folder = tmp_path_factory.mktemp("people") / "tree"
-    synthetic.write_tree("sysu_mm01", folder, PEOPLE)
+    rendering.write_tree("sysu_mm01", folder, PEOPLE)
     return folder
 
 
@@ -108,6 +108,17 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
     config.evaluation.num_trials = 2
     config.logging.every_steps = 1
     return config
+
+
+# The network of the fixture `config`, for any config file.
+TINY_NETWORK = (
+    "--config.data.image_size=(32,16)",
+    "--config.model.depth=18",
+    "--config.model.width=4",
+    "--config.model.mpfr.channels=8",
+    "--config.model.sdce.width=8",
+    "--config.model.sdce.num_heads=2",
+)
 
 
 def flags_of(config: ConfigDict, file: str = "configs/synthetic.py") -> list[str]:

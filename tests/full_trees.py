@@ -1,4 +1,4 @@
-"""Trees with the published numbers of identities, cameras and images; the pictures are a few pixels of noise."""
+"""Trees with the published numbers of identities, cameras and images; the images are a few pixels of noise."""
 
 import functools
 import io
@@ -22,8 +22,8 @@ def _encoded(coloured: bool, suffix: str) -> bytes:
     return stream.getvalue()
 
 
-def write_picture(path: Path, modality: str) -> None:
-    """A file of its own: decoders do not read what comes behind the picture."""
+def write_image(path: Path, modality: str) -> None:
+    """A file of its own: decoders do not read what comes after the image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_encoded(modality == "visible", path.suffix) + b"%d" % next(_counter))
 
@@ -59,7 +59,7 @@ def write_sysu_mm01(root: Path) -> Path:
             draws[camera - 1, 0][pid - 1, 0] = np.array(rows, np.float64).reshape(10 if n else 0, n)
             modality = "infrared" if camera in (3, 6) else "visible"
             for number in range(1, n + 1):
-                write_picture(root / f"cam{camera}" / f"{pid:04d}" / f"{number:04d}.jpg", modality)
+                write_image(root / f"cam{camera}" / f"{pid:04d}" / f"{number:04d}.jpg", modality)
     scipy.io.savemat(root / "exp" / "rand_perm_cam.mat", {"rand_perm_cam": draws})
     return root
 
@@ -81,7 +81,7 @@ def write_llcm(root: Path) -> Path:
                     camera = next(cameras)
                     name = f"{pid:04d}_c{camera:02d}_f{number:05d}_{kind}.jpg"
                     folder = f"{kind}/{pid:04d}" if part == "train" else f"test_{kind}/cam{camera}/{pid:04d}"
-                    write_picture(root / folder / name, modality)
+                    write_image(root / folder / name, modality)
                     lines[part].append(f"{folder}/{name} {label if part == 'train' else pid}\n")
         for part, text in lines.items():
             (root / "idx" / f"{part}_{kind}.txt").write_text("".join(text))
@@ -94,7 +94,7 @@ def write_regdb(root: Path) -> Path:
     for folder, modality in (("Visible", "visible"), ("Thermal", "infrared")):
         for pid in range(1, 413):
             for number in range(10):
-                write_picture(root / folder / str(pid) / f"{number}.bmp", modality)
+                write_image(root / folder / str(pid) / f"{number}.bmp", modality)
     for trial in range(1, 11):
         order = np.random.default_rng(trial).permutation(412) + 1
         for half, ids in (("train", sorted(order[:206])), ("test", sorted(order[206:]))):

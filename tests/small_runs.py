@@ -10,9 +10,9 @@ import orbax.checkpoint as ocp
 from rich.console import Console
 
 from icre_jax.evals.results import read_results
-from icre_jax.run import Run, assemble
 from icre_jax.settings import differences, parse
-from icre_jax.train import train_and_evaluate
+from icre_jax.training.loop import train_and_evaluate
+from icre_jax.training.run import Run, assemble
 
 
 def run(config, workdir: Path):
@@ -56,7 +56,7 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 class CompiledRuns:
-    """Stands in for `icre_jax.run.assemble`: settings that compute the same share what was compiled."""
+    """Stands in for `icre_jax.training.run.assemble`: settings that compute the same share what was compiled."""
 
     def __init__(self):
         self._runs: list[tuple[Run, object]] = []
@@ -69,9 +69,15 @@ class CompiledRuns:
         ]
         if not fitting:
             known = assemble(settings, workdir, prepared)
-            fitting = [(known, jax.device_get(known.initial_state))]
+            fitting = [(known, jax.device_get(known.create_state()))]
             self._runs += fitting
         known, initial = fitting[0]
-        # A step uses up the state it is given.
-        state = jax.device_put(initial, known.initial_state.step.sharding, may_alias=False)
-        return dataclasses.replace(known, settings=settings, workdir=workdir, prepared=prepared, initial_state=state)
+        shardings = jax.tree.map(lambda x: x.sharding, known.abstract_state)
+
+        def create_state():
+            # A step uses up the state it is given.
+            return jax.device_put(initial, shardings, may_alias=False)
+
+        return dataclasses.replace(
+            known, settings=settings, workdir=workdir, prepared=prepared, create_state=create_state
+        )

@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from icre_jax import ablate
-from icre_jax.ablation import plot, processes, summary, table
-from icre_jax.ablation.files import write_files
-from icre_jax.ablation.processes import RunFailedError, share_cores
-from icre_jax.ablation.rows import NAMES, plan_rows
-from icre_jax.ablation.runs import AblationRun, RunScore
+from icre_jax import ablate as door
 from icre_jax.errors import InputError
 from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult, read_results, to_document
-from icre_jax.lock import lock_folder
-from icre_jax.runlog import Screen
+from icre_jax.experiments import ablation as ablate
+from icre_jax.experiments import plot, processes, summary, table
+from icre_jax.experiments.files import write_files
+from icre_jax.experiments.processes import RunFailedError, share_cores
+from icre_jax.experiments.rows import NAMES, plan_rows
+from icre_jax.experiments.runs import AblationRun, RunScore
+from icre_jax.machine.lock import lock_folder
+from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences, flatten, from_json
 from tests.conftest import ROOT, flags_of, run_command
 
@@ -65,8 +66,19 @@ def result(rank1: float, mAP: float = 0.5, **changes) -> ProtocolResult:
     )
 
 
+SIZES = {"baseline": 705_888, "mpfr": 714_000, "icre": 809_635}
+
+
 def score(row: str, seed: int, rank1: float, mAP: float = 0.5, **changes) -> RunScore:
-    return RunScore(row, seed, result(rank1, mAP, **changes), num_steps=126, seconds=12.5, data_fingerprint="f" * 64)
+    return RunScore(
+        row,
+        seed,
+        result(rank1, mAP, **changes),
+        num_steps=126,
+        num_parameters=SIZES[row],
+        seconds=12.5,
+        data_fingerprint="f" * 64,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +91,6 @@ SCORES = [
     score("mpfr", 0, 0.10, 0.20), score("mpfr", 1, 0.12, 0.20), score("mpfr", 2, 0.14, 0.20),
     score("icre", 0, 0.08, 0.30),
 ]  # fmt: skip
-SIZES = {"baseline": 705_888, "mpfr": 714_000, "icre": 809_635}
 
 
 # Rows
@@ -102,7 +113,7 @@ def test_rows_have_one_order_and_the_default_form_stands_once():
     assert baseline.loss.icg_weight == 0
 
 
-@pytest.mark.parametrize("file", ["configs/synthetic.py", "configs/sysu_mm01.py"])
+@pytest.mark.parametrize("file", ["configs/synthetic.py", "configs/manifest.py", "configs/sysu_mm01.py"])
 def test_all_rows_have_one_budget(file):
     planned = plan_rows(NAMES, [f"--config={file}", "--config.schedule.num_epochs=95"])
     budgets = []
@@ -111,11 +122,17 @@ def test_all_rows_have_one_budget(file):
         budgets.append({k: v for k, v in budget.items() if k != "name" and not k.startswith(("model.", "loss."))})
     assert all(budget == budgets[0] for budget in budgets)
     assert budgets[0]["schedule.num_epochs"] == 95
-    leveled = {row.name: row.leveled for row in planned if row.leveled}
+    reset_fields = {row.name: row.reset_fields for row in planned if row.reset_fields}
     if file == "configs/sysu_mm01.py":  # AGW comes with a recipe of its own
-        assert leveled == {"agw": ("data.image_size", "sampling.num_ids_per_batch", "schedule.boundaries")}
+        recipe = ("augment.channel_probability", "augment.erasing_probability")
+        recipe += ("data.image_size", "sampling.num_ids_per_batch", "schedule.boundaries")
+        assert reset_fields == {"agw": recipe}
     else:
-        assert not leveled
+        assert not reset_fields
+    # What makes a row what it is stays.
+    agw = next(row.settings.model for row in planned if row.name == "agw")
+    assert (agw.non_local_channels, agw.neck_init_std) == (1, 0.01)
+    assert all(row.settings.model.neck_init_std == 0 for row in planned if row.name != "agw")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +158,7 @@ def test_a_field_that_no_row_sets_is_for_all_rows():
         assert row.settings.loss.icg_rho1 == 0.5
 
 
-def test_a_budget_that_cannot_be_leveled_is_refused(tmp_path):
+def test_a_budget_that_cannot_be_reset_fields_is_refused(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "from configs import synthetic\n\n\ndef get_config(variant=''):\n    config = synthetic.get_config(variant)\n"
@@ -155,7 +172,7 @@ def test_a_budget_that_cannot_be_leveled_is_refused(tmp_path):
 
 
 def test_mean_spread_and_difference_by_hand(rows):
-    baseline, mpfr, icre = summary.summarize(rows, SCORES, SIZES)
+    baseline, mpfr, icre = summary.summarize(rows, SCORES)
     assert baseline.scores["rank1"].value == pytest.approx(0.10)
     assert baseline.scores["rank1"].spread == pytest.approx(math.sqrt(2e-4))  # 2 x 0.01^2 / (2 - 1)
     assert mpfr.scores["rank1"].value == pytest.approx(0.12)
@@ -173,12 +190,12 @@ def test_mean_spread_and_difference_by_hand(rows):
 
 
 def test_without_a_baseline_there_is_no_difference(rows):
-    summaries = summary.summarize(rows, [s for s in SCORES if s.row != "baseline"], SIZES)
+    summaries = summary.summarize(rows, [s for s in SCORES if s.row != "baseline"])
     assert [(line.row.name, line.differences) for line in summaries] == [("mpfr", None), ("icre", None)]
 
 
 def test_the_files_say_it_in_numbers_and_in_words(rows, tmp_path):
-    write_files(tmp_path, rows, SCORES[::-1], SIZES)
+    write_files(tmp_path, rows, SCORES[::-1])
     lines = list(csv.DictReader(io.StringIO((tmp_path / "ablation.csv").read_text())))
     assert [(line["row"], line["seed"]) for line in lines] == [(s.row, str(s.seed)) for s in SCORES]
     assert float(lines[0]["rank1"]) == 0.09
@@ -198,16 +215,16 @@ def test_the_files_say_it_in_numbers_and_in_words(rows, tmp_path):
         assert words in markdown
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    write_files(tmp_path, rows, SCORES, SIZES)
+    write_files(tmp_path, rows, SCORES)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_latex_table_is_one(rows):
-    odd = dataclasses.replace(rows[1], label=r"50% of a_b & {c} \d ~^#$ <x>", leveled=("data.image_size",))
-    summaries = summary.summarize([rows[0], odd, rows[2]], SCORES, SIZES)
+    odd = dataclasses.replace(rows[1], label=r"50% of a_b & {c} \d ~^#$ <x>", reset_fields=("data.image_size",))
+    summaries = summary.summarize([rows[0], odd, rows[2]], SCORES)
     text = table.to_latex(summaries, summary.caption(summaries, SCORES))
     assert r"50\% of a\_b \& \{c\} \textbackslash{}d \textasciitilde{}\textasciicircum{}\#\$ \textless{}x" in text
-    assert r"infrared$\rightarrow$visible" in text
+    assert r"infrared$\to$visible" in text
     assert r"data.image\_size as in the other rows" in text
     plain = re.sub(r"\\[\\{}&%$#_]", "", text)  # without what is escaped
     assert plain.count("{") == plain.count("}")
@@ -223,14 +240,14 @@ def test_the_latex_table_is_one(rows):
 def test_runs_of_different_conditions_do_not_share_a_table(rows, tmp_path):
     scores = [*SCORES, score("icre", 1, 0.1, gallery_source="official")]
     with pytest.raises(InputError, match=r"Row icre, seed 1 .* gallery_source official, not python-random"):
-        write_files(tmp_path, rows, scores, SIZES)
+        write_files(tmp_path, rows, scores)
     with pytest.raises(InputError, match="data_fingerprint"):
-        write_files(tmp_path, rows, [*SCORES, dataclasses.replace(SCORES[0], data_fingerprint="0")], SIZES)
+        write_files(tmp_path, rows, [*SCORES, dataclasses.replace(SCORES[0], data_fingerprint="0")])
 
 
 def test_the_plot_takes_rows_without_spread(rows):
     one = SCORES[-1:]
-    assert plot.draw_png(summary.summarize(rows, one, SIZES), one, "title").startswith(b"\x89PNG")
+    assert plot.draw_png(summary.summarize(rows, one), one, "title").startswith(b"\x89PNG")
 
 
 # Runs, with a stand-in for training
@@ -270,6 +287,8 @@ class StandIn:
     def _arguments(self, run: AblationRun) -> list[str]:
         provenance = {
             "step": 3,
+            "checkpoint": "last",
+            "num_parameters": 1000,
             "settings": run.settings.model_dump(mode="json"),
             "data_fingerprint": "f" * 64,
         }
@@ -315,12 +334,12 @@ def notes(out: Path, row: str, seed: int = 0) -> list[str]:
 def test_a_finished_run_is_not_repeated_and_the_tables_grow(stand_in, flags, tmp_path):
     done, screen = start(flags, tmp_path, names=["baseline"], seeds=[1])
     assert done
-    assert "1 runs of 3 steps, 0 of them finished already" in screen
+    assert "1 runs, 0 of them finished already" in screen
     assert "[1/1] baseline seed 1: all/single Rank-1 20.0%  mAP 50.0%" in screen
     # Another row and another seed: the tables hold the first run as well, and it is not repeated.
     done, screen = start(flags, tmp_path, names=["icg", "baseline"], seeds=[0, 1])
     assert done
-    assert "4 runs of 3 steps, 1 of them finished already" in screen
+    assert "4 runs, 1 of them finished already" in screen
     assert [line.split("]")[0] for line in screen.splitlines() if line.startswith("[")] == ["[2/4", "[3/4", "[4/4"]
     assert notes(tmp_path, "baseline", 1).count("began") == 1
     lines = list(csv.DictReader(io.StringIO((tmp_path / "ablation.csv").read_text())))
@@ -458,7 +477,7 @@ def test_the_folder_of_a_single_run_is_refused(flags, tmp_path):
 )
 def test_arguments_that_cannot_be_used(arguments, words, tmp_path):
     with pytest.raises(InputError, match=words):
-        ablate.main(["--config", "configs/synthetic.py", "--out", str(tmp_path / "out"), *arguments])
+        door.main(["--config", "configs/synthetic.py", "--out", str(tmp_path / "out"), *arguments])
     assert not (tmp_path / "out").exists()
 
 

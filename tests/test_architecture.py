@@ -1,79 +1,46 @@
-"""Who may import whom (docs/design.md), held by reading the imports of every file."""
+"""Who may import whom (docs/design.md), held by reading the imports of every file.
+
+A room is a folder of the package, or a loose module at its root; `configs`, `benchmarks` and `colabs` are rooms too. An
+arrow is an ordered pair of rooms of which one imports the other.
+"""
 
 import ast
 from pathlib import Path
 
 import pytest
 
+from icre_jax.__main__ import COMMANDS
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "icre_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
+OTHERS = [file for name in ("configs", "benchmarks", "colabs") for file in sorted((ROOT / name).glob("*.py"))]
+# What the first version had.
+ARROWS_AT_FIRST = 216
 
-# Room -> rooms of the package it may import. "errors" and "settings" may be imported by all.
-FREE = {"errors", "settings", ""}
+# Importable by all, and among each other in this order.
+GROUND_FLOOR = ("errors", "files", "datasets", "settings", "sourced")
+DOORS = (*COMMANDS, "__main__")
+# Room -> rooms that it may import beside the ground floor.
 ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
-    "settings": set(),
     "models": set(),
     "losses": set(),
-    "data": set(),
+    "rendering": set(),
+    "data": {"rendering"},
     "evals": set(),
-    "ablation": {"command", "evals", "report", "stop"},
+    "machine": set(),
+    "engine": {"models", "losses", "data", "evals", "machine"},
     "report": {"evals"},
-    "optimizer": set(),
-    "stop": set(),
-    "state": {"models"},
-    "steps": {"models", "state"},
-    "parallel": {"hosts", "models", "state", "steps"},
-    "checkpoint": {"state"},
-    "pretrained": set(),
-    "runlog": {"evals"},
-    "provenance": {"data"},
-    "command": set(),
-    "compile_cache": set(),
-    "host_memory": set(),
-    "hosts": set(),
-    "lock": set(),
-    "convert": {"checkpoint", "command", "models", "pretrained"},
-    "program": {"losses", "models", "optimizer", "state", "steps"},
-    "costs": {"models", "parallel", "program", "sourced", "state", "steps"},
-    "sourced": set(),
-    "prepare": {"command", "data", "runlog"},
-    "trained": {"checkpoint", "data", "models", "prepare", "runlog", "state"},
-    "verify": {"command", "data", "runlog"},
-    "evaluate": {
-        "command", "compile_cache", "data", "evals", "host_memory", "models", "parallel", "provenance", "runlog",
-        "steps", "trained",
-    },
-    "export": {"checkpoint", "command", "compile_cache", "data", "runlog", "steps", "trained"},
-    "score": {"command", "evals"},
-    "average": {"command", "evals"},
-    "run": {
-        "checkpoint", "data", "evals", "evaluate", "optimizer", "parallel", "pretrained", "program", "state",
-    },
-    "saving": {"checkpoint", "hosts", "run", "runlog", "state"},
-    "divergence": {"checkpoint", "data", "hosts", "run", "state"},
-    "replay": {"checkpoint", "data", "divergence", "prepare", "run", "runlog", "state"},
-    "health": {"data", "parallel", "program"},
-    "doctor": {"command", "compile_cache", "health", "runlog"},
-    "finish": {
-        "checkpoint", "data", "evals", "hosts", "prepare", "provenance", "report", "run", "runlog", "saving", "state",
-    },
-    "ablate": {"ablation", "command", "data", "lock", "models", "prepare", "report", "runlog", "state"},
-    "train": {
-        "checkpoint", "command", "compile_cache", "data", "divergence", "evals", "finish", "host_memory", "hosts",
-        "lock", "prepare", "replay", "run", "runlog", "saving", "state", "stop",
-    },
-    "describe": {
-        "command", "costs", "data", "parallel", "program", "provenance", "runlog", "sourced", "state",
-    },
-}  # fmt: skip
+    "training": {"engine", "data", "evals", "report", "machine"},
+    "experiments": {"data", "evals", "report", "machine"},
+    "costs": {"engine", "models", "data", "machine"},
+    "health": {"engine", "data", "machine"},
+}
 
 
 def imports_of(file: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -83,20 +50,62 @@ def imports_of(file: Path) -> set[str]:
 
 
 def room_of(file: Path) -> str:
-    parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return "" if parts == ("__init__",) else parts[0]
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "icre_jax" else parts[0]
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """Rooms that a file imports; the package itself, for its version, is none."""
+    rooms = set()
+    for name in imports_of(file):
+        first, *rest = name.split(".")
+        if first == "icre_jax" and rest:
+            rooms.add(rest[0])
+        elif first in ("configs", "benchmarks", "colabs"):
+            rooms.add(first)
+    return rooms - {room_of(file)}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_a_room_imports_only_what_it_may(file):
-    room = room_of(file)
-    used = {name.split(".")[1] for name in imports_of(file) if name.startswith("icre_jax.")}
-    forbidden = used - FREE - ALLOWED.get(room, set()) - {room}
-    assert not forbidden, f"icre_jax/{room} may not import {sorted(forbidden)}; see docs/design.md"
+    room, used = room_of(file), rooms_imported(file)
+    assert not used & set(DOORS), f"{file} imports a door"
+    if room in GROUND_FLOOR:
+        allowed = set(GROUND_FLOOR[: GROUND_FLOOR.index(room)])
+    elif room in DOORS:
+        allowed = {*GROUND_FLOOR, *ALLOWED, "configs"}
+    else:
+        allowed = {*GROUND_FLOOR, *ALLOWED.get(room, set())}
+    assert not used - allowed, f"icre_jax/{room} may not import {sorted(used - allowed)}; see docs/design.md"
 
 
-def test_every_room_is_on_the_list():
-    assert {room_of(file) for file in FILES} - {""} == set(ALLOWED)
+def test_the_root_holds_doors_and_the_ground_floor_only():
+    loose = {file.stem for file in PACKAGE.glob("*.py")} - {"__init__"}
+    assert loose == {*DOORS, *GROUND_FLOOR}
+    folders = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    assert folders == {*ALLOWED}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_door_is_short_and_only_a_door(name):
+    text = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 80
+    functions = [node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert [function for function in functions if not function.startswith("_")] == ["main"]
+
+
+def test_few_arrows_and_no_circle(capsys):
+    arrows: dict[str, set[str]] = {}
+    for file in FILES + OTHERS:
+        arrows.setdefault(room_of(file), set()).update(rooms_imported(file))
+    number = sum(map(len, arrows.values()))
+    with capsys.disabled():
+        print(f"\n{len(arrows)} rooms, {number} arrows between them")
+    assert number <= ARROWS_AT_FIRST / 2
+    while arrows:
+        free = {room for room, used in arrows.items() if not used & arrows.keys()}
+        assert free, f"a circle among {sorted(arrows)}"
+        arrows = {room: used for room, used in arrows.items() if room not in free}
 
 
 def users_of(library: str) -> set[str]:
@@ -109,12 +118,12 @@ def users_of(library: str) -> set[str]:
 
 def test_libraries_stay_in_their_rooms():
     assert users_of("flax.linen") == {"models"}
-    assert users_of("orbax") == {"checkpoint"}
+    assert [file.stem for file in FILES if any(name.startswith("orbax") for name in imports_of(file))] == ["checkpoint"]
+    assert [file.stem for file in FILES if any(n.startswith("safetensors") for n in imports_of(file))] == ["pretrained"]
     assert users_of("grain") == {"data"}
-    assert users_of("safetensors") == {"pretrained"}
     assert users_of("scipy") == {"data", "evals"}
     assert users_of("tensorflow_datasets") == {"data"}
-    assert not users_of("jax") & {"data", "evals", "pretrained", "report", "settings"}
+    assert not users_of("jax") & {*GROUND_FLOOR, "data", "evals", "rendering", "report", "experiments"}
     for library in ("torch", "tensorflow", "clu", "pickle", "cv2", "dill"):
         assert not users_of(library)
 
@@ -123,6 +132,15 @@ def test_configs_import_only_each_other():
     for file in sorted((ROOT / "configs").glob("*.py")):
         names = {name.split(".")[0] for name in imports_of(file)}
         assert names <= {"configs", "ml_collections"}, file
+
+
+def test_nobody_passes_the_parts_of_a_session_apart():
+    apart = {"state", "checkpoints", "log", "screen"}
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                names = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
+                assert not apart <= names, f"{file}: {node.name}"
 
 
 def test_no_stray_files():

@@ -31,7 +31,7 @@ def test_pad_and_crop_shifts(image):
     assert np.array_equal(augment.pad_and_crop(image, np.random.default_rng(0), pad=0), image)
 
 
-def test_padding_may_be_larger_than_the_picture(image):
+def test_padding_may_be_larger_than_the_image(image):
     small = image[:4, :3]
     padded = np.pad(small, ((9, 9), (9, 9), (0, 0)))
     for seed in range(100):

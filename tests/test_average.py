@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from icre_jax.errors import InputError
-from icre_jax.evals.average import average
+from icre_jax.evals.average import average, average_runs
 from icre_jax.evals.results import METRICS, ProtocolResult, read_results, write_results
-from icre_jax.evals.tables import format_table
 from tests.conftest import run_command
+from tests.tables import format_table
 from tests.test_commands import refused
 
 
@@ -68,6 +68,25 @@ def test_what_has_no_mean():
         average([[result(0.1)], []])
 
 
+def test_runs_that_differ_in_how_they_were_computed_have_a_mean(tmp_path):
+    """Two machines, two ways to run a step: what a run may change on its way says nothing against a mean."""
+    ours, theirs = facts(1), facts(2)
+    for source, parallel, remat, steps in ((ours, "jit", False, 50), (theirs, "pmap", True, 10)):
+        source["settings"] |= {"parallel": parallel, "model": {"remat": remat, "depth": 18}}
+        source["settings"]["logging"] = {"every_steps": steps}
+        source["settings"]["data"]["store_resized"] = remat
+    for trial, source in ((1, ours), (2, theirs)):
+        write_results(tmp_path / str(trial), [result(trial / 10)], source)
+    (mean,), source = average_runs([tmp_path / "1", tmp_path / "2"])
+    np.testing.assert_allclose(mean.mean["rank1"], 0.15)
+    assert source["trials"] == [1, 2]
+    theirs["settings"]["model"]["depth"] = 50
+    write_results(tmp_path / "2", [result(0.2)], theirs)
+    with pytest.raises(InputError, match=r"2: model\.depth is 50, not 18") as caught:
+        average_runs([tmp_path / "1", tmp_path / "2"])
+    assert "remat" not in str(caught.value)
+
+
 def test_the_command(tmp_path):
     for trial in (1, 2, 7):
         write_results(tmp_path / str(trial), [result(trial / 10)], facts(trial))
@@ -90,6 +109,8 @@ def test_the_command(tmp_path):
     other["settings"]["loss"]["icg_weight"] = 0.0
     write_results(tmp_path / "3", [result(0.3)], other)
     refused(again(folders[0], str(tmp_path / "3")), "3: loss.icg_weight is 0.0, not 1.0")
+    write_results(tmp_path / "3", [result(0.3)], facts(3, checkpoint="best"))
+    refused(again(folders[0], str(tmp_path / "3")), "3: checkpoint is best, not last")
     write_results(tmp_path / "llcm", [result(0.3)], facts(None, dataset="LLCM"))
     refused(again(folders[0], str(tmp_path / "llcm")), "LLCM has no trials of its own")
     assert not (tmp_path / "x").exists()

@@ -43,7 +43,7 @@ def test_the_memory_of_a_step_is_measured():
 
 def test_the_speed_of_the_input_is_measured():
     process = run_command(
-        "benchmarks.input_pipeline", "--num_ids", "8", "--picture_size", "64", "32", "--workers", "1", "--batches", "2",
+        "benchmarks.input_pipeline", "--num_ids", "8", "--file_size", "64", "32", "--workers", "1", "--batches", "2",
         "--rounds", "1", "--config.data.image_size=(32, 16)", "--config.sampling.num_ids_per_batch=2",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr

@@ -9,13 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from icre_jax import checkpoint
-from icre_jax.checkpoint import Checkpoints
+from icre_jax.engine import checkpoint
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.state import create_state
 from icre_jax.errors import InputError, NotSavedError
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import DualStreamResNet
-from icre_jax.state import create_state
 
 METRIC = "all/single/mAP"
 

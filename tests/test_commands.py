@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from icre_jax.errors import InputError
+from icre_jax.settings import parse
 from tests.conftest import ROOT, flags_of, run_command
 
 BAD_INPUT = 2
@@ -152,7 +154,7 @@ def test_an_empty_data_folder(config, tmp_path):
     refused(run_command("icre_jax.train", *flags), "folder cam1 is missing", "list exp/train_id.txt is missing")
 
 
-def test_a_truncated_picture(config, tree, tmp_path):
+def test_a_truncated_image(config, tree, tmp_path):
     copy = Path(shutil.copytree(tree, tmp_path / "tree"))
     file = sorted(copy.glob("cam1/*/*.jpg"))[0]
     file.write_bytes(file.read_bytes()[:300])
@@ -180,6 +182,7 @@ def test_more_identities_per_batch_than_there_are(config, tmp_path):
     [
         ("--config.model.widht=8", ("no such field", "widht")),
         ("--config.augment.erasing_area=(0.4,0.02)", ("erasing_area", "smallest, largest")),
+        ("--config.name=../../x", ("name = '../../x'", "letters, digits")),
         ("--config.seed=99999999999", ("seed = 99999999999", "less than 2147483648")),
         ("--config.model.depth=51", ("model.depth = 51", "18, 34, 50 or 101")),
         ("--config.augment.flip_probability=1.5", ("augment.flip_probability = 1.5", "less than or equal to 1")),
@@ -203,6 +206,30 @@ def test_a_config_file_that_sets_an_unknown_field(tmp_path):
     )
     process = run_command("icre_jax.train", "--config", str(file), "--workdir", str(tmp_path / "w"))
     refused(process, "model.drpout: unknown field", "seed: missing")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sys.exit(0)", "ended the program itself (exit code 0)"),
+        ("sys.exit('no')", "ended the program itself (exit code no)"),
+        ("raise RuntimeError('nothing here')", "nothing here"),
+        ("return None", "must return an ml_collections.ConfigDict, not None"),
+    ],
+)
+def test_a_config_file_that_is_no_config(tmp_path, line, words):
+    file = tmp_path / "mine.py"
+    file.write_text(f"import sys\n\n\ndef get_config():\n    {line}\n")
+    refused(run_command("icre_jax.prepare", "--config", str(file)), words)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".hidden", "-x", "", "a b", "a\n", "x" * 101])
+def test_the_name_of_a_config_is_one_folder(config, name):
+    config.name = name
+    with pytest.raises(InputError, match="a name of at most 100 letters"):
+        parse(config)
+    config.name = "x" * 100
+    parse(config)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +330,7 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
     again = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert again.stdout is not None
     for line in again.stdout:
-        if "Continuing behind step" in line:
+        if "Continuing after step" in line:
             assert f"step {step} of" in line
             break
     else:
@@ -316,7 +343,7 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number)
 def test_a_second_signal_ends_it_at_once(number):
     """Even inside a library where Python runs no handler: here one that computes for minutes."""
     script = (
-        "import hashlib\nfrom icre_jax.stop import StopRequest\n"
+        "import hashlib\nfrom icre_jax.machine.stop import StopRequest\n"
         "with StopRequest(second_ends=True):\n"
         "    print('entered', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2 * 10**9)\n"

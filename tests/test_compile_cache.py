@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import jax
-from icre_jax.compile_cache import keep_compiled_programs
+from icre_jax.machine.caches import keep_compiled_programs
 print(keep_compiled_programs())
 jax.jit(lambda x: x + 1)(1.0)
 """

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from icre_jax import command
+from icre_jax.datasets import CARDS
+from icre_jax.engine.optimizer import GROUPS
+from icre_jax.machine import command
 from icre_jax.models.network import build_network
-from icre_jax.optimizer import GROUPS
-from icre_jax.settings import parse
+from icre_jax.settings import flatten, parse
 from tests.conftest import ROOT
 
-FILES = ("synthetic", "sysu_mm01", "llcm", "regdb")
+FILES = ("synthetic", "manifest", "sysu_mm01", "llcm", "regdb")
 VARIANTS = ("", "baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "adam")
 
 
@@ -37,13 +38,40 @@ def test_every_variant_is_what_its_name_says(file):
     assert seen["adam"].optimizer.name == "adam"
 
 
+# AGW as released (docs/protocols.md, section 4).
+AGW_NETWORK = {
+    "model.depth": 50, "model.width": 64, "model.last_stride": 1, "model.specific_until": "stem",
+    "model.non_local_blocks": (0, 2, 3, 0), "model.non_local_channels": 1, "model.mpfr.enabled": False,
+    "model.sdce.enabled": False, "model.gem_p": 3.0, "model.neck_init_std": 0.01, "loss.label_smoothing": 0.0,
+    "loss.icg_weight": 0.0, "loss.triplet_weight": 1.0, "loss.triplet_form": "weighted",
+}  # fmt: skip
+AGW_RECIPE = {
+    "data.image_size": (288, 144), "sampling.num_ids_per_batch": 8, "sampling.num_images_per_id": 4,
+    "augment.pad": 10, "augment.flip_probability": 0.5, "augment.channel_probability": 0.0,
+    "augment.erasing_probability": 0.0, "optimizer.name": "sgd", "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 5e-4, "optimizer.backbone_learning_rate": 0.01, "optimizer.head_learning_rate": 0.1,
+    "optimizer.accumulate_steps": 1, "optimizer.ema_decay": None, "schedule.num_epochs": 81,
+    "schedule.warmup_epochs": 10, "schedule.boundaries": (20, 50), "schedule.factors": (0.1, 0.01),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("file", ["sysu_mm01", "llcm", "regdb"])
-def test_agw_comes_with_its_own_recipe_on_the_real_data_sets(file):
-    settings = settings_of(file, "agw")
-    assert settings.data.image_size == (288, 144)
-    assert (settings.sampling.num_ids_per_batch, settings.sampling.num_images_per_id) == (8, 4)
-    assert settings.schedule.num_epochs == 81
-    assert settings.model.non_local_blocks == (0, 2, 3, 0)
+def test_agw_is_the_released_one_on_the_real_data_sets(file):
+    values = flatten(settings_of(file, "agw"))
+    expected = AGW_NETWORK | AGW_RECIPE
+    assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("file", ["synthetic", "manifest"])
+def test_agw_on_a_small_network_has_the_recipe_of_its_file(file):
+    settings, plain = settings_of(file, "agw"), settings_of(file, "")
+    assert settings.model.depth == 18
+    assert settings.model.non_local_blocks == (0, 2, 2, 0)  # as many as a ResNet-18 has blocks
+    network = {name: AGW_NETWORK[name] for name in AGW_NETWORK if name.startswith("loss.")}
+    network |= {"model.non_local_channels": 1, "model.neck_init_std": 0.01, "model.gem_p": 3.0}
+    assert {name: flatten(settings)[name] for name in network} == network
+    same = ("data", "sampling", "augment", "optimizer", "schedule")
+    assert settings.model_dump(include=set(same)) == plain.model_dump(include=set(same))
 
 
 def test_an_unknown_variant_names_the_known_ones():
@@ -75,3 +103,65 @@ def test_the_promises_name_tests_and_codes_that_are_there():
         assert f"def {function or 'test_'}" in (ROOT / "tests" / file).read_text(), (file, function)
     codes = {value for name, value in vars(command).items() if name.startswith("EXIT_")}
     assert codes | {0} == {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+
+
+def sections(page):
+    """Title of every section of a page -> its text."""
+    parts = re.split(r"^#+ (.+)\n", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_what_the_code_cites_is_in_the_docs():
+    """As "docs/method.md, MPFR", "docs/protocols.md, section 4" or "docs/protocols.md, SYSU-MM01 step 3"."""
+    pages = {name: sections(f"{name}.md") for name in ("method", "protocols")}
+    files = [file for folder in ("icre_jax", "configs", "tests") for file in (ROOT / folder).rglob("*.py")]
+    cited = {
+        (page, place.strip())
+        for file in files
+        for page, place in re.findall(
+            r"\b(method|protocols)\.md`?(?:, | \()(section \d|[A-Z][A-Za-z0-9 -]*)", " ".join(file.read_text().split())
+        )
+    }
+    assert ("method", "MPFR") in cited
+    for page, place in cited:
+        title, _, step = place.partition(" step ")
+        title = title.replace("section ", "")
+        found = [text for name, text in pages[page].items() if name == title or name.startswith(f"{title}. ")]
+        assert len(found) == 1, f"docs/{page}.md has no section {title!r}"
+        assert not step or f"\n{step}. " in found[0], f"docs/{page}.md, {title} has no step {step}"
+
+
+def test_the_numbers_beside_ours_are_those_of_the_docs():
+    tables = sections("protocols.md")["3. Published numbers"]
+    for paper in (paper for card in CARDS.values() for paper in card.published):
+        # As printed: some papers give one decimal.
+        numbers = "/".join("-" if n is None else re.sub("0$", "0?", f"{100 * n:.2f}") for n in (paper.rank1, paper.mAP))
+        assert re.search(rf"^\| {paper.method.split()[0]}\b.* {numbers} ", tables, re.MULTILINE), paper
+
+
+def test_lines_of_the_docs_are_short():
+    """Lines of tables, and those that hold a URL, cannot be broken."""
+    files = sorted((ROOT / "docs").glob("*.md"))
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            assert len(line) <= 120 or line.startswith("|") or "://" in line, f"docs/{file.name}:{number}"
+
+
+def test_what_the_texts_name_is_in_the_package():
+    """Dotted names and paths of the package, in docs, configs and docstrings, are files, or names in them."""
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    for folder, pattern in (("docs", "*.md"), ("configs", "*.py"), ("icre_jax", "*.py"), ("benchmarks", "*.py")):
+        texts += sorted((ROOT / folder).rglob(pattern))
+    for text in texts:
+        content = text.read_text(encoding="utf-8")
+        for path in re.findall(r"\b(?:icre_jax|tests|configs|benchmarks|colabs)/[\w/]+\.\w+", content):
+            assert (ROOT / path).is_file(), f"{text.relative_to(ROOT)} names {path}"
+        for dotted in re.findall(r"`(?:python -m )?(icre_jax(?:\.\w+)+)", content):
+            place, *rest = ROOT, *dotted.removesuffix(".COMMAND").split(".")
+            while rest and (place / rest[0]).is_dir():
+                place /= rest.pop(0)
+            if rest and (place / f"{rest[0]}.py").is_file():
+                place = place / f"{rest.pop(0)}.py"
+            file = place if place.is_file() else place / "__init__.py"
+            found = not rest or re.search(rf"\b{rest[0]}\b", file.read_text(encoding="utf-8"))
+            assert found, f"{text.relative_to(ROOT)} names {dotted}"

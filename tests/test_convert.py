@@ -11,12 +11,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from icre_jax import convert
-from icre_jax.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.state import create_state
 from icre_jax.errors import InputError
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import DualStreamResNet
-from icre_jax.state import create_state
 from tests.conftest import run_command
 from tests.test_commands import refused
 from tests.test_pretrained import WIDTH, filled, published, write

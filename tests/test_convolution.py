@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from jax import lax
 
 from icre_jax.costs.compiled import abstract_batch
+from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
+from icre_jax.engine.program import build_program
 from icre_jax.models import convolution
 from icre_jax.models.convolution import convolve
 from icre_jax.models.normalization import BatchNorm
 from icre_jax.models.pooling import max_pool
-from icre_jax.parallel import make_mesh, make_state, make_train_step
-from icre_jax.program import build_program
 from icre_jax.settings import parse
 
 
@@ -67,7 +67,7 @@ def arrays(shape, channels, size, stride, dtype, seed=0):
 
 
 # Everything the network has: stems, 3x3 of both strides, 1x1 of both; even and odd sizes; few channels and many; one
-# row or column, and one picture.
+# row or column, and one image.
 CASES = [
     ((2, 16, 8, 3), 64, 7, 2),
     ((2, 17, 9, 3), 64, 7, 2),
@@ -212,7 +212,7 @@ def test_nothing_is_transposed_for_the_weight_gradient_of_1x1():
 
 
 def test_a_gradient_that_nobody_reads_is_not_computed():
-    """As that of the pictures, on every platform."""
+    """As that of the images, on every platform."""
     x, kernel, _ = arrays((2, 8, 6, 3), 64, 7, 2, jnp.float32)
     traced = jax.jit(jax.grad(lambda kernel: convolve(x, kernel, 2).sum())).trace(kernel)
     assert traced.lower(lowering_platforms=("tpu",)).as_text().count("stablehlo.convolution") <= 2
@@ -222,10 +222,9 @@ def test_a_gradient_that_nobody_reads_is_not_computed():
 def test_a_loop_compiles_its_step_once_and_gives_its_state_away(config):
     loaded = parse(config)
     program = build_program(loaded, num_classes=4, steps_per_epoch=2)
-    parts = {"network": program.network, "tx": program.tx}
     mesh = make_mesh(8)
-    step = make_train_step(mesh, door="jit", objective=program.objective, **parts)
-    state = make_state(mesh, 0, image_size=program.image_size, **parts)
+    step = make_train_step(mesh, program)
+    state = make_state(mesh, 0, program)
     rng = np.random.default_rng(0)
     shapes = abstract_batch(8, program.image_size)
     for _ in range(3):

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from icre_jax import finish, train
-from icre_jax import replay as replay_module
-from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import RecordSource, training_batches
-from icre_jax.divergence import Failure, FiniteWatch, read_failure
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.state import find_not_finite
 from icre_jax.errors import DivergenceError, InputError
-from icre_jax.replay import replay
-from icre_jax.runlog import Screen
+from icre_jax.machine.screen import Screen
 from icre_jax.settings import parse, resolve_paths, to_json
-from icre_jax.state import find_not_finite
+from icre_jax.training import finish, loop, session
+from icre_jax.training import replay as replay_module
+from icre_jax.training.divergence import Failure, FiniteWatch, read_failure
+from icre_jax.training.replay import replay
 from tests.small_runs import CompiledRuns, arrays_of, run
 
 
@@ -33,7 +33,7 @@ def compiled():
 @pytest.fixture
 def small(config, compiled, monkeypatch):
     """A run of 6 steps; the report, of which nothing is said here, is left out."""
-    monkeypatch.setattr(train, "assemble", compiled)
+    monkeypatch.setattr(session, "assemble", compiled)
     monkeypatch.setattr(replay_module, "assemble", compiled)
     monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
     return config
@@ -46,7 +46,7 @@ def run_again(workdir, file) -> tuple[bool, str]:
 
 
 def batch_of(compiled, prepared, settings, step):
-    """The batch of a step (the first is 1), and the files of its pictures, asked of the data alone."""
+    """The batch of a step (the first is 1), and the files of its images, asked of the data alone."""
     source = RecordSource(prepared, settings.data.train_splits)
     plan = compiled(settings, None, prepared).plan
     batches = training_batches(
@@ -54,11 +54,10 @@ def batch_of(compiled, prepared, settings, step):
     )
     with contextlib.closing(batches):
         batch = next(batches)
-    size = plan.batch_size
-    return batch, [source.index.path[plan[(step - 1) * size + row].record] for row in range(size)]
+    return batch, [source.index.path[slot.record] for slot in plan.batch(step - 1)]
 
 
-def test_the_step_the_part_and_the_pictures_are_named_and_the_step_runs_again(small, compiled, prepared, tmp_path):
+def test_the_step_the_part_and_the_images_are_named_and_the_step_runs_again(small, compiled, prepared, tmp_path):
     small.optimizer.name = "sgd"
     small.optimizer.backbone_learning_rate = small.optimizer.head_learning_rate = 1e30
     with pytest.raises(DivergenceError, match=r"(loss/\w+|gradient_norm) is (nan|inf) at step \d+") as caught:
@@ -101,7 +100,7 @@ def test_the_step_the_part_and_the_pictures_are_named_and_the_step_runs_again(sm
 
 @pytest.fixture
 def stopped(small, compiled, tmp_path, prepared):
-    """A workdir stopped behind step 1, and a replay file of its step 3 with the numbers of a run that went on."""
+    """A workdir stopped after step 1, and a replay file of its step 3 with the numbers of a run that went on."""
     whole = tmp_path / "whole"
     run(small, whole)
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
@@ -110,7 +109,7 @@ def stopped(small, compiled, tmp_path, prepared):
     workdir = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
         stop = property(lambda self: next(asked), lambda *_: None)
-        patch.setattr(train.StopRequest, "requested", stop, raising=False)
+        patch.setattr(loop.StopRequest, "requested", stop, raising=False)
         assert run(small, workdir)[0] is None
     settings = resolve_paths(parse(small))
     batch, paths = batch_of(compiled, prepared, settings, 3)
@@ -153,7 +152,7 @@ def test_a_replay_file_that_does_not_fit_is_refused(stopped, tmp_path):
     np.savez(file, image=np.zeros(3))
     with pytest.raises(InputError, match="is not a replay file"):
         run_again(workdir, file)
-    file.write_bytes(b"PK\x03\x04 and nothing behind it")
+    file.write_bytes(b"PK\x03\x04 and nothing after it")
     with pytest.raises(InputError, match="is not a replay file"):
         run_again(workdir, file)
     failure.write(file)
@@ -181,7 +180,7 @@ def test_nothing_in_a_replay_file_is_unpickled(stopped, tmp_path):
 def test_an_update_out_of_the_finite_numbers_is_found_before_it_is_saved(small, compiled, prepared, tmp_path):
     settings = resolve_paths(parse(small))
     made = compiled(settings, tmp_path, prepared)
-    state = made.initial_state
+    state = made.create_state()
     assert find_not_finite(state) == []
     leaves, tree = jax.tree.flatten(state.params)
     leaves[3] = leaves[3].at[..., 0].set(jnp.inf)
@@ -210,7 +209,7 @@ def test_a_replay_file_that_cannot_be_written_does_not_hide_the_reason(
         raise OSError(28, "No space left on device")
 
     with contextlib.closing(Checkpoints(tmp_path, best_metric="all/single/mAP")) as checkpoints:
-        checkpoints.save(made.initial_state, made.facts)
+        checkpoints.save(made.create_state(), made.facts)
         watch = FiniteWatch(made, checkpoints)
         watch.follow(1, batch, {"loss/icg": jnp.float32("nan")})
         monkeypatch.setattr(np, "savez", full)

@@ -6,11 +6,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from icre_jax import doctor
+from icre_jax.data.folders import write_manifest
 from icre_jax.data.prepared import PreparedDataset
+from icre_jax.health import examination as doctor
 from icre_jax.health import installed, places, trial_step
 from icre_jax.settings import parse, resolve_paths
 from tests.conftest import flags_of, run_command
+from tests.test_own_pictures import make_folders
 
 
 def test_the_command_says_that_all_is_well_and_leaves_nothing(config, tmp_path):
@@ -22,7 +24,7 @@ def test_the_command_says_that_all_is_well_and_leaves_nothing(config, tmp_path):
         "jax ",
         "devices: 1 x cpu",
         "GiB free",
-        "pictures of SYSU-MM01",
+        "images of SYSU-MM01",
         "one step: loss",
     ):
         assert words in process.stdout
@@ -93,8 +95,53 @@ def test_too_little_space(settings, tmp_path, monkeypatch):
     assert "0.0 GiB free, 3 checkpoints of" in finding.detail
 
 
+def test_own_images_with_a_list_without_one_and_with_a_broken_one(config, tmp_path):
+    config.data.dataset, config.data.train_splits, config.data.synthetic = "manifest", ("train",), None
+    config.data.data_dir, config.data.prepared_dir = str(tmp_path / "own"), str(tmp_path / "prepared")
+    config.evaluation.exclude_same_camera = True
+    settings = resolve_paths(parse(config))
+    assert places.check_space(settings, tmp_path).state == "ok"
+    assert "No own images at" in places.check_data(settings).detail
+    make_folders(tmp_path / "own")
+    write_manifest(tmp_path / "own")
+    assert places.check_space(settings, tmp_path).state == "ok"
+    assert (places.check_data(settings).state, places.check_data(settings).detail[:10]) == ("ok", "32 image")
+    (tmp_path / "own" / "manifest.csv").write_text("file,pid\n")
+    # One thing is wrong, and one finding says so.
+    assert places.check_space(settings, tmp_path).state == "ok"
+    finding = places.check_data(settings)
+    assert finding.state == "broken"
+    assert "manifest.csv cannot be used" in finding.detail
+
+
+def test_the_trial_step_is_that_of_the_config(config, monkeypatch):
+    """Micro-batches, running averages and the way to run a step as well."""
+    config.model.mpfr.enabled = config.model.sdce.enabled = False  # compiled sooner
+    config.optimizer.accumulate_steps, config.optimizer.ema_decay, config.parallel = 2, 0.9, "pmap"
+    real, after = trial_step.make_train_step, []
+
+    def make_train_step(mesh, program, *, parallel):
+        assert (program.accumulate_steps, program.ema_decay, parallel) == (2, 0.9, "pmap")
+        step = real(mesh, program, parallel=parallel)
+
+        def stepped(state, batch):
+            state, metrics = step(state, batch)
+            after.append(state)
+            return state, metrics
+
+        return stepped
+
+    monkeypatch.setattr(trial_step, "make_train_step", make_train_step)
+    finding = trial_step.check_step(parse(config))
+    assert finding.state == "ok"
+    assert " of 16 random images" in finding.detail  # 8 for each micro-batch
+    kernel, average = (tree["head"]["classifier"]["kernel"] for tree in (after[0].params, after[0].ema["params"]))
+    assert kernel.shape == average.shape
+    assert (kernel != average).any()
+
+
 def test_data_that_changed_under_the_records(settings, prepared: PreparedDataset, tree, tmp_path):
-    assert f"pictures of SYSU-MM01, prepared in {prepared.folder}" in places.check_data(settings).detail
+    assert f"images of SYSU-MM01, prepared in {prepared.folder}" in places.check_data(settings).detail
     data = settings.data.model_copy(update={"data_dir": str(tmp_path)})
     assert places.check_data(settings.model_copy(update={"data": data})).state == "broken"
     unprepared = settings.data.model_copy(update={"prepared_dir": str(tmp_path / "none"), "synthetic": None})
@@ -108,7 +155,7 @@ def test_a_device_that_computes_wrong_and_a_step_that_fails(settings, monkeypatc
         return lambda state, batch: (state, {"loss": jax.numpy.float32("nan")})
 
     monkeypatch.setattr(trial_step, "make_train_step", wrong)
-    monkeypatch.setattr(trial_step, "make_state", lambda *args, **kwargs: None)
+    monkeypatch.setattr(trial_step, "make_any_state", lambda *args, **kwargs: None)
     assert trial_step.check_step(settings).state == "broken"
 
     def fails(*args, **kwargs):

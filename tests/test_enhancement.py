@@ -1,4 +1,4 @@
-"""MPFR, SDCE and the non-local block against the equations of method.md, written a second time in float64."""
+"""MPFR, SDCE and the non-local block against the equations of docs/method.md, written a second time in float64."""
 
 import math
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import base, synthetic
+from icre_jax.engine.state import num_parameters
 from icre_jax.errors import InputError
 from icre_jax.models.layers import pool_to
 from icre_jax.models.mpfr import MPFR
@@ -15,7 +16,6 @@ from icre_jax.models.network import build_network
 from icre_jax.models.non_local import NonLocal
 from icre_jax.models.sdce import SDCE
 from icre_jax.settings import parse
-from icre_jax.state import num_parameters
 
 erf = np.vectorize(math.erf)
 
@@ -82,7 +82,7 @@ def test_adaptive_pooling(before, after):
 
 @pytest.fixture(scope="module")
 def stages():
-    """Shapes like those of a ResNet-50 of width 4 on 64x40 pictures: layer1 to layer4."""
+    """Shapes like those of a ResNet-50 of width 4 on 64x40 images: layer1 to layer4."""
     rng = np.random.default_rng(1)
     sizes = {"layer1": (16, 10, 16), "layer2": (8, 5, 32), "layer3": (4, 3, 64), "layer4": (4, 3, 128)}
     return {name: jnp.asarray(rng.standard_normal((4, *size)), jnp.float32) for name, size in sizes.items()}
@@ -220,10 +220,13 @@ def test_attention_stays_inside_one_image(stages):
 
 
 @pytest.mark.parametrize("size", [(2, 3), (9, 7)], ids=["fewer tokens than channels", "more"])
-def test_non_local_against_float64(size):
+@pytest.mark.parametrize(("channels", "inner"), [(None, 5), (1, 1), (3, 3)])
+def test_non_local_against_float64(size, channels, inner):
     x = np.random.default_rng(0).standard_normal((2, *size, 10))
-    module = NonLocal()
+    module = NonLocal(channels)
     variables = start(module, jnp.asarray(x), train=True)
+    assert variables["params"]["theta"]["kernel"].shape == (1, 1, 10, inner)
+    assert variables["params"]["out"]["kernel"].shape == (1, 1, inner, 10)
     unchanged = run(module, variables, jnp.asarray(x))
     np.testing.assert_array_equal(unchanged, np.asarray(x, np.float32))
     variables = randomised(variables)
@@ -233,6 +236,19 @@ def test_non_local_against_float64(size):
     y = theta @ phi.transpose(0, 2, 1) / (size[0] * size[1]) @ g
     y = (y @ p["out"]["kernel"][0, 0] + p["out"]["bias"]).reshape(x.shape)
     np.testing.assert_allclose(actual, x + batch_norm64(y, p["bn"]), rtol=1e-3, atol=1e-3)
+
+
+def test_non_local_blocks_start_as_pytorchs_convolutions_do():
+    """U(-b, b) with b = 1 / sqrt(inputs), kernels and biases; the BatchNorm at 0."""
+    params = start(NonLocal(4), jnp.zeros((2, 2, 2, 400)), train=True)["params"]
+    for name, bound in (("theta", 1 / 20), ("phi", 1 / 20), ("g", 1 / 20), ("out", 1 / 2)):
+        kernel, bias = params[name]["kernel"], params[name]["bias"]
+        assert np.abs(kernel).max() <= bound
+        assert np.abs(bias).max() <= bound
+        assert np.std(kernel) == pytest.approx(bound / math.sqrt(3), rel=0.05)
+        assert np.abs(bias).min() > 0
+    assert not np.any(params["bn"]["scale"])
+    assert not np.any(params["bn"]["bias"])
 
 
 def shapes_of(variant, *changes):
@@ -269,8 +285,10 @@ def test_each_row_of_the_ablation_has_its_parts():
     assert parts["sdce"] == {"backbone", "head", "projection", "sdce"}
     assert parts["mpfr_sdce"] == {"backbone", "head", "mpfr", "sdce"}
     backbones = [shapes_of(variant)[2]["backbone"] for variant in ("baseline", "agw")]
-    non_local = lambda c: 3 * (c * c // 2 + c // 2) + (c * c // 2 + c) + 2 * c  # noqa: E731
-    assert backbones[1] - backbones[0] == 2 * non_local(512) + 3 * non_local(1024)
+    non_local = lambda c, inner: 3 * (c * inner + inner) + (inner * c + c) + 2 * c  # noqa: E731
+    assert backbones[1] - backbones[0] == 2 * non_local(512, 1) + 3 * non_local(1024, 1)
+    of_the_paper = shapes_of("agw", lambda config: config.model.update(non_local_channels=None))[2]["backbone"]
+    assert of_the_paper - backbones[0] == 2 * non_local(512, 256) + 3 * non_local(1024, 512)
 
 
 def test_named_maps():

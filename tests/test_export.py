@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from icre_jax import export as module
+from icre_jax.engine import export as module
+from icre_jax.engine.export import export
+from icre_jax.engine.steps import normalize_images
+from icre_jax.engine.trained import open_trained
 from icre_jax.errors import InputError
-from icre_jax.export import export
-from icre_jax.runlog import Screen, open_console
-from icre_jax.steps import normalize_images
-from icre_jax.trained import open_trained
+from icre_jax.machine.screen import Screen, open_console
 from tests.conftest import ROOT, flags_of, run_command
 from tests.test_commands import refused
 
@@ -35,11 +35,11 @@ def workdir(config, made):
 def test_the_lines_of_the_docs_give_the_embeddings_of_the_run(workdir, made, monkeypatch):
     process = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(made / "exported"))
     assert process.returncode == 0, process.stderr
-    assert "embeds 32 test pictures to the same bits" in process.stdout
+    assert "embeds 32 test images to the same bits" in process.stdout
     assert {path.name for path in (made / "exported").iterdir()} == {"config.json", "classes.json", "variables"}
 
     trained = open_trained(workdir, step=None, screen=Screen(open_console()))
-    images = module.first_pictures(trained.prepared, trained.settings.data.image_size)["visible"]
+    images = module.first_images(trained.prepared, trained.settings.data.image_size)["visible"]
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)[1]
     monkeypatch.chdir(made)
     names = {"images": images}
@@ -69,6 +69,6 @@ def test_what_reads_back_differently_is_not_kept(workdir, tmp_path, monkeypatch)
 
     original = module.read_variables
     monkeypatch.setattr(module, "read_variables", damaged)
-    with pytest.raises(InputError, match=r"embeds (visible|infrared) pictures differently"):
+    with pytest.raises(InputError, match=r"embeds (visible|infrared) images differently"):
         export(workdir, tmp_path / "out", step=None, screen=Screen(open_console()))
     assert list(tmp_path.iterdir()) == []

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icre_jax import checkpoint, finish, hosts, train
-from icre_jax.checkpoint import Checkpoints
+from icre_jax.engine import checkpoint
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.state import TrainState
 from icre_jax.errors import NotSavedError
-from icre_jax.runlog import RunLog
-from icre_jax.state import TrainState
+from icre_jax.machine import hosts
+from icre_jax.training import finish, loop, session
+from icre_jax.training.log import RunLog
 from tests.conftest import ROOT, flags_of
 from tests.small_runs import CompiledRuns, assert_same_run, run, saved_steps
 
@@ -41,8 +43,8 @@ def reference():
 
 @pytest.fixture
 def small(config, compiled, monkeypatch):
-    """A run of 9 steps with saves behind 0, 3, 6 and 9; the report is left out."""
-    monkeypatch.setattr(train, "assemble", compiled)
+    """A run of 9 steps with saves after 0, 3, 6 and 9; the report is left out."""
+    monkeypatch.setattr(session, "assemble", compiled)
     monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
     return config
 
@@ -144,7 +146,7 @@ def test_scores_of_a_state_whose_save_failed_come_with_the_retry(small, tmp_path
     monkeypatch.setattr(Checkpoints, "save", save)
     asked = iter([False, False, False, True])
     stop = property(lambda self: next(asked), lambda *_: None)
-    monkeypatch.setattr(train.StopRequest, "requested", stop, raising=False)
+    monkeypatch.setattr(loop.StopRequest, "requested", stop, raising=False)
     outcome, screen = run(small, tmp_path)
     assert outcome is None
     assert "step 3 is saved" in screen

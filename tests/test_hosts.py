@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from icre_jax import hosts
 from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
 from icre_jax.data.plan import BalancedPlan
+from icre_jax.engine.parallel import make_mesh
 from icre_jax.errors import HostError, InputError
-from icre_jax.parallel import make_mesh
+from icre_jax.machine import hosts
 from icre_jax.settings import parse
 from tests.conftest import ROOT, flags_of, free_port, run_command
 
@@ -134,7 +134,7 @@ def test_one_process_continues_the_checkpoint_of_two(together, alone, short, tmp
     workdir = halfway(together, tmp_path / "work")
     done = run_command("icre_jax.train", *flags_of(short), "--workdir", str(workdir))
     assert done.returncode == 0, done.stderr
-    assert "Continuing behind step" in done.stdout
+    assert "Continuing after step" in done.stdout
     assert_same_numbers(workdir, alone)
 
 
@@ -143,7 +143,7 @@ def test_two_processes_continue_the_checkpoint_of_one(alone, short, tmp_path):
     workdir = halfway(alone, tmp_path / "work")
     codes, texts = finish(start(short, workdir, "--config.parallel=pmap"), workdir)
     assert codes == [0, 0], texts
-    assert "Continuing behind step" in texts[0]
+    assert "Continuing after step" in texts[0]
     assert_same_numbers(workdir, alone)
 
 
@@ -280,7 +280,7 @@ def test_alone_everything_is_a_plain_call(tmp_path):
     assert [vote.cast(False), vote.cast(True)] == [False, True]
     with pytest.raises(SystemExit, match="75"):
         hosts.leave(75)
-    with pytest.raises(jax.errors.JaxRuntimeError), hosts.telling_of_lost_hosts():
+    with pytest.raises(jax.errors.JaxRuntimeError), hosts.explain_lost_hosts():
         raise jax.errors.JaxRuntimeError("out of memory")
 
 
@@ -332,13 +332,13 @@ def test_an_error_of_one_reaches_the_others(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="is not the folder that process 0 sees"):
         hosts.require_common_folder(tmp_path, flag="--workdir")
     words = r"process 1 of 2 cannot go on.*Connection closed by peer.*Start all of them"
-    with pytest.raises(HostError, match=words), hosts.telling_of_lost_hosts():
+    with pytest.raises(HostError, match=words), hosts.explain_lost_hosts():
         raise jax.errors.JaxRuntimeError("Connection closed by peer")
 
 
 def test_devices_of_hosts_in_turns(monkeypatch):
     """Rows follow the devices, in whatever order a mesh has them."""
-    from icre_jax import parallel
+    from icre_jax.engine import parallel
 
     class Shards:
         def __init__(self, mesh, spec):

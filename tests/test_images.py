@@ -1,4 +1,4 @@
-"""What is made of pictures that are not plain RGB: each kind is converted on purpose or refused by name."""
+"""What is made of images that are not plain RGB: each kind is converted on purpose or refused by name."""
 
 import io
 

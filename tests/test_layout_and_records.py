@@ -12,8 +12,8 @@ from PIL import Image
 from icre_jax.data.images import decode, find_defect
 from icre_jax.data.layouts import sysu_mm01
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.engine.provenance import dataset_label
 from icre_jax.errors import InputError
-from icre_jax.provenance import dataset_label
 from tests.conftest import PEOPLE
 
 
@@ -48,7 +48,7 @@ def test_folders_that_no_list_names_are_left_out(copy):
     assert all(record.pid != 999 for split in sysu_mm01.scan(copy).values() for record in split)
 
 
-def test_what_file_managers_leave_is_no_picture(copy):
+def test_what_file_managers_leave_is_no_image(copy):
     folder = next(copy.glob("cam1/*"))
     before = sysu_mm01.scan(copy)
     (folder / "Thumbs.db").write_bytes(b"x")
@@ -69,7 +69,7 @@ def remove_list(copy: Path) -> str:
 def name_absent_id(copy: Path) -> str:
     path = copy / "exp" / "test_id.txt"
     path.write_text(path.read_text().strip() + ",777\n")
-    return "exp/test_id.txt names identity 777, of which no camera has a picture"
+    return "exp/test_id.txt names identity 777, of which no camera has an image"
 
 
 def leak_an_identity(copy: Path) -> str:
@@ -102,7 +102,7 @@ def empty_a_modality(copy: Path) -> str:
     for camera in ("cam3", "cam6"):
         for pid in ids_in(copy / "exp" / "test_id.txt"):
             shutil.rmtree(copy / camera / f"{pid:04d}", ignore_errors=True)
-    return "no picture at all for the split 'query'"
+    return "no image at all for the split 'query'"
 
 
 DAMAGES = [
@@ -211,7 +211,7 @@ def test_damaged_records_are_named(copy, tmp_path):
         open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
 
 
-def test_all_broken_pictures_are_named_at_once(copy, tmp_path):
+def test_all_broken_images_are_named_at_once(copy, tmp_path):
     files = sorted(copy.glob("cam1/*/*.jpg"))[:3]
     files[0].write_bytes(files[0].read_bytes()[:-200])
     files[1].write_bytes(b"")

@@ -10,7 +10,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.results import read_results
 from icre_jax.settings import parse
-from icre_jax.train import train_and_evaluate
+from icre_jax.training.loop import train_and_evaluate
 from tests.conftest import flags_of, run_command
 from tests.test_commands import refused
 
@@ -108,11 +108,11 @@ def test_a_score_of_another_protocol_cannot_choose_the_checkpoint(configure, tmp
     ("dataset", "field", "value", "words"),
     [
         ("regdb", "trial", None, "data.trial is None; regdb needs the trial"),
-        ("regdb", "trial", 11, "data.trial = 11: Input should be less than or equal to 10"),
+        ("regdb", "trial", 11, "data.trial is 11; regdb needs the trial to train and test on, 1 to 10"),
         ("llcm", "trial", 1, "data.trial is 1; llcm has no trials"),
         ("sysu_mm01", "trial", 1, "data.trial is 1; sysu_mm01 has no trials"),
         ("llcm", "train_splits", ("train", "val"), r"llcm has only \('train',\)"),
-        ("regdb", "dataset", "redgb", "'sysu_mm01', 'llcm', 'regdb' or 'manifest'"),
+        ("regdb", "dataset", "redgb", "allowed are 'sysu_mm01', 'llcm', 'regdb', 'manifest'"),
     ],
 )
 def test_settings_that_do_not_fit_the_data_set(configure, tmp_path, dataset, field, value, words):

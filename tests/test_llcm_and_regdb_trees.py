@@ -9,8 +9,8 @@ import pytest
 
 from icre_jax.data.layouts import llcm, regdb
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.engine.provenance import dataset_label
 from icre_jax.errors import InputError
-from icre_jax.provenance import dataset_label
 from tests.conftest import OTHER_PEOPLE
 
 
@@ -67,7 +67,7 @@ def remove_a_folder(copy: Path) -> str:
     return r"folder nir is missing\n(.|\n)*nir/\S+ is missing \(idx/train_nir\.txt line 1\)"
 
 
-def remove_a_picture(copy: Path) -> str:
+def remove_an_image(copy: Path) -> str:
     path = lines_of(copy / "idx" / "train_vis.txt")[2][0]
     (copy / path).unlink()
     return rf"{path} is missing \(idx/train_vis\.txt line 3\)"
@@ -78,7 +78,7 @@ def forget_a_label(copy: Path) -> str:
     return r"idx/train_vis\.txt line 2 is not 'relative/path label'"
 
 
-def name_a_picture_twice(copy: Path) -> str:
+def name_an_image_twice(copy: Path) -> str:
     edit(copy / "idx" / "test_vis.txt", lambda lines: [*lines, lines[0]])
     return r"idx/test_vis\.txt line \d+ names test_vis/\S+ again"
 
@@ -106,7 +106,7 @@ def name_a_tenth_camera(copy: Path) -> str:
 
 def name_an_absent_id(copy: Path) -> str:
     edit(copy / "idx" / "test_id.txt", lambda lines: [lines[0].strip() + ",777\n"])
-    return r"idx/test_id\.txt names identity 777, of which no list names a picture"
+    return r"idx/test_id\.txt names identity 777, of which no list names an image"
 
 
 def leave_an_id_out(copy: Path) -> str:
@@ -115,7 +115,7 @@ def leave_an_id_out(copy: Path) -> str:
 
 
 LLCM_DAMAGES = [
-    remove_a_list, remove_the_ids, remove_a_folder, remove_a_picture, forget_a_label, name_a_picture_twice,
+    remove_a_list, remove_the_ids, remove_a_folder, remove_an_image, forget_a_label, name_an_image_twice,
     lead_out_of_the_tree, hide_the_camera, name_a_tenth_camera, name_an_absent_id, leave_an_id_out,
 ]  # fmt: skip
 
@@ -169,7 +169,7 @@ def train_on_a_test_identity(copy: Path) -> str:
 
 def empty_a_list(copy: Path) -> str:
     (copy / "idx" / "test_visible_2.txt").write_text("\n")
-    return r"idx/test_visible_2\.txt names no picture"
+    return r"idx/test_visible_2\.txt names no image"
 
 
 REGDB_DAMAGES = [remove_the_lists_of_the_trial, remove_the_thermal_folder, train_on_a_test_identity, empty_a_list]

@@ -17,7 +17,7 @@ from icre_jax.losses.identity import identity_loss
 from icre_jax.losses.objective import objective
 from icre_jax.losses.triplet import batch_hard_triplet, weighted_triplet
 
-# The batch that method.md works out by hand: visible 0, visible 1, infrared 0, infrared 1, two rows each.
+# The batch that docs/method.md works out by hand: visible 0, visible 1, infrared 0, infrared 1, two rows each.
 HAND = np.array([[0, 0], [0.2, 0], [1, 0], [1.2, 0], [0.3, 0.4], [0.5, 0.4], [1, 0.6], [1.4, 0.6]])
 HAND_LABELS = np.array([0, 0, 1, 1, 0, 0, 1, 1])
 HAND_MODALITY = np.array([0, 0, 0, 0, 1, 1, 1, 1])
@@ -58,7 +58,7 @@ def hinge(x):
 
 
 def icg_float64(f, labels, modality, form, rho1, rho2=0.0, deep=None):
-    """method.md, ICG loss, line by line: centers in a dictionary, loops over identities, modalities and samples."""
+    """docs/method.md, ICG loss, line by line: centers in a dictionary, loops over identities and samples."""
     f = np.asarray(f, np.float64)
     ids = sorted(set(labels.tolist()))
     pairs = list(itertools.product(ids, (0, 1)))
@@ -92,7 +92,7 @@ def icg_float64(f, labels, modality, form, rho1, rho2=0.0, deep=None):
 
 @st.composite
 def batches(draw):
-    """Features like those behind a ReLU (a large common mean), identities of uneven size, rows in any order."""
+    """Features like those after a ReLU (a large common mean), identities of uneven size, rows in any order."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     # Few shapes, since each is compiled anew: (visible, infrared) rows of every identity.
     sizes = draw(st.sampled_from([[(1, 1), (1, 1)], [(2, 2), (2, 2), (2, 2)], [(1, 3), (2, 1), (1, 1), (3, 2)]]))
@@ -217,7 +217,7 @@ def test_distances_between_averages():
 
 
 def triplets_float64(f, labels, margin):
-    """Both triplet losses as protocols.md writes them, row by row; the row itself is a positive at distance 1e-6."""
+    """Both triplet losses of docs/protocols.md, row by row; the row itself is a positive at distance 1e-6."""
     distance = np.array([[d(a, b) for b in f] for a in f])
     hard, weighted = [], []
     for row, y in zip(distance, labels, strict=True):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from configs import synthetic
+from icre_jax.engine.state import num_parameters
 from icre_jax.models.head import Head, gem_pool
 from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.pooling import max_pool
 from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet
 from icre_jax.settings import parse
-from icre_jax.state import num_parameters
 
 # torchvision's totals for 1000 classes, minus fc, plus a second stem (conv1 3 * 64 * 49, bn1 2 * 64).
 STEM = 3 * 64 * 49 + 2 * 64
@@ -144,6 +144,20 @@ def test_head_against_numpy():
     np.testing.assert_allclose(outputs["features"], features, rtol=1e-5)
     np.testing.assert_allclose(outputs["embeddings"], embeddings, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-5)
+
+
+def test_the_necks_scale_starts_at_one_or_around_it():
+    """AGW draws it from N(1, 0.01); the classifier is N(0, 0.001) in every network."""
+    x = jnp.ones((2, 1, 1, 4000))
+    plain, drawn = (
+        Head(num_classes=50, neck_init_std=std).init(jax.random.key(0), x, train=True)["params"] for std in (0.0, 0.01)
+    )
+    np.testing.assert_array_equal(plain["neck"]["scale"], np.ones(4000))
+    scale, kernel = (np.asarray(drawn[name][array]) for name, array in (("neck", "scale"), ("classifier", "kernel")))
+    assert np.mean(scale) == pytest.approx(1, abs=1e-3)
+    assert np.std(scale) == pytest.approx(0.01, rel=0.05)
+    assert (np.mean(kernel), np.std(kernel)) == (pytest.approx(0, abs=1e-5), pytest.approx(0.001, rel=0.02))
+    np.testing.assert_array_equal(kernel, plain["classifier"]["kernel"])
 
 
 def test_classifier_starts_small():

@@ -24,12 +24,12 @@ from icre_jax.evals.protocol import evaluate
 from icre_jax.evals.ranking import Embedded, score
 from icre_jax.evals.sysu_mm01 import exclude_same_place
 
-# Pictures of each (camera, id) in a data set of five ids; none of id 2 at camera 4, nothing of id 3 but at camera 6.
+# Images of each (camera, id) in a data set of five ids; none of id 2 at camera 4, nothing of id 3 but at camera 6.
 COUNTS = {(1, 1): 3, (1, 2): 12, (1, 5): 1, (2, 1): 2, (2, 2): 1, (3, 1): 4, (4, 1): 11, (5, 5): 2, (6, 3): 1}
 
 
 def nest(counts, num_ids, seed=0):
-    """The cell as MATLAB's authors stored it: {camera}{id} = 10 x n, uint16, empty where there is no picture."""
+    """The cell as MATLAB's authors stored it: {camera}{id} = 10 x n, uint16, empty where there is no image."""
     rng = np.random.default_rng(seed)
     cell = np.empty((6, 1), object)
     for camid in range(1, 7):
@@ -140,9 +140,9 @@ def test_which_source_is_used():
 
 def test_draws_of_other_data_are_refused():
     folders = group_into_folders(pool({(1, 1): 2, (2, 1): 1}, (1, 2)))
-    with pytest.raises(InputError, match="know no picture of id 1 at camera 2"):
+    with pytest.raises(InputError, match="know no image of id 1 at camera 2"):
         make_official_source({(1, 1): [[1, 2]]}).draw(folders, (1, 2), 1, 0)
-    with pytest.raises(InputError, match=r"name picture 3 of id 1 at camera 1; the files there are 0001\.jpg"):
+    with pytest.raises(InputError, match=r"name image 3 of id 1 at camera 1; the files there are 0001\.jpg"):
         make_official_source({(1, 1): [[3, 1, 2]], (1, 2): [[1]]}).draw(folders, (1, 2), 1, 0)
     with pytest.raises(InputError, match=r"hold 1 trials; evaluation\.num_trials"):
         make_official_source({(1, 1): [[1, 2]], (1, 2): [[1]]}).draw(folders, (1, 2), 1, 1)

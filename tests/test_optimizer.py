@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from icre_jax.optimizer import group_of_parameters, learning_rate, make_optimizer
+from icre_jax.engine.optimizer import group_of_parameters, learning_rate, make_optimizer
 from icre_jax.settings import Optimizer, Schedule
 
 RECIPE = Schedule(num_epochs=150, warmup_epochs=10, boundaries=(20, 80), factors=(0.1, 0.01))
@@ -23,18 +23,45 @@ SGD = Optimizer(
 
 
 @pytest.mark.parametrize(
-    ("epoch", "expected"),
-    [(0, 0.01), (1, 0.02), (9, 0.1), (10, 0.1), (19, 0.1), (20, 0.01), (79, 0.01), (80, 0.001), (149, 0.001)],
-)
-def test_recipe_of_method_md(epoch, expected):
+    ("step", "expected"),
+    # Seven steps an epoch. Warm-up: 70 steps; epochs 20 and 80 begin with steps 140 and 560.
+    [
+        (0, 0.1 / 70), (1, 0.2 / 70), (6, 0.01), (7, 0.8 / 70), (34, 0.05), (68, 6.9 / 70), (69, 0.1), (70, 0.1),
+        (139, 0.1), (140, 0.01), (559, 0.01), (560, 0.001), (1049, 0.001), (5000, 0.001),
+    ],
+)  # fmt: skip
+def test_recipe_of_method_md(step, expected):
     rate = learning_rate(0.1, RECIPE, steps_per_epoch=7)
-    assert float(rate(7 * epoch)) == pytest.approx(expected)
-    assert float(rate(7 * epoch + 6)) == pytest.approx(expected)
+    assert float(rate(step)) == pytest.approx(expected)
+    assert float(jax.jit(rate)(jnp.int32(step))) == pytest.approx(expected)
 
 
-def test_rate_stays_behind_the_last_epoch_and_without_warm_up():
+def test_one_epoch_of_warm_up_rises_within_it():
+    rate = learning_rate(1.0, Schedule(num_epochs=2, warmup_epochs=1, boundaries=(1,), factors=(0.5,)), 4)
+    assert [float(rate(step)) for step in range(8)] == [0.25, 0.5, 0.75, 1, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_a_boundary_within_warm_up_and_a_run_that_ends_in_it():
+    schedule = Schedule(num_epochs=3, warmup_epochs=4, boundaries=(1,), factors=(0.5,))
+    rates = [float(learning_rate(1.0, schedule, 2)(step)) for step in range(6)]
+    assert rates == [1 / 8, 2 / 8, 3 / 16, 4 / 16, 5 / 16, 6 / 16]
+
+
+def test_rate_stays_after_the_last_epoch_and_without_warm_up():
     rate = learning_rate(1.0, Schedule(num_epochs=2, warmup_epochs=0, boundaries=(1,), factors=(0.5,)), 3)
     assert [float(rate(step)) for step in (0, 2, 3, 5, 6, 100)] == [1, 1, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_updates_follow_the_warm_up_from_the_first_step_on():
+    """Of plain gradient descent, an update is the rate of its step times the gradient."""
+    plain = SGD.model_copy(update={"momentum": 0.0, "weight_decay": 0.0})
+    tx = make_optimizer(plain, Schedule(num_epochs=1, warmup_epochs=1, boundaries=(), factors=()), steps_per_epoch=4)
+    state, ones = tx.init(PARAMS), jax.tree.map(jnp.ones_like, PARAMS)
+    for share in (0.25, 0.5, 0.75, 1.0):
+        updates, state = tx.update(ones, state, PARAMS)
+        for group, base in (("backbone", 0.01), ("sdce", 0.03), ("head", 0.1)):
+            for leaf in jax.tree.leaves(updates[group]):
+                np.testing.assert_allclose(leaf, -base * share, rtol=1e-6)
 
 
 PARAMS = {

@@ -1,4 +1,4 @@
-"""A user's own pictures: from folders to a list, from the list to records, and to a trained network with a score."""
+"""A user's own images: from folders to a list, from the list to records, and to a trained network with a score."""
 
 import csv
 import shutil
@@ -21,14 +21,14 @@ from tests.test_commands import refused
 
 
 def draw(path: Path, seed: int) -> None:
-    """A small picture of its own; infrared ones grey."""
+    """A small image of its own; infrared ones grey."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (24, 12, 3), dtype=np.uint8)
     Image.fromarray(pixels if "visible" in path.parts else pixels[..., 0]).save(path)
 
 
 def make_folders(root: Path, *, two_ways: bool = False) -> Path:
-    """Five people to train on and three to test, two pictures of each in each modality, of three formats."""
+    """Five people to train on and three to test, two images of each in each modality, of three formats."""
     seed = 0
     for split, people, modalities in (
         ("train", range(1, 6), ("visible", "infrared")),
@@ -94,7 +94,7 @@ def no_person(root: Path) -> str:
     return "train/visible/a.png lies in no person's folder"
 
 
-def no_picture(root: Path) -> str:
+def no_image(root: Path) -> str:
     (root / "query" / "infrared" / "011" / "notes.txt").write_text("x")
     return "query/infrared/011/notes.txt is none of .jpg"
 
@@ -106,7 +106,7 @@ def no_modality(root: Path) -> str:
 
 def one_camera(root: Path) -> str:
     draw(root / "train" / "visible" / "001" / "cam2" / "a.png", 1)
-    return "some pictures lie in camN folders and some do not"
+    return "some images lie in camN folders and some do not"
 
 
 def two_names(root: Path) -> str:
@@ -124,7 +124,7 @@ def linked_person(root: Path) -> str:
     return "train/visible/006 is a link to a folder"
 
 
-FORMS = (no_person, no_picture, no_modality, one_camera, two_names, broken_link, linked_person)
+FORMS = (no_person, no_image, no_modality, one_camera, two_names, broken_link, linked_person)
 
 
 @pytest.mark.parametrize("damage", FORMS)
@@ -148,9 +148,9 @@ def test_folders_of_another_form_are_named(folder, damage):
         ("train/visible/001", "train/visible/009", "line 2: train/visible/009/größe 0.jpg is missing"),
         ("train/visible/001", "../elsewhere", "line 2: path is '../elsewhere/größe 0.jpg'; it must be relative"),
         (",11,2,infrared,query", ",5,2,infrared,query", "identities in both train and query: [5]"),
-        (",1,2,infrared,train", ",2,2,infrared,train", "training identities without infrared pictures: [1]"),
+        (",1,2,infrared,train", ",2,2,infrared,train", "training identities without infrared images: [1]"),
         ("infrared,query", "visible,query", "query and gallery hold one modality only"),
-        ("infrared,query", "infrared,train", "no picture at all for the split 'query'"),
+        ("infrared,query", "infrared,train", "no image at all for the split 'query'"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_named(folder, old, new, words):
@@ -164,7 +164,7 @@ def test_a_list_that_cannot_be_used_is_named(folder, old, new, words):
     assert words in str(caught.value)
 
 
-def test_a_picture_named_twice(folder):
+def test_an_image_named_twice(folder):
     write_manifest(folder)
     path = folder / "manifest.csv"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -194,16 +194,14 @@ def side(features: list[list[float]], pid: list[int], camid: list[int], split: l
 
 
 def test_only_queries_ask_and_only_the_gallery_is_searched():
-    # Worked by hand. The query (1, 0) of person 1: the visible query picture of person 2 is nearest but not searched,
+    # Worked by hand. The query (1, 0) of person 1: the visible query image of person 2 is nearest but not searched,
     # then come (0.9, 0.1) of person 1 in its own camera, (0.8, 0.6) of person 2, (0, 1) of person 1.
     infrared = side([[1, 0], [0, 1]], [1, 2], [3, 3], ["query", "gallery"])
     visible = side([[1, 0], [0.9, 0.1], [0.8, 0.6], [0, 1]], [2, 1, 2, 1], [1, 3, 1, 1], ["query"] + ["gallery"] * 3)
     sides = {"infrared": infrared, "visible": visible}
     # (k / rank_k): matches at ranks 1 and 3; with the query's camera left out, at rank 2 of 2.
     for exclude, expected in ((False, ((1 + 2 / 3) / 2, 2 / 3)), (True, (1 / 2, 1 / 2))):
-        first, second = evaluate(
-            make_protocol(exclude_same_camera=exclude), sides, dataset="own pictures", num_trials=3
-        )
+        first, second = evaluate(make_protocol(exclude_same_camera=exclude), sides, dataset="own images", num_trials=3)
         assert (first.setting, first.num_queries, first.num_trials) == ("infrared_to_visible", 1, 1)
         np.testing.assert_allclose((first.mean["mAP"], first.mean["mINP"]), expected)
         assert (second.setting, second.mean["rank1"], second.num_queries) == ("visible_to_infrared", 1, 1)
@@ -211,7 +209,7 @@ def test_only_queries_ask_and_only_the_gallery_is_searched():
     assert ranked.gallery_index.tolist() == [2, 3]
 
 
-def test_a_direction_without_pictures_is_left_out():
+def test_a_direction_without_images_is_left_out():
     present = {("query", "infrared"), ("gallery", "visible"), ("gallery", "infrared")}
     assert [setting.name for setting in PROTOCOL.restrict(present).settings] == ["infrared_to_visible"]
 
@@ -236,8 +234,8 @@ def test_three_commands_from_folders_to_a_score(tmp_path):
     assert process.returncode == 0, process.stderr
     results, provenance = read_results(work)
     assert [result.setting for result in results] == ["infrared_to_visible", "visible_to_infrared"]
-    assert {(result.dataset, result.num_queries, result.num_trials) for result in results} == {("own pictures", 6, 1)}
-    assert provenance["dataset"] == "own pictures"
+    assert {(result.dataset, result.num_queries, result.num_trials) for result in results} == {("own images", 6, 1)}
+    assert provenance["dataset"] == "own images"
     assert (work / "report.html").is_file()
     process = run_command("icre_jax.evaluate", "--workdir", str(work), "--out", str(tmp_path / "again"))
     assert process.returncode == 0, process.stderr

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from icre_jax.engine.parallel import make_mesh
 from icre_jax.errors import InputError
-from icre_jax.parallel import make_mesh
 from tests.conftest import ROOT, flags_of, free_port, run_command
 
 SCRIPT = """
@@ -26,25 +26,25 @@ import optax
 from configs import synthetic
 from icre_jax.losses.objective import objective
 from icre_jax.models.network import build_network
-from icre_jax.parallel import local_rows, make_mesh, make_state, make_train_step
+from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
+from icre_jax.engine.program import Program
 from icre_jax.settings import parse
 
 config = synthetic.get_config()
 config.update(changes)
 settings = parse(config)
-network, tx = build_network(settings.model, num_classes=4), optax.sgd(0.001)
 accumulate_steps = settings.optimizer.accumulate_steps
 mesh = make_mesh(16, accumulate_steps)
-state = make_state(mesh, 0, network=network, tx=tx, image_size=(64, 32))
+loss = functools.partial(objective, **settings.loss.model_dump())
+network = build_network(settings.model, num_classes=4)
+program = Program(network, optax.sgd(0.001), loss, (64, 32), accumulate_steps=accumulate_steps)
+state = make_state(mesh, 0, program)
 named = lambda state: {
     jax.tree_util.keystr(path): np.asarray(leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path({"params": state.params, "batch_stats": state.batch_stats})
 }
 from_zero = [name for name, value in named(state).items() if not value.any()]
-loss = functools.partial(objective, **settings.loss.model_dump())
-step = make_train_step(
-    mesh, door=settings.parallel, network=network, tx=tx, objective=loss, accumulate_steps=accumulate_steps
-)
+step = make_train_step(mesh, program, parallel=settings.parallel)
 rng = np.random.default_rng(0)
 rows = local_rows(mesh, 16) or list(range(16))
 for _ in range(2):
@@ -52,7 +52,9 @@ for _ in range(2):
     # Identities of 2, 4 and 10 rows: no device holds whole ones only.
     labels = np.repeat(np.arange(3, dtype=np.int32), (2, 4, 10))
     batch = {"image": images, "label": labels, "modality": np.arange(16, dtype=np.int32) % 2}
+    before = state
     state, metrics = step(state, {name: values[rows] for name, values in batch.items()})
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), "the state given in keeps its memory"
 if host == 0:
     np.savez(out, from_zero=from_zero, **named(state))
 """
@@ -69,7 +71,7 @@ LAYOUTS = [(1, 8, "jit"), (1, 8, "pmap"), (2, 4, "jit"), (2, 4, "pmap")]
 
 
 def run_on(layout: tuple[int, int, str], changes: dict, folder: Path, script: str = SCRIPT) -> dict[str, np.ndarray]:
-    """Two steps of full ICRE on small pictures; every parameter and running statistic after them."""
+    """Two steps of full ICRE on small images; every parameter and running statistic after them."""
     num_hosts, num_devices, door = layout
     out, port = folder / f"{num_hosts}_{num_devices}_{door}.npz", free_port()
     changes = {"model": SMALL, "parallel": door} | changes
@@ -154,8 +156,8 @@ def test_several_devices_do_what_one_does_in_micro_batches(layout, tmp_path):
 def test_centers_of_each_device_alone_would_be_seen(tmp_path):
     """The rows of the test above lie so that a loss of each device's own rows is another loss."""
     changes = {"loss": {"icg_form": "relative"}}
-    apart = SCRIPT.replace("step = make_train_step", "import icre_jax.steps\nicre_jax.steps.jax.lax.all_gather = "
-                           "lambda x, axis_name, tiled: x\nstep = make_train_step")  # fmt: skip
+    blind = "import icre_jax.engine.steps\nicre_jax.engine.steps.jax.lax.all_gather = lambda x, axis_name, tiled: x\n"
+    apart = SCRIPT.replace("step = make_train_step", f"{blind}step = make_train_step")
     assert apart != SCRIPT
     whole = run_on((1, 2, "pmap"), changes, tmp_path)
     own = run_on((1, 2, "pmap"), changes, tmp_path, script=apart)

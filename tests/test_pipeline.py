@@ -94,7 +94,7 @@ def test_the_seed_changes_the_augmentation(source, plan, settings):
     assert collect(source, plan, settings, seed=7) != collect(source, plan, settings, seed=8)
 
 
-def test_a_training_batch_without_augmentation_is_the_plans_pictures(source, plan, settings):
+def test_a_training_batch_without_augmentation_is_the_plans_images(source, plan, settings):
     plain = settings.augment.model_copy(
         update={"pad": 0, "flip_probability": 0.0, "channel_probability": 0.0, "erasing_probability": 0.0}
     )
@@ -105,7 +105,7 @@ def test_a_training_batch_without_augmentation_is_the_plans_pictures(source, pla
     assert batch["image"].dtype == np.uint8
     assert batch["image"].shape == (16, *size, 3)
     for row in range(plan.batch_size):
-        slot = plan[row]
+        slot = plan.batch(0)[row]
         np.testing.assert_array_equal(batch["image"][row], decode(source.image_bytes(slot.record), size))
         assert batch["label"][row] == slot.label
     assert batch["modality"].tolist() == [0, 1] * 8

@@ -13,7 +13,7 @@ from icre_jax.errors import InputError
 
 
 def make_index(counts: list[tuple[int, int]]) -> SplitIndex:
-    """Identities 10, 20, ... with the given numbers of visible and infrared pictures, shuffled."""
+    """Identities 10, 20, ... with the given numbers of visible and infrared images, shuffled."""
     pid = np.concatenate([np.full(v + i, 10 * (n + 1)) for n, (v, i) in enumerate(counts)])
     modality = np.concatenate([np.r_[np.zeros(v), np.ones(i)] for v, i in counts]).astype(np.int64)
     order = np.random.default_rng(0).permutation(len(pid))
@@ -37,10 +37,9 @@ def test_every_batch_is_balanced_and_every_identity_comes_once_a_pass(counts, da
     plan = make_plan(index, ids, images, batches=3 * len(counts), seed=data.draw(st.integers(0, 5)))
     size = 2 * ids * images
     assert plan.batch_size == size
-    assert len(plan) == plan.num_batches * size
     visits = []
     for batch in range(plan.num_batches):
-        slots = [plan[batch * size + row] for row in range(size)]
+        slots = plan.batch(batch)
         assert [slot.position for slot in slots] == list(range(batch * size, (batch + 1) * size))
         records = np.array([slot.record for slot in slots])
         labels = np.array([slot.label for slot in slots])
@@ -66,13 +65,13 @@ def test_every_batch_is_balanced_and_every_identity_comes_once_a_pass(counts, da
 def test_a_longer_plan_begins_with_the_shorter_one():
     index = make_index([(4, 3)] * 7)
     short, long = make_plan(index, batches=4), make_plan(index, batches=40)
-    assert [short[i] for i in range(len(short))] == [long[i] for i in range(len(short))]
+    assert [short.batch(i) for i in range(4)] == [long.batch(i) for i in range(4)]
 
 
 def test_the_seed_decides():
     index = make_index([(4, 3)] * 7)
-    slots = {seed: [make_plan(index, seed=seed)[i] for i in range(40)] for seed in (0, 1)}
-    assert slots[0] == [make_plan(index, seed=0)[i] for i in range(40)]
+    slots = {seed: [make_plan(index, seed=seed).batch(i) for i in range(5)] for seed in (0, 1)}
+    assert slots[0] == [make_plan(index, seed=0).batch(i) for i in range(5)]
     assert slots[0] != slots[1]
 
 

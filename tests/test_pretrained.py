@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from icre_jax.checkpoint import Checkpoints
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.pretrained import overlay, read_backbone, start_from, write_backbone
 from icre_jax.errors import InputError
 from icre_jax.models.head import Head, gem_pool
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import STAGES, DualStreamResNet
-from icre_jax.pretrained import overlay, read_backbone, start_from, write_backbone
-from icre_jax.run import assemble, restore
 from icre_jax.settings import parse
-from tests.conftest import SHARED, flags_of, run_command
+from icre_jax.training.run import assemble, restore
+from tests.conftest import ROOT, SHARED, flags_of, run_command
 from tests.test_commands import refused
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
@@ -146,10 +146,9 @@ def test_the_file_gives_the_same_network_in_numpy(depth, tmp_path):
         np.testing.assert_allclose(stream, expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
-WEIGHTS, GOLDEN = SHARED / "weights" / "resnet50_imagenet.safetensors", SHARED / "golden" / "resnet50.npz"
-reference_files = pytest.mark.skipif(
-    not (WEIGHTS.is_file() and GOLDEN.is_file()), reason=f"needs {WEIGHTS.name} and {GOLDEN.name} in ../shared"
-)
+GOLDEN = ROOT / "tests" / "golden" / "resnet50.npz"
+WEIGHTS = SHARED / "weights" / "resnet50_imagenet.safetensors"  # 51 MB, not in the repository
+reference_files = pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"needs the weights at {WEIGHTS}")
 CLOSED = 45  # the channel of bn1 whose running variance is infinite in the file: too large for its float16
 
 
@@ -394,15 +393,15 @@ def test_training_starts_from_the_file(config, tmp_path):
     prepared = open_or_prepare("sysu_mm01", Path(config.data.data_dir), Path(config.data.prepared_dir))
     run = assemble(settings, tmp_path / "run", prepared)
     with contextlib.closing(Checkpoints(tmp_path / "run")) as checkpoints:
-        state, step = restore(run, checkpoints)
-    assert step is None
+        state = restore(run, checkpoints, step=None)
     weights = load_file(config.pretrained)
     for stem in ("visible_stem", "infrared_stem"):
         kernel = np.asarray(state.params["backbone"][stem]["conv1"]["kernel"])
         np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), weights["conv1.weight"])
     # One step uses up the memory of the state, not that of the file's arrays, and nothing else was touched.
     rest = jax.tree.map(np.asarray, {name: state.params[name] for name in ("mpfr", "sdce", "head")})
-    assert_same(rest, {name: run.initial_state.params[name] for name in rest})
+    fresh = run.create_state().params
+    assert_same(rest, {name: fresh[name] for name in rest})
     batch = next(iter(training_batches(run.source, run.plan, data=settings.data, settings=settings.augment, seed=0)))
     _, metrics = run.step(state, {name: batch[name] for name in ("image", "label", "modality")})
     assert np.isfinite(float(metrics["loss"]))

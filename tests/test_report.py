@@ -16,7 +16,7 @@ from PIL import Image
 from configs import base
 from icre_jax.errors import InputError
 from icre_jax.evals.results import METRICS, ProtocolResult
-from icre_jax.report import Evaluation, RankedPicture, RankedQuery, write_report
+from icre_jax.report import Evaluation, RankedImage, RankedQuery, write_report
 from icre_jax.report.numbers import duration, factor, memory, percent, significant
 from icre_jax.report.plots import smooth_values
 from icre_jax.report.tree import describe
@@ -66,13 +66,13 @@ def make_result(rank1: float, setting: str = "all/single", **changes: Any) -> Pr
     return ProtocolResult(**(labels | changes))
 
 
-def make_picture(rng: np.random.Generator, pid: int, camid: int, **labels: Any) -> RankedPicture:
+def make_image(rng: np.random.Generator, pid: int, camid: int, **labels: Any) -> RankedImage:
     image = np.empty((128, 64, 3), np.uint8)
     image[:] = rng.integers(80, 200, 3)
     image[8:30, 22:42] = (205, 165, 140)
     image[30:74, 14:50] = np.random.default_rng(pid).integers(0, 255, 3)
     image[74:122, 18:46] = np.random.default_rng(pid + 1000).integers(0, 255, 3)
-    return RankedPicture(image, pid, camid, **({"similarity": None, "correct": None} | labels))
+    return RankedImage(image, pid, camid, **({"similarity": None, "correct": None} | labels))
 
 
 def make_run(num_steps: int = 240, num_lists: int = 4, settings: Settings | None = None) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def make_run(num_steps: int = 240, num_lists: int = 4, settings: Settings | None
     lists = []
     for q in range(num_lists):
         ranked = [
-            make_picture(
+            make_image(
                 rng,
                 pid := q if rng.random() < 0.6 else int(rng.integers(50, 60)),
                 int(rng.choice([1, 2, 4, 5])),
@@ -132,7 +132,7 @@ def make_run(num_steps: int = 240, num_lists: int = 4, settings: Settings | None
             )
             for rank in range(10)
         ]
-        lists.append(RankedQuery(make_picture(rng, q, 3), ranked))
+        lists.append(RankedQuery(make_image(rng, q, 3), ranked))
     provenance = {
         "command": "python -m icre_jax.train --config=configs/demo.py --workdir=runs/<b>demo</b>",
         "started": "2026-11-22T11:27:12+00:00",
@@ -284,17 +284,17 @@ def test_logged_numbers_are_there(page, run):
 def test_rank_lists_show_everything_and_not_by_colour_alone(page, run):
     parsed = Page(page)
     alts = parsed.values("alt")
-    pictures = [p for item in run["rank_lists"] for p in item.ranked]
-    assert len(alts) == len(pictures) + len(run["rank_lists"])
-    assert parsed.text.count("✓") == sum(p.correct for p in pictures) + 1  # and the legend
-    assert parsed.text.count("✗") == sum(not p.correct for p in pictures) + 1
+    images = [p for item in run["rank_lists"] for p in item.ranked]
+    assert len(alts) == len(images) + len(run["rank_lists"])
+    assert parsed.text.count("✓") == sum(p.correct for p in images) + 1  # and the legend
+    assert parsed.text.count("✗") == sum(not p.correct for p in images) + 1
     first = run["rank_lists"][0].ranked[0]
     verdict = "right" if first.correct else "wrong"
     assert f"Rank 1: identity {first.pid}, camera {first.camid}, similarity 0.930, {verdict}" in alts
     assert "Query: identity 0, camera 3" in alts
 
 
-def test_pictures_keep_their_size_and_look(page, run):
+def test_images_keep_their_size_and_look(page, run):
     sources = Page(page).values("src")
     encoded = np.array(Image.open(io.BytesIO(base64.b64decode(sources[0].partition(",")[2]))))
     assert encoded.shape == (128, 64, 3)
@@ -415,9 +415,9 @@ def test_file_stays_small(tmp_path):
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (60, 5, 3), dtype=np.uint8)  # hard to compress after enlarging
     for item in arguments["rank_lists"]:
-        for i, picture in enumerate(item.ranked):
+        for i, image in enumerate(item.ranked):
             image = np.kron(np.roll(noise, i, axis=0), np.ones((7, 30, 1), np.uint8))  # [420, 150, 3]
-            item.ranked[i] = dataclasses.replace(picture, image=image)
+            item.ranked[i] = dataclasses.replace(image, image=image)
     text = write(tmp_path, **arguments)
     assert len(text) < 2_000_000
     assert len(Page(text).values("src")) == 20 * 11
@@ -428,7 +428,7 @@ def test_write_replaces_whole_files_only(small, tmp_path):
     path = tmp_path / "new" / "folder" / "report.html"
     write_report(path, **small)
     before = path.read_bytes()
-    gray = RankedPicture(np.zeros((8, 4), np.uint8), 1, 1, None, None)
+    gray = RankedImage(np.zeros((8, 4), np.uint8), 1, 1, None, None)
     with pytest.raises(ValueError, match=r"\[H, W, 3\] uint8, not \[8, 4\] uint8"):
         write_report(path, **(small | {"rank_lists": [RankedQuery(gray, [])]}))
     assert path.read_bytes() == before

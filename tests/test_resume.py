@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from icre_jax import finish, train
-from icre_jax.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.evaluator import Evaluator
 from icre_jax.errors import InputError
-from icre_jax.evaluate import Evaluator
+from icre_jax.training import finish, loop, session
 from tests.small_runs import CompiledRuns, assert_same_run, run, saved_steps
 
 
@@ -76,7 +76,7 @@ def small(config, compiled, monkeypatch):
     """Four epochs of three steps, scored at every second; the report, which is not compared, is left out."""
     config.schedule.num_epochs = 4
     config.evaluation.every_epochs = 2
-    monkeypatch.setattr(train, "assemble", compiled)
+    monkeypatch.setattr(session, "assemble", compiled)
     monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
     return config
 
@@ -88,12 +88,12 @@ def start(config, workdir: Path, interruption: Interruption | None):
     if interruption:
         config.data.num_workers, config.data.num_threads = interruption.num_workers, interruption.num_threads
 
-    class Stop(train.StopRequest):
+    class Stop(loop.StopRequest):
         def __enter__(self):
             interrupter.stop = self
             return super().__enter__()
 
-    real_assemble, real_embed, real_save = train.assemble, Evaluator.embed, Checkpoints.save
+    real_assemble, real_embed, real_save = session.assemble, Evaluator.embed, Checkpoints.save
 
     def assemble(*args):
         made = real_assemble(*args)
@@ -114,8 +114,8 @@ def start(config, workdir: Path, interruption: Interruption | None):
         interrupter.happens("saved")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "StopRequest", Stop)
-        patch.setattr(train, "assemble", assemble)
+        patch.setattr(loop, "StopRequest", Stop)
+        patch.setattr(session, "assemble", assemble)
         patch.setattr(Evaluator, "embed", embed)
         patch.setattr(Checkpoints, "save", save)
         try:
@@ -171,5 +171,5 @@ def test_a_stop_saves_the_very_step_and_says_so(small, tmp_path):
     assert 4 in saved_steps(tmp_path)
     at_once = dataclasses.replace(MID_EPOCH, count=1)
     _, screen = start(small, tmp_path, at_once)
-    assert "Continuing behind step 4 of 12" in screen
+    assert "Continuing after step 4 of 12" in screen
     assert "Stopped on request; step 5 is saved" in screen

@@ -8,11 +8,11 @@ import pytest
 from icre_jax import score as command
 from icre_jax.errors import InputError
 from icre_jax.evals.features import read_features
-from tests.conftest import SHARED, run_command
+from tests.conftest import ROOT, run_command
 from tests.test_commands import refused
 from tests.test_ranking import brute_force
 
-GOLDEN = SHARED / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 FLAGS = {"sysu": ("--protocol", "sysu_mm01"), "llcm": ("--protocol", "llcm"), "regdb": ("--protocol", "regdb")}
 
 
@@ -36,8 +36,6 @@ def write(folder, **arrays):
 
 @pytest.mark.parametrize("case", ["sysu0", "sysu1", "llcm0", "llcm1", "regdb0", "regdb1"])
 def test_saved_answers_of_the_field_through_the_command(case, tmp_path):
-    if not GOLDEN.is_dir():
-        pytest.skip(f"saved answers are not part of the repository: {GOLDEN} is absent")
     arrays = np.load(GOLDEN / "ranking.npz")
     expected = json.loads((GOLDEN / "ranking.json").read_text(encoding="utf-8"))[case]
     for side in "qg":
@@ -71,7 +69,7 @@ def test_every_rule_on_paper(tmp_path, capsys):
     assert sysu["cmc"][:3] == pytest.approx([2 / 3, 2 / 3, 1])
     assert sysu["mAP"] == pytest.approx((1 / 3 + (1 + 2 / 4) / 2 + 1) / 3)
     assert (sysu["num_queries"], sysu["num_valid_queries"]) == (3, 3)
-    # Query 0 now in the camera of its nearest picture: only that one disappears.
+    # Query 0 now in the camera of its nearest image: only that one disappears.
     cameras = {"q_camid": np.array([2, 6, 6])}
     kept = documents(tmp_path, "--protocol", "manifest", "--no-exclude_same_camera", **cameras)
     left_out = documents(tmp_path, "--protocol", "manifest", **cameras)
@@ -82,7 +80,7 @@ def test_every_rule_on_paper(tmp_path, capsys):
 
 
 def test_the_switch_of_the_cmc(tmp_path):
-    # The wrong id twice, then the right one: rank 3 of pictures, 2 of ids.
+    # The wrong id twice, then the right one: rank 3 of images, 2 of ids.
     arrays = {
         "q_features": np.array([[1.0, 0]]), "q_pid": np.array([1]), "q_camid": None, "g_camid": None,
         "g_features": np.array([[1, 0], [1, 0.1], [1, 1]]), "g_pid": np.array([2, 2, 1], np.uint8),

@@ -70,7 +70,7 @@ def test_every_part_of_the_method_is_there_and_full_icre_departs_nowhere():
     [
         ({"model__depth": 18}, "dual-stream ResNet-50"),
         ({"model__sdce__self_attention": False}, "cross-attention, then self-attention"),
-        ({"loss__triplet_weight": 1.0}, "ID loss (cross-entropy) and ICG loss"),
+        ({"loss__triplet_weight": 1.0}, "ID loss and ICG loss"),
         ({"model__mpfr__enabled": False}, "aggregates shallow features"),
     ],
 )
@@ -92,6 +92,8 @@ def test_what_does_not_apply_is_not_listed():
     assert any("the map is added to layer4" in what for what in tags(parse(sysu_mm01.get_config("mpfr"))))
     agw = tags(parse(sysu_mm01.get_config("agw")))
     assert agw["AGW's non-local blocks"] == "-"
+    assert any("1 in AGW's released code" in what for what in agw)
+    assert not any("AGW's released code" in what for what in baseline)
     people = tags(parse(synthetic.get_config()))
     assert people["rendered people in the layout of a data set"] == "-"
     assert "SYSU-MM01, LLCM, RegDB" not in people

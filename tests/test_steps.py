@@ -1,5 +1,6 @@
 """One step of training against second formulas: micro-batches, and running averages of the weights."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,14 +10,15 @@ import optax
 import pytest
 
 from icre_jax.data import augment
+from icre_jax.engine.program import Program
+from icre_jax.engine.state import TrainState
+from icre_jax.engine.steps import normalize_images, train_step
 from icre_jax.errors import InputError
 from icre_jax.losses.objective import objective
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.settings import differences, parse
-from icre_jax.state import TrainState, create_state
-from icre_jax.steps import normalize_images, train_step
 
 LOSS = {
     "label_smoothing": 0.1,
@@ -92,14 +94,12 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(loss, num_micro):
         "embed": jnp.asarray(rng.normal(size=(32 * 16 * 3, 6), scale=0.02), jnp.float32),
         "classify": jnp.asarray(rng.normal(size=(6, 4)), jnp.float32),
     }
-    tx = optax.sgd(1.0)
-    state = TrainState(jnp.int32(0), params, {"mean": jnp.float32(0)}, tx.init(params))
-    step = functools.partial(
-        train_step, network=WithoutBatchNorm(), tx=tx, objective=functools.partial(objective, **LOSS | LOSSES[loss])
-    )
+    judge = functools.partial(objective, **LOSS | LOSSES[loss])
+    program = Program(WithoutBatchNorm(), optax.sgd(1.0), judge, (32, 16))
+    state = TrainState(jnp.int32(0), params, {"mean": jnp.float32(0)}, program.tx.init(params))
     with jax.default_matmul_precision("highest"):
-        whole, metrics = step(state, BATCH)
-        micro, others = step(state, BATCH, accumulate_steps=num_micro)
+        whole, metrics = train_step(state, BATCH, program=program)
+        micro, others = train_step(state, BATCH, program=dataclasses.replace(program, accumulate_steps=num_micro))
     assert metrics.keys() == others.keys()
     for name, value in metrics.items():
         assert float(others[name]) == pytest.approx(float(value), rel=1e-5), name
@@ -116,12 +116,21 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def start(network):
-    create = functools.partial(create_state, network=network, tx=optax.sgd(0.1), image_size=(32, 16), ema=True)
-    return jax.jit(create)(0)
+def program(network):
+    return Program(network, optax.sgd(0.1), functools.partial(objective, **LOSS), (32, 16), ema_decay=0.2)
 
 
-def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alone(network, start):
+@pytest.fixture(scope="module")
+def start(program):
+    return jax.jit(program.create_state)(0)
+
+
+def step_of(program, **changes):
+    """The step of a program with other fields, to be compiled."""
+    return functools.partial(train_step, program=dataclasses.replace(program, **changes))
+
+
+def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alone(network, program, start):
     """The same written down plainly: each half through the network, one loss over both, one gradient of that."""
     judge = functools.partial(objective, **LOSS)
     halves = [np.flatnonzero(np.arange(16) // 2 % 2 == a) for a in range(2)]  # pairs 0, 2, .. and 1, 3, ..
@@ -144,8 +153,7 @@ def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alon
 
     plainly = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
     (loss, stats), gradients = plainly(start.params, BATCH["label"], BATCH["modality"])
-    step = functools.partial(train_step, network=network, tx=optax.sgd(0.1), objective=judge, accumulate_steps=2)
-    state, metrics = jax.jit(step)(start, BATCH)
+    state, metrics = jax.jit(step_of(program, accumulate_steps=2, ema_decay=None))(start, BATCH)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradients)), rel=1e-3)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, start.params, gradients)
@@ -155,15 +163,9 @@ def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alon
 
 
 @pytest.mark.slow
-def test_micro_batches_need_less_memory(network, start):
+def test_micro_batches_need_less_memory(program, start):
     def temporary_bytes(num_micro):
-        step = functools.partial(
-            train_step,
-            network=network,
-            tx=optax.sgd(0.1),
-            objective=functools.partial(objective, **LOSS),
-            accumulate_steps=num_micro,
-        )
+        step = step_of(program, accumulate_steps=num_micro, ema_decay=None)
         batch = {
             "image": jax.ShapeDtypeStruct((64, 64, 32, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((64,), jnp.int32),
@@ -175,22 +177,9 @@ def test_micro_batches_need_less_memory(network, start):
     assert micro < whole / 3
 
 
-def test_running_averages_by_hand(network, start):
+def test_running_averages_by_hand(program, start):
     """keep = min(decay, (1 + t) / (10 + t)), t finished steps: 0.1, 2/11, 0.2 with a decay of 0.2."""
-    step = jax.jit(
-        functools.partial(
-            train_step,
-            network=network,
-            tx=optax.sgd(0.1),
-            objective=functools.partial(objective, **LOSS),
-            ema_decay=0.2,
-        )
-    )
-    plain = jax.jit(
-        functools.partial(
-            train_step, network=network, tx=optax.sgd(0.1), objective=functools.partial(objective, **LOSS)
-        )
-    )
+    step, plain = jax.jit(step_of(program)), jax.jit(step_of(program, ema_decay=None))
     state, alone = start, start.replace(ema=None)
     average = jax.tree.map(np.asarray, {"params": start.params, "batch_stats": start.batch_stats})
     for keep in (0.1, 2 / 11, 0.2):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icre_jax.data.synthetic import (
+from icre_jax.errors import InputError
+from icre_jax.rendering import (
     DIFFICULTIES,
     REGDB_CAMERAS,
     SYSU_MM01_CAMERAS,
@@ -27,7 +28,6 @@ from icre_jax.data.synthetic import (
     write_tree,
     writers,
 )
-from icre_jax.errors import InputError
 
 SETTINGS = SyntheticSettings(
     seed=7,
@@ -302,7 +302,7 @@ def test_processes_do_not_run_the_callers_script_again(tmp_path: Path) -> None:
     """A script without a main guard, as in the docs, may render with several processes."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from pathlib import Path\nfrom icre_jax.data.synthetic import SyntheticSettings, write_tree\n"
+        "from pathlib import Path\nfrom icre_jax.rendering import SyntheticSettings, write_tree\n"
         "print('once')\n"
         f"write_tree('sysu_mm01', Path({str(tmp_path / 'data')!r}), {SETTINGS!r}, num_workers=2)\n"
     )
@@ -383,7 +383,7 @@ def test_layout_is_that_of_regdb(regdb_tree: Path) -> None:
             assert {path.split("/")[0] for path in visible} == {"Visible"}
             assert {path.split("/")[0] for path in thermal} == {"Thermal"}
             assert {*visible, *thermal} <= images
-            # One label, one person, in both kinds of pictures; counted from 0.
+            # One label, one person, in both kinds of images; counted from 0.
             people = {(path.split("/")[1], label) for path, label in {**visible, **thermal}.items()}
             assert sorted(label for _, label in people) == list(range(5))
             folders[part] = {folder for folder, _ in people}

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from icre_jax import train
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
-from icre_jax.lock import lock_folder
+from icre_jax.machine.lock import lock_folder
 from icre_jax.settings import parse
+from icre_jax.training import session
 from tests.conftest import ROOT
 from tests.small_runs import assert_same_checkpoint, run
 
@@ -103,8 +103,8 @@ def test_another_config_in_the_same_workdir_is_refused(finished, config):
 
 
 def test_other_data_in_the_same_workdir_is_refused(finished, config, monkeypatch):
-    real = train.prepare_data
-    monkeypatch.setattr(train, "prepare_data", lambda *args: dataclasses.replace(real(*args), fingerprint="0" * 64))
+    real = session.prepare_data
+    monkeypatch.setattr(session, "prepare_data", lambda *args: dataclasses.replace(real(*args), fingerprint="0" * 64))
     with pytest.raises(InputError, match=r"another run.*(?s:.*)data_fingerprint"):
         run(config, finished["workdir"])
 
@@ -125,7 +125,7 @@ def test_the_best_can_be_chosen_on_validation_identities(config, tmp_path):
     assert len(curve) == 4
     assert outcome.best_step == provenance["step"]
     assert max(curve)[0] == next(value for value, step in curve if step == outcome.best_step)
-    # 2 of the 12 people, each 3 times by 2 infrared cameras: not a picture of the test set among them.
+    # 2 of the 12 people, each 3 times by 2 infrared cameras: not an image of the test set among them.
     assert next(result for result in results if result.setting == "val/all/single").num_queries == 2 * 3 * 2
     report = (tmp_path / "w" / "report.html").read_text()
     assert "it was chosen on validation identities" in report
@@ -186,7 +186,7 @@ def test_bfloat16_and_sgd_train_as_well(config, tmp_path):
 def test_a_second_process_in_the_same_workdir_is_refused(config, tmp_path):
     script = f"""
 from pathlib import Path
-from icre_jax.lock import lock_folder
+from icre_jax.machine.lock import lock_folder
 with lock_folder(Path({str(tmp_path)!r}), flag="--workdir"):
     print("locked", flush=True)
     input()

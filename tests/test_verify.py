@@ -13,7 +13,7 @@ from PIL import Image
 from icre_jax.data.verification import verify
 from icre_jax.errors import InputError
 from tests.conftest import run_command
-from tests.full_trees import write_llcm, write_picture, write_regdb, write_sysu_mm01
+from tests.full_trees import write_image, write_llcm, write_regdb, write_sysu_mm01
 
 DATASETS = ("sysu_mm01", "llcm", "regdb")
 
@@ -46,7 +46,7 @@ def sysu_list(root: Path) -> str:
 def sysu_extra_id(root: Path) -> str:
     path = root / "exp" / "test_id.txt"
     path.write_text(path.read_text().strip() + ",777\n")
-    return "exp/test_id.txt names identity 777, of which no camera has a picture"
+    return "exp/test_id.txt names identity 777, of which no camera has an image"
 
 
 def sysu_leak(root: Path) -> str:
@@ -60,7 +60,7 @@ def sysu_swap(root: Path) -> str:
     (root / "cam1").rename(root / "x")
     (root / "cam3").rename(root / "cam1")
     (root / "x").rename(root / "cam3")
-    return "visible, camera 1: 36 of 36 pictures have no colour; are they infrared ones?"
+    return "visible, camera 1: 36 of 36 images have no colour; are they infrared ones?"
 
 
 def sysu_count(root: Path) -> str:
@@ -81,7 +81,7 @@ def sysu_draws(root: Path) -> str:
 
 
 def sysu_draws_of_fewer(root: Path) -> str:
-    """Whole, but made for a tree whose last identity has one picture fewer at camera 6."""
+    """Whole, but made for a tree whose last identity has one image fewer at camera 6."""
     draws = np.empty((6, 1), object)
     for camera in range(1, 7):
         draws[camera - 1, 0] = np.empty((100, 1), object)
@@ -91,7 +91,7 @@ def sysu_draws_of_fewer(root: Path) -> str:
             n -= camera == 6 and pid == last
             draws[camera - 1, 0][pid - 1, 0] = np.tile(np.arange(1, n + 1), (10, 1))
     scipy.io.savemat(root / "exp" / "rand_perm_cam.mat", {"rand_perm_cam": draws})
-    return f"exp/rand_perm_cam.mat draws among 2 pictures of identity {last} at camera 6, of which there are 3"
+    return f"exp/rand_perm_cam.mat draws among 2 images of identity {last} at camera 6, of which there are 3"
 
 
 def sysu_torn_draws(root: Path) -> str:
@@ -136,7 +136,7 @@ def llcm_modality(root: Path) -> str:
 def llcm_camera(root: Path) -> str:
     path = root / "idx" / "test_nir.txt"
     pid = lines_of(path)[0].split("/")[2]
-    write_picture(root / "test_nir" / "cam3" / pid / "a.jpg", "infrared")
+    write_image(root / "test_nir" / "cam3" / pid / "a.jpg", "infrared")
     path.write_text("".join([*lines_of(path), f"test_nir/cam3/{pid}/a.jpg {int(pid)}\n"]))
     return "test, infrared, camera 3: 1 images, 0 expected"
 
@@ -146,7 +146,7 @@ def llcm_person(root: Path) -> str:
     label = lines_of(root / "idx" / "train_vis.txt")[0].split()[1]
     for kind, modality in (("vis", "visible"), ("nir", "infrared")):
         name = f"{kind}/{int(pid):04d}/x_c01_x.jpg"
-        write_picture(root / name, modality)
+        write_image(root / name, modality)
         path = root / "idx" / f"train_{kind}.txt"
         path.write_text("".join([*lines_of(path), f"{name} {label}\n"]))
     return f"identities with a folder in training and in the test: [{pid}]"
@@ -226,7 +226,7 @@ def test_a_tree_without_the_record_must_have_the_published_counts(copies):
 def test_what_cannot_be_asked(tmp_path):
     with pytest.raises(InputError, match="No SYSU-MM01 at"):
         verify("sysu_mm01", tmp_path / "absent", num_workers=1)
-    with pytest.raises(InputError, match="trial is 1; allowed for llcm: none"):
+    with pytest.raises(InputError, match="trial is 1; allowed for llcm: None, as it has no trials"):
         verify("llcm", tmp_path, trial=1, num_workers=1)
     with pytest.raises(InputError, match="num_workers is 0; allowed: 1 or more"):
         verify("llcm", tmp_path, num_workers=0)
@@ -237,7 +237,7 @@ def test_the_command_and_its_exit_codes(copies, tmp_path):
     flags = ("--dataset", "sysu_mm01", "--data_dir", str(root), "--json", str(tmp_path / "found.json"))
     process = run_command("icre_jax.verify", *flags)
     assert process.returncode == 0, process.stdout + process.stderr
-    for words in ("test, camera 6", "decoding pictures: ", "Sound: 0 errors", "not the published data set"):
+    for words in ("test, camera 6", "decoding images: ", "Sound: 0 errors", "not the published data set"):
         assert words in process.stdout
     words = sysu_truncated(root)
     process = run_command("icre_jax.verify", *flags)

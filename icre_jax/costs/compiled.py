@@ -1,14 +1,14 @@
 """FLOPs and memory of the real programs, as XLA counts them. They are compiled, never run; nothing is allocated.
 
 FLOPs are counted in the program as it is handed to the compiler: a multiplication and an addition are two, a
-convolution is counted where its window lies on the picture, what nobody reads is not counted. For convolutions, dense
+convolution is counted where its window lies on the image, what nobody reads is not counted. For convolutions, dense
 layers and attention this is the arithmetic by hand (`tests/test_costs.py`), on every platform: it is counted in the
 form for accelerators, because on a CPU gradients of convolutions take another one (`models/convolution.py`), which
 multiplies the padding too. A backend may then hide work in calls of its own, which it counts or not. Its count of the
 compiled program stands beside it as a check.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -17,9 +17,9 @@ import numpy as np
 from jax import ShapeDtypeStruct
 from jax.sharding import Mesh
 
-from icre_jax.parallel import make_train_step
-from icre_jax.program import Program
-from icre_jax.steps import embed_step
+from icre_jax.engine.parallel import make_train_step
+from icre_jax.engine.program import Program
+from icre_jax.engine.steps import embed_step
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Cost:
       num_images: images that one call takes on all devices.
       num_devices: that share them.
       flops: of one call, on all devices.
-      compiled_flops: the same counted behind the compiler.
+      compiled_flops: the same as counted after compiling.
       argument_bytes: everything that is handed to the program; it keeps these for itself while it runs. They are
         weights and running statistics, and:
       optimizer_bytes: the optimizer's state among the arguments.
@@ -82,7 +82,7 @@ def analyse(
 
     Args:
       traced: of a compiled function: `jax.jit(f).trace(shapes)`.
-      num_images, num_devices, optimizer_bytes, batch_bytes: what of it is what, see `Cost`.
+      num_images, num_devices, optimizer_bytes, batch_bytes: what the program takes, see `Cost`.
     """
     return read(
         traced.lower().compile(),
@@ -126,21 +126,13 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
       mesh: of `make_mesh(num_images)`.
       num_images: rows of the batch, on all devices together.
     """
-    traced = trace_step(program, mesh, num_images)
+    traced = trace_step(replace(program, accumulate_steps=1), mesh, num_images)
     return analyse(traced, num_images=num_images, num_devices=mesh.size, **step_bytes(program, mesh, num_images))
 
 
-def trace_step(program: Program, mesh: Mesh, num_images: int, *, accumulate_steps: int = 1) -> jax.stages.Traced:
+def trace_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Traced:
     """The step of training for the devices of the mesh, before it is lowered for their platform."""
-    step = make_train_step(
-        mesh,
-        door="jit",
-        network=program.network,
-        tx=program.tx,
-        objective=program.objective,
-        accumulate_steps=accumulate_steps,
-        ema_decay=program.ema_decay,
-    )
+    step = make_train_step(mesh, program)
     batch = abstract_batch(num_images, program.image_size)
     return step.trace(program.abstract_state, batch)  # type: ignore[attr-defined]
 
@@ -162,7 +154,7 @@ def embedding_cost(program: Program, num_images: int) -> Cost:
 
 
 def abstract_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, ShapeDtypeStruct]:
-    """A batch of training as shapes; see `icre_jax.steps.train_step`."""
+    """A batch of training as shapes; see `icre_jax.engine.steps.train_step`."""
     rows = ShapeDtypeStruct((num_images,), jnp.int32)
     return {
         "image": ShapeDtypeStruct((num_images, *image_size, 3), jnp.uint8),

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from icre_jax.engine.state import num_parameters
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.shapes import trace_modules
-from icre_jax.state import num_parameters
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def list_modules(network: ReIDNetwork, image_size: tuple[int, int]) -> list[Modu
       image_size: (height, width) in pixels.
 
     Returns:
-      A total per part (backbone, mpfr, sdce, head, ...), behind it the rows that add up to it.
+      A total per part (backbone, mpfr, sdce, head, ...), followed by the rows that add up to it.
     """
     shapes, params = trace_modules(network, image_size)
     held: dict[tuple[str, ...], int] = {}

@@ -8,7 +8,7 @@ import collections
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -16,9 +16,9 @@ import numpy as np
 from jax.experimental import topologies
 
 from icre_jax.costs.compiled import Cost, count_flops, read, step_bytes, trace_step
+from icre_jax.engine.parallel import make_mesh
+from icre_jax.engine.program import Program
 from icre_jax.errors import InputError
-from icre_jax.parallel import make_mesh
-from icre_jax.program import Program
 
 Say = Callable[[str], None]
 
@@ -104,6 +104,7 @@ def slice_cost(program: Program, name: str, num_images: int) -> SliceCost | None
     Raises:
       InputError: see `open_slice`, and `make_mesh` for batches that the devices cannot share.
     """
+    program = replace(program, accumulate_steps=1)  # in one piece, as `training_cost` counts it
     mesh = make_mesh(num_images, devices=open_slice(name))
     try:
         compiled = trace_step(program, mesh, num_images).lower().compile()

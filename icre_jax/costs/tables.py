@@ -14,7 +14,7 @@ from icre_jax.sourced import Applied
 
 
 def modules_table(rows: Sequence[ModuleRow], image_size: tuple[int, int]) -> Table:
-    """Parameters and output shape per module; the parts of a module stand indented behind it."""
+    """Parameters and output shape per module; the parts of a module stand indented below it."""
     view = _table(f"Parameters and output shapes of one {image_size[0]}x{image_size[1]} image")
     view.add_column("module")
     for header in ("parameters", "share", "output"):
@@ -44,7 +44,7 @@ def cost_table(training: Cost, embedding: Cost) -> Table:
     add("devices", [f"{cost.num_devices}" for cost in pairs])
     add("FLOPs per image", [_number(cost.flops_per_image, "FLOPs") for cost in pairs])
     add(
-        "  XLA's count behind the compiler, for comparison",
+        "  XLA's count after compiling, for comparison",
         [f"{cost.compiled_flops / cost.flops - 1:+.1%}" for cost in pairs],
     )
     view.add_section()

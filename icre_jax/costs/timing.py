@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from icre_jax.parallel import make_state, make_train_step
-from icre_jax.program import Program
+from icre_jax.engine.parallel import make_any_state, make_train_step
+from icre_jax.engine.program import Program
 
 
 def measure_steps(
     programs: Sequence[Program], mesh: Mesh, *, num_images: int, num_classes: int, num_steps: int
 ) -> list[list[float]]:
-    """Run real steps on random pictures, the programs in turns, so that what else the machine does meets all alike.
+    """Run real steps on random images, the programs in turns, so that what else the machine does meets all alike.
 
     Args:
       programs: of the same image size.
@@ -37,11 +36,8 @@ def measure_steps(
     steps, states = [], []
     seconds: list[list[float]] = [[] for _ in programs]
     for program in programs:
-        parts: dict[str, Any] = {"network": program.network, "tx": program.tx}
-        steps.append(make_train_step(mesh, door="jit", objective=program.objective, **parts))
-        # Nobody asks here that a seed gives the same weights everywhere; without that they compile in half the time.
-        with jax.default_prng_impl("unsafe_rbg"):
-            states.append(make_state(mesh, 0, image_size=program.image_size, **parts))
+        steps.append(make_train_step(mesh, program))
+        states.append(make_any_state(mesh, program))
     for turn in range(num_steps + 1):
         for i, step in enumerate(steps):
             began = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Training augmentation on uint8 pictures (`method.md`, Training recipe; `protocols.md`, section 4).
+"""Training augmentation on uint8 images (docs/method.md, Training recipe; docs/protocols.md, section 4).
 
-Every function takes its randomness as a NumPy generator and returns a new picture; the pipeline seeds the generator
+Every function takes its randomness as a NumPy generator and returns a new image; the pipeline seeds the generator
 from the position in the plan.
 """
 
@@ -18,7 +18,7 @@ def pad_and_crop(image: np.ndarray, rng: np.random.Generator, *, pad: int) -> np
     down, right = (pad - rng.integers(0, 2 * pad + 1, size=2)).tolist()
     height, width, _ = image.shape
     shifted = np.zeros_like(image)
-    # A picture may be smaller than its padding.
+    # An image may be smaller than its padding.
     to = slice(max(down, 0), max(height + min(down, 0), 0)), slice(max(right, 0), max(width + min(right, 0), 0))
     source = slice(max(-down, 0), max(height - max(down, 0), 0)), slice(max(-right, 0), max(width - max(right, 0), 0))
     shifted[to] = image[source]
@@ -31,7 +31,7 @@ def flip(image: np.ndarray, rng: np.random.Generator, *, probability: float) -> 
 
 
 def exchange_channels(image: np.ndarray, rng: np.random.Generator, *, probability: float) -> np.ndarray:
-    """Channel augmentation of a visible picture: with `probability`, R, G, B or gray (even odds) fills all channels."""
+    """Channel augmentation of a visible image: with `probability`, R, G, B or gray (even odds) fills all channels."""
     if rng.random() >= probability:
         return image
     choice = int(rng.integers(4))
@@ -53,7 +53,7 @@ def erase(
       image: [H, W, 3] uint8.
       rng: source of randomness.
       probability: of erasing at all.
-      area: smallest and largest share of the picture.
+      area: smallest and largest share of the image.
       aspect: smallest and largest height / width; drawn evenly on a logarithmic scale.
 
     Returns:

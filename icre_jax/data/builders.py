@@ -1,8 +1,7 @@
 """TFDS builders: one per data set, all storing the same features in ArrayRecord files. No TensorFlow is needed.
 
-A builder stores the original bytes of every picture, or the picture at the size that the network takes; decoding is the
-pipeline's. Use `icre_jax.data.prepared`, which
-checks the pictures first and keeps the index beside the records.
+A builder stores the original bytes of every image, or the image at the size that the network takes; decoding is the
+pipeline's. Use `icre_jax.data.prepared`, which checks the images first and keeps the index beside the records.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,27 +14,31 @@ import tensorflow_datasets as tfds
 
 from icre_jax.data.images import store_resized
 from icre_jax.data.layouts import llcm, manifest, regdb, sysu_mm01
-from icre_jax.data.records import MODALITIES, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import LLCM, MANIFEST, MODALITIES, REGDB, SYSU_MM01, Card
 from icre_jax.errors import InputError
 
-_AT_A_TIME = 256  # pictures that are resized together
+_AT_A_TIME = 256  # images that are resized together
 
 
 class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """What the builders share: features, order and the way from `Record` to a stored example."""
 
     VERSION = tfds.core.Version("1.0.0")
-    title: ClassVar[str]  # the published name
-    trials: ClassVar[tuple[int, ...]] = ()  # the ways in which it is divided, if there are several
-    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its pictures, in stored order.
+    card: ClassVar[Card]
+    # (data_dir), or (data_dir, trial) where there are trials -> split name -> its images, in stored order.
     scan: ClassVar[Callable[..., dict[str, list[Record]]]]
 
     @classmethod
     def check_trial(cls, trial: int | None) -> None:
-        """Raise `InputError` unless `trial` is one of `trials`, or None where there are none."""
-        if trial not in (cls.trials or (None,)):
-            allowed = f"{cls.trials[0]} to {cls.trials[-1]}" if cls.trials else "None, as it has no trials"
-            raise InputError(f"data.trial is {trial!r}; allowed for {cls.title}: {allowed}.")
+        """Raise `InputError` unless `trial` is one of the data set's, or None where it has none."""
+        if trial not in (cls.card.trials or (None,)):
+            raise InputError(f"data.trial is {trial!r}; allowed for {cls.card.title}: {cls.card.describe_trials()}.")
+
+    @classmethod
+    def list_images(cls, data_dir: Path, trial: int | None) -> dict[str, list[Record]]:
+        """What `scan` finds of one trial, or of the data set where it has none."""
+        return cls.scan(data_dir) if trial is None else cls.scan(data_dir, trial)
 
     @classmethod
     def folder(cls, prepared_dir: Path, trial: int | None) -> Path:
@@ -57,11 +60,11 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
 
         Args:
           prepared_dir: where the records go.
-          trial: one of `trials`; None if there are none.
+          trial: one of the data set's; None if it has none.
           data_dir: root of the data set as it was delivered.
           splits: what `scan` found there.
           metadata: JSON-able facts stored with the records.
-          stored_size: (height, width) that the pictures are stored at; None for the files' own bytes.
+          stored_size: (height, width) that the images are stored at; None for the files' own bytes.
         """
         self._stored_size = stored_size
         self._source_dir = data_dir
@@ -90,7 +93,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         del dl_manager  # licence-gated data is never downloaded
         return {name: self._generate_examples(records) for name, records in self._source_splits.items()}
 
-    def _pictures(self, records: list[Record]) -> Iterator[str | bytes]:
+    def _images(self, records: list[Record]) -> Iterator[str | bytes]:
         """What TFDS stores as it is, without TensorFlow: paths of files, or bytes."""
         files = [self._source_dir / record.path for record in records]
         size = self._stored_size
@@ -104,11 +107,11 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
                 yield from pool.map(lambda file: store_resized(file.read_bytes(), size), some)
 
     def _generate_examples(self, records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for position, (record, picture) in enumerate(zip(records, self._pictures(records), strict=True)):
+        for position, (record, image) in enumerate(zip(records, self._images(records), strict=True)):
             yield (
                 position,
                 {
-                    "image": picture,
+                    "image": image,
                     "path": record.path,
                     "pid": record.pid,
                     "camid": record.camid,
@@ -120,34 +123,33 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
 class SysuMm01(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     """SYSU-MM01: visible cameras 1, 2, 4, 5 and infrared cameras 3, 6; splits train, val, query, gallery."""
 
-    name = "sysu_mm01"
-    title = "SYSU-MM01"
+    card = SYSU_MM01
+    name = card.name
     scan = staticmethod(sysu_mm01.scan)
 
 
 class Llcm(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     """LLCM: nine cameras, each visible and near-infrared; splits train, query (infrared), gallery (visible)."""
 
-    name = "llcm"
-    title = "LLCM"
+    card = LLCM
+    name = card.name
     scan = staticmethod(llcm.scan)
 
 
 class RegDb(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     """RegDB, one of ten trials: visible and thermal; splits train, query (visible), gallery (thermal)."""
 
-    name = "regdb"
-    title = "RegDB"
-    trials = regdb.TRIALS
-    BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=f"trial_{trial}") for trial in regdb.TRIALS]
+    card = REGDB
+    name = card.name
+    BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=f"trial_{trial}") for trial in REGDB.trials]
     scan = staticmethod(regdb.scan)
 
 
 class Manifest(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A user's own pictures, named by manifest.csv; splits train, query, gallery."""
+    """A user's own images, named by manifest.csv; splits train, query, gallery."""
 
-    name = "manifest"
-    title = "own pictures"
+    card = MANIFEST
+    name = card.name
     scan = staticmethod(manifest.scan)
 
 

@@ -1,9 +1,9 @@
-"""Writes the list of a user's own pictures from the folders they lie in.
+"""Writes the list of a user's own images from the folders they lie in.
 
     FOLDER/{train,query,gallery}/{visible,infrared}/<person>/<anything>
 
 A person's folder is a number, or any name: if one of them is not a number, all are numbered from 1 in the order of
-their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for visible pictures
+their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for visible images
 and 2 for infrared ones, as in RegDB.
 """
 
@@ -11,10 +11,13 @@ import csv
 import re
 from pathlib import Path
 
+from rich.table import Table
+
 from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts.manifest import COLUMNS, NAME, SPLITS
-from icre_jax.data.records import INFRARED, MODALITIES, VISIBLE
+from icre_jax.datasets import INFRARED, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files import whole_file
 
 _CAMERA = re.compile(r"cam(\d+)")
 _DEFAULT_CAMERAS = {VISIBLE: 1, INFRARED: 2}
@@ -23,10 +26,10 @@ Row = tuple[str, str, int | None, str, str]  # path, person, camera if a folder 
 
 
 def write_manifest(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
-    """Write `folder`/manifest.csv; (split, modality) -> (identities, pictures).
+    """Write `folder`/manifest.csv; (split, modality) -> (identities, images).
 
     Raises:
-      InputError: naming every file and folder that has no place in this form; no picture at all; the list is there
+      InputError: naming every file and folder that has no place in this form; no image at all; the list is there
         already, or cannot be written.
     """
     if not folder.is_dir():
@@ -35,31 +38,39 @@ def write_manifest(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
     if target.exists():
         raise InputError(f"{target} is there already and stays as it is. Delete it to have it written anew.")
     findings: list[str] = []
-    rows = _list_pictures(folder, findings)
+    rows = _list_images(folder, findings)
     if not rows and not findings:
-        findings.append("no picture below {train,query,gallery}/{visible,infrared}/<person>/")
+        findings.append("no image below {train,query,gallery}/{visible,infrared}/<person>/")
     if len({row[2] is None for row in rows}) > 1:
         bare = next(row[0] for row in rows if row[2] is None)
-        findings.append(f"some pictures lie in camN folders and some do not, e.g. {bare}; give all of them a camera")
+        findings.append(f"some images lie in camN folders and some do not, e.g. {bare}; give all of them a camera")
     pids = _number([row[1] for row in rows], findings)
     if findings:
         raise InputError(f"No list can be made of {folder}:\n{join_findings(findings)}")
     try:
-        partial = target.with_name(f".{NAME}.partial")
-        with partial.open("w", encoding="utf-8", newline="") as stream:
+        with whole_file(target) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
             for path, person, camera, modality, split in rows:
                 writer.writerow(
                     (path, pids[person], _DEFAULT_CAMERAS[modality] if camera is None else camera, modality, split)
                 )
-        partial.rename(target)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error}. Free space, or make the folder writable.") from error
     return _count(rows)
 
 
-def _list_pictures(folder: Path, findings: list[str]) -> list[Row]:
+def describe_manifest(folder: Path, counts: dict[tuple[str, str], tuple[int, int]]) -> Table:
+    """What `write_manifest` counted, for the terminal."""
+    table = Table(title=str(folder / NAME))
+    for column in ("split", "modality", "identities", "images"):
+        table.add_column(column, justify="left" if column in ("split", "modality") else "right")
+    for (split, modality), numbers in counts.items():
+        table.add_row(split, modality, *map(str, numbers))
+    return table
+
+
+def _list_images(folder: Path, findings: list[str]) -> list[Row]:
     rows: list[Row] = []
     for split in SPLITS:
         for modality in MODALITIES:

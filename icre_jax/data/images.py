@@ -5,9 +5,9 @@ Pillow decodes, always: with a second decoder the pixels would depend on what ha
     JPEG, PNG, BMP    any other format is refused
     RGB, 8-bit grey   as they are; grey fills all three channels
     palette           its colours are looked up
-    16-bit grey       stretched to 8 bits, each picture by itself: a thermal sensor's counts fill a small part of the 16
-                      bits, and not the same one every day, so that a fixed scale would give a nearly black picture
-    alpha             dropped where the picture is opaque; refused where it is not, as nobody knows what lies below
+    16-bit grey       stretched to 8 bits, each image by itself: a thermal sensor's counts fill a small part of the 16
+                      bits, and not the same one every day, so that a fixed scale would give a nearly black image
+    alpha             dropped where the image is opaque; refused where it is not, as nobody knows what lies below
     EXIF rotation     refused: whether the pixels were turned already cannot be known, as tools that crop a person
                       out of a photograph often copy the tag with the upright crop
 """
@@ -28,7 +28,7 @@ _OUTLIERS = 0.005
 
 
 def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
-    """Decode one picture and resize it (bilinear).
+    """Decode one image and resize it (bilinear).
 
     Args:
       data: the bytes of an image file in which `find_defect` finds nothing.
@@ -47,7 +47,7 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def store_resized(data: bytes, image_size: tuple[int, int]) -> bytes:
-    """The picture as `decode` gives it, as the bytes of a file that gives the same again: nothing more is lost.
+    """The image as `decode` gives it, as the bytes of a file that gives the same again: nothing more is lost.
 
     BMP, not PNG: it is larger, but reading it is a copy.
     """
@@ -57,7 +57,7 @@ def store_resized(data: bytes, image_size: tuple[int, int]) -> bytes:
 
 
 def find_defect(data: bytes) -> str | None:
-    """Why a file cannot be used as a picture of a person; None if it can.
+    """Why a file cannot be used as an image of a person; None if it can.
 
     Every pixel is decoded, so a truncated file is found here and not in the middle of a training run.
     """
@@ -70,16 +70,16 @@ def find_defect(data: bytes) -> str | None:
 
 
 def find_image_defect(image: Image.Image) -> str | None:
-    """The part of `find_defect` that looks at a picture whose pixels could be read."""
+    """The part of `find_defect` that looks at an image whose pixels could be read."""
     if image.mode not in ("RGB", "L", "P", *_DEEP_MODES, *_ALPHA_MODES):
         return f"colour mode {image.mode}; allowed are RGB, 8-bit and 16-bit grey, palette, and opaque alpha"
     # The tag would be ignored without a word.
     if image.getexif().get(_ORIENTATION_TAG, 1) != 1:
-        return "an EXIF rotation tag; store the picture upright, without the tag"
+        return "an EXIF rotation tag; store the image upright, without the tag"
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         if alpha.min() < 255:
-            return "transparent pixels; store the picture on the background it shall have, without alpha"
+            return "transparent pixels; store the image on the background it shall have, without alpha"
     return None
 
 
@@ -99,6 +99,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     counts = np.asarray(image, dtype=np.float32)
     low, high = np.quantile(counts, (_OUTLIERS, 1 - _OUTLIERS))
-    # A flat picture has no contrast to stretch and becomes black.
+    # A flat image has no contrast to stretch and becomes black.
     scaled = (counts - low) * (255 / max(high - low, 1))
     return Image.fromarray(np.rint(scaled.clip(0, 255)).astype(np.uint8)).convert("RGB")

@@ -1,12 +1,11 @@
 """The official gallery draws of SYSU-MM01: `exp/rand_perm_cam.mat`, kept as JSON beside the prepared records.
 
 The file is not in the data set's archive; users fetch it from the official repository. It holds a 6 x 1 cell; per
-camera a cell of one matrix per id (row index = id - 1); each is 10 x n, one permutation of picture numbers per trial.
+camera a cell of one matrix per id (row index = id - 1); each is 10 x n, one permutation of image numbers per trial.
 scipy reads it as data: MATLAB files hold no code.
 """
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from icre_jax.datasets import CARDS
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files import write_file
 
 SOURCE = "exp/rand_perm_cam.mat"
 STORED = "gallery_permutations.json"
@@ -24,12 +25,12 @@ NUM_TRIALS = 10
 _VARIABLE = "rand_perm_cam"
 _HOW_TO_GET = f"Fetch {SOURCE} from the official repository of SYSU-MM01 again, or remove it to do without."
 
-# (pid, camid) -> for each trial the picture numbers in the order drawn.
+# (pid, camid) -> for each trial the image numbers in the order drawn.
 Permutations = dict[tuple[int, int], list[list[int]]]
 
 
 def read_mat(path: Path) -> Permutations:
-    """The permutations of every id and camera that has pictures.
+    """The permutations of every id and camera that has images.
 
     Raises:
       InputError: no such file, not a MATLAB file, or not of the shape above; every camera or id that is wrong is named.
@@ -82,9 +83,7 @@ def keep_permutations(data_dir: Path, folder: Path) -> None:
     try:
         if stored.is_file() and stored.read_text(encoding="utf-8") == text:
             return
-        partial = folder / f".{STORED}.{os.getpid()}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(stored)
+        write_file(stored, text)
     except (OSError, ValueError) as error:
         raise InputError(f"The official draws cannot be kept in {folder}: {error}. Free space there.") from error
 
@@ -107,7 +106,7 @@ def read_permutations(folder: Path) -> Permutations | None:
 
 def describe_official_draws(dataset: str, folder: Path) -> str | None:
     """One line for the screen: whether the official draws are at hand; None where the data set has none."""
-    if dataset != "sysu_mm01":
+    if not CARDS[dataset].official_draws:
         return None
     if (folder / STORED).is_file():
         return f"Official gallery draws: at hand ({SOURCE}), and the default."
@@ -118,7 +117,7 @@ def _find_defect(matrix: Any) -> str | None:
     if not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "iuf":
         return f"must be a matrix of numbers, not {_describe(matrix)}"
     if not matrix.size:
-        return None  # no picture of this id at this camera
+        return None  # no image of this id at this camera
     if matrix.ndim != 2 or len(matrix) != NUM_TRIALS:
         return f"must be {NUM_TRIALS} x n, one row for each trial, not {' x '.join(map(str, matrix.shape))}"
     if not (np.sort(matrix, axis=1) == np.arange(1, matrix.shape[1] + 1)).all():

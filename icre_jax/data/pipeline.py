@@ -21,7 +21,8 @@ from icre_jax.data import augment
 from icre_jax.data.images import decode
 from icre_jax.data.plan import BalancedPlan, Slot
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.records import MODALITIES, VISIBLE, SplitIndex
+from icre_jax.data.records import SplitIndex
+from icre_jax.datasets import MODALITIES, VISIBLE
 from icre_jax.settings import Augment, Data
 
 _AUGMENT_STREAM = 3
@@ -59,7 +60,7 @@ class RecordSource:
         return RecordSource, self._arguments
 
     def image_bytes(self, record: int) -> bytes:
-        """The picture's file as it was stored."""
+        """The image's file as it was stored."""
         row = self._rows[record]
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._sources[part][int(row - self._starts[part])]["image"]
@@ -68,7 +69,7 @@ class RecordSource:
 class _LoadTraining(grain.transforms.Map):
     """Number of a batch -> its rows, augmented.
 
-    A whole batch at a time: one picture is read in less time than it takes grain to hand it on.
+    A whole batch at a time: one image is read in less time than it takes grain to hand it on.
     """
 
     def __init__(

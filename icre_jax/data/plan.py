@@ -1,7 +1,7 @@
-"""Which pictures make up which batch: P identities x K pictures x two modalities, fixed by (seed, batch index).
+"""Which images make up which batch: P identities x K images x two modalities, fixed by (seed, batch index).
 
 A plan is a sequence of slots. Slot i belongs to batch i // B at row i % B, B = 2PK; rows come in pairs, an even row is
-a visible picture and the odd row behind it an infrared one of the same identity ("batch order"). Nothing is drawn from
+a visible image and the odd row after it an infrared one of the same identity ("batch order"). Nothing is drawn from
 a stream: element i can be asked for alone, in any process, which is what makes resuming and workers exact.
 """
 
@@ -9,7 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from icre_jax.data.records import MODALITIES, SplitIndex
+from icre_jax.data.records import SplitIndex
+from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
 
 # Names the random streams apart that share a seed.
@@ -36,7 +37,7 @@ class BalancedPlan:
     """Balanced sampling of both modalities.
 
     Identities: one permutation of all identities after the other, so that each comes exactly once per pass ("epoch of
-    identities") and no batch holds one twice. Pictures: K of an identity and modality, without replacement where it has
+    identities") and no batch holds one twice. Images: K of an identity and modality, without replacement where it has
     K; where it has fewer, each is used once before any is used again.
     """
 
@@ -46,14 +47,14 @@ class BalancedPlan:
         """Fix the identities of all batches.
 
         Args:
-          index: the training pictures.
+          index: the training images.
           num_ids_per_batch: P.
           num_images_per_id: K, per modality.
           num_batches: length of the plan in batches.
           seed: of the whole run.
 
         Raises:
-          InputError: fewer identities than P, or an identity without pictures of one modality.
+          InputError: fewer identities than P, or an identity without images of one modality.
         """
         self.class_pids = np.unique(index.pid)
         if num_ids_per_batch > len(self.class_pids):
@@ -92,15 +93,6 @@ class BalancedPlan:
         """Length in batches."""
         return len(self._labels)
 
-    def __len__(self) -> int:
-        """Length in slots."""
-        return self.num_batches * self._batch_size
-
-    def __getitem__(self, position: int) -> Slot:
-        """The slot at one position, 0 .. len - 1."""
-        batch, row = divmod(position, self._batch_size)
-        return self.batch(batch)[row]
-
     def batch(self, number: int) -> list[Slot]:
         """The B slots of one batch, 0 .. num_batches - 1, in batch order."""
         slots: list[Slot] = []
@@ -111,11 +103,11 @@ class BalancedPlan:
         return slots
 
     def _draw(self, batch: int, which: int, pool: tuple[int, np.ndarray]) -> list[int]:
-        """K records of one identity and (modality, its pictures)."""
-        modality, pictures = pool
+        """K records of one identity and (modality, its images)."""
+        modality, images = pool
         rng = np.random.default_rng((self._seed, _IMAGE_STREAM, batch, which, modality))
-        repeats = -(-self._num_images_per_id // len(pictures))
-        return np.concatenate([rng.permutation(pictures) for _ in range(repeats)])[: self._num_images_per_id].tolist()
+        repeats = -(-self._num_images_per_id // len(images))
+        return np.concatenate([rng.permutation(images) for _ in range(repeats)])[: self._num_images_per_id].tolist()
 
 
 def num_batches_per_epoch(index: SplitIndex, *, num_ids_per_batch: int, num_images_per_id: int) -> int:

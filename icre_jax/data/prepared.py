@@ -1,11 +1,11 @@
-"""Prepared data sets: checked pictures in ArrayRecord files, an index beside them, a fingerprint over everything.
+"""Prepared data sets: checked images in ArrayRecord files, an index beside them, a fingerprint over everything.
 
-prepared_dir/<dataset>/1.0.0/*.array_record   the pictures' own bytes (written by TFDS)
+prepared_dir/<dataset>/1.0.0/*.array_record   the images' own bytes (written by TFDS)
 prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality of every record, per split
 prepared_dir/sysu_mm01/1.0.0/gallery_permutations.json   the official gallery draws, if the tree holds them
 prepared_dir/<dataset>/1.0.0/metadata.json    fingerprint, and the listing the records were made from
 prepared_dir/regdb/trial_<k>/1.0.0/...        the same for each trial of RegDB
-prepared_dir/384x144/<dataset>/1.0.0/...      the same with all pictures at that height and width
+prepared_dir/384x144/<dataset>/1.0.0/...      the same with all images at that height and width
 """
 
 import contextlib
@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from icre_jax.data import synthetic
 from icre_jax.data.builders import BUILDERS, ReIDBuilder
 from icre_jax.data.images import find_defect
 from icre_jax.data.permutations import keep_permutations
 from icre_jax.data.records import Record, SplitIndex
+from icre_jax.datasets import RENDERED_MARK
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files import whole_file
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +41,7 @@ class PreparedDataset:
       dataset: a key of `BUILDERS`, e.g. "sysu_mm01".
       trial: which division of the identities into training and test; None where there is only one.
       folder: where its records are.
-      fingerprint: sha256 over the trial and every path, label and picture; equal fingerprints mean equal data.
+      fingerprint: sha256 over the trial and every path, label and image; equal fingerprints mean equal data.
       synthetic: whether the people were rendered; told by the tree itself, so that no config can call them real.
       index: split name -> `SplitIndex`.
     """
@@ -53,7 +54,7 @@ class PreparedDataset:
     index: dict[str, SplitIndex]
 
     def source(self, split: str) -> Any:
-        """Random access to the records of a split: `source[i]["image"]` is the bytes of picture i."""
+        """Random access to the records of a split: `source[i]["image"]` is the bytes of image i."""
         builder = tfds.builder_from_directory(str(self.folder))
         # Decoding is ours (see `icre_jax.data.images`).
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
@@ -91,12 +92,12 @@ def open_or_prepare(
       data_dir: root of the data set as it was delivered. May be absent once the records exist.
       prepared_dir: where the records are, or go.
       trial: which division of a data set that has several.
-      stored_size: (height, width) that the records hold all pictures at; None for the files as they are. Decoded to
+      stored_size: (height, width) that the records hold all images at; None for the files as they are. Decoded to
         that size, both give the same pixels.
-      progress: called with (pictures checked, pictures in all) while preparing.
+      progress: called with (images checked, images in all) while preparing.
 
     Raises:
-      InputError: nothing to read, a broken picture or list, a trial that the data set does not have, or records that
+      InputError: nothing to read, a broken image or list, a trial that the data set does not have, or records that
         were made from other files than those which lie in `data_dir` now.
     """
     if dataset not in BUILDERS:
@@ -110,7 +111,7 @@ def open_or_prepare(
         return prepared
     prepared, metadata = _open(builder_class, folder)
     if data_dir.is_dir():
-        splits = _scan(builder_class, data_dir, trial)
+        splits = builder_class.list_images(data_dir, trial)
         if _listing_digest(data_dir, splits) != metadata["listing"] or not _has_labels_of(prepared, splits):
             raise InputError(
                 f"The records in {folder} were made from other files or labels than those in {data_dir} now. "
@@ -122,16 +123,12 @@ def open_or_prepare(
 
 
 def _has_labels_of(prepared: PreparedDataset, splits: dict[str, list[Record]]) -> bool:
-    """Whether identities, cameras and modalities are those of the tree: a list may change where no picture does."""
+    """Whether identities, cameras and modalities are those of the tree: a list may change where no image does."""
     return all(
         np.array_equal(getattr(prepared.index[name], column), getattr(SplitIndex.from_records(records), column))
         for name, records in splits.items()
         for column in ("pid", "camid", "modality")
     )
-
-
-def _scan(builder_class: type[ReIDBuilder], data_dir: Path, trial: int | None) -> dict[str, list[Record]]:
-    return builder_class.scan(data_dir) if trial is None else builder_class.scan(data_dir, trial)
 
 
 def _prepare(
@@ -143,12 +140,12 @@ def _prepare(
     progress: Progress | None,
 ) -> PreparedDataset:
     folder = builder_class.folder(prepared_dir, trial)
-    splits = _scan(builder_class, data_dir, trial)
+    splits = builder_class.list_images(data_dir, trial)
     metadata = {
         "trial": trial,
-        "fingerprint": _check_pictures(data_dir, splits, trial, progress),
+        "fingerprint": _check_images(data_dir, splits, trial, progress),
         "listing": _listing_digest(data_dir, splits),
-        "synthetic": (data_dir / synthetic.RECORD).is_file(),
+        "synthetic": (data_dir / RENDERED_MARK).is_file(),
         "data_dir": str(data_dir),
     }
     tfds.disable_progress_bar()
@@ -174,9 +171,8 @@ def _prepare(
             for field in dataclasses.fields(SplitIndex)
         }
         # The index comes last and under its final name at once: where it is, the records are complete.
-        partial = folder / "index.partial.npz"
-        np.savez(partial, **columns)
-        partial.rename(folder / "index.npz")
+        with whole_file(folder / "index.npz") as partial, partial.open("wb") as stream:
+            np.savez(stream, **columns)
     except OSError as error:
         raise InputError(
             f"Cannot write the prepared records to {prepared_dir}: {error}. Free space, or name another prepared_dir."
@@ -206,10 +202,8 @@ def _open(builder_class: type[ReIDBuilder], folder: Path) -> tuple[PreparedDatas
         ) from error
 
 
-def _check_pictures(
-    data_dir: Path, splits: dict[str, list[Record]], trial: int | None, progress: Progress | None
-) -> str:
-    """Decode every picture once; the fingerprint, or an error that names all broken files."""
+def _check_images(data_dir: Path, splits: dict[str, list[Record]], trial: int | None, progress: Progress | None) -> str:
+    """Decode every image once; the fingerprint, or an error that names all broken files."""
     records = [(name, record) for name, split in splits.items() for record in split]
 
     def inspect(item: tuple[str, Record]) -> tuple[bytes, str | None]:
@@ -229,7 +223,7 @@ def _check_pictures(
                 progress(done + 1, len(records))
     if findings:
         raise InputError(
-            f"{len(findings)} of {len(records)} pictures in {data_dir} cannot be used:\n{join_findings(findings)}\n"
+            f"{len(findings)} of {len(records)} images in {data_dir} cannot be used:\n{join_findings(findings)}\n"
             "Restore these files from the original archive."
         )
     return fingerprint.hexdigest()

@@ -1,18 +1,15 @@
-"""What one picture is, before and after it was prepared."""
+"""What one image is, before and after it was prepared."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
-# Stored as its index: 0 is visible, 1 is infrared, in every file and array of the project.
-MODALITIES: tuple[Literal["visible"], Literal["infrared"]] = ("visible", "infrared")
-VISIBLE, INFRARED = MODALITIES
+from icre_jax.datasets import MODALITIES
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One picture of a data set as it lies on disk.
+    """One image of a data set as it lies on disk.
 
     Attributes:
       path: relative to the root of the data set, with forward slashes.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from icre_jax.datasets import LLCM, MANIFEST, REGDB, SYSU_MM01
 from icre_jax.errors import InputError
 from icre_jax.evals import llcm, manifest, regdb, sysu_mm01
 from icre_jax.evals.galleries import OFFICIAL, PYTHON_RANDOM, make_official_source
@@ -9,15 +10,15 @@ from icre_jax.evals.protocol import Protocol
 
 # Data set, as a config names it -> how it is scored.
 PROTOCOLS: dict[str, Protocol] = {
-    "sysu_mm01": sysu_mm01.PROTOCOL,
-    "llcm": llcm.PROTOCOL,
-    "regdb": regdb.PROTOCOL,
-    "manifest": manifest.PROTOCOL,
+    SYSU_MM01.name: sysu_mm01.PROTOCOL,
+    LLCM.name: llcm.PROTOCOL,
+    REGDB.name: regdb.PROTOCOL,
+    MANIFEST.name: manifest.PROTOCOL,
 }
 # Those that have validation identities, and how these are scored.
-VALIDATION: dict[str, Protocol] = {"sysu_mm01": sysu_mm01.VALIDATION}
+VALIDATION: dict[str, Protocol] = {SYSU_MM01.name: sysu_mm01.VALIDATION}
 # Those whose authors published gallery draws, and how they are scored on galleries of another source.
-_WITH_OFFICIAL_DRAWS = {"sysu_mm01": sysu_mm01.make_protocol}
+_WITH_OFFICIAL_DRAWS = {SYSU_MM01.name: sysu_mm01.make_protocol}
 
 
 def choose_protocol(
@@ -33,7 +34,7 @@ def choose_protocol(
       dataset: a key of `PROTOCOLS`.
       permutations: the official draws, see `make_official_source`; None where they are not at hand.
       gallery_source: "official" or "python-random"; None for the first of these that there is.
-      exclude_same_camera: for own pictures, see `manifest.make_protocol`; None for the published ones, whose rules are
+      exclude_same_camera: for own images, see `manifest.make_protocol`; None for the published ones, whose rules are
         fixed.
 
     Raises:
@@ -42,8 +43,8 @@ def choose_protocol(
     if dataset not in _WITH_OFFICIAL_DRAWS:
         if gallery_source is not None:
             raise InputError(
-                f"The gallery source {gallery_source!r} cannot be chosen for {PROTOCOLS[dataset].name}: only SYSU-MM01 "
-                "has two. Leave it out."
+                f"The gallery source {gallery_source!r} cannot be chosen for {PROTOCOLS[dataset].name}: only "
+                f"{SYSU_MM01.title} has two. Leave it out."
             )
         if exclude_same_camera is None:
             return PROTOCOLS[dataset]

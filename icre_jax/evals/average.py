@@ -2,12 +2,61 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from icre_jax.datasets import REGDB
 from icre_jax.errors import InputError, join_findings
-from icre_jax.evals.results import METRICS, ProtocolResult
+from icre_jax.evals.results import METRICS, ProtocolResult, read_results
 from icre_jax.evals.tables import condition_parts
+from icre_jax.settings import FREE_TO_CHANGE, flatten
+
+# Fields in which the runs of one mean differ: what they are called, which trial they are of, and what is noise.
+_OF_A_RUN = ("name", "seed", "data.trial")
+
+
+def average_runs(folders: Sequence[Path]) -> tuple[list[ProtocolResult], dict[str, Any]]:
+    """The mean over the runs in `folders`, and where it comes from.
+
+    Raises:
+      InputError: no results in a folder, other data than RegDB, a trial twice, or runs of different configs.
+    """
+    runs, sources = zip(*(read_results(folder) for folder in folders), strict=True)
+    findings = []
+    seen: dict[int, Path] = {}
+    for folder, source in zip(folders, sources, strict=True):
+        trial = source.get("trial")
+        if trial is None:
+            findings.append(f"{folder}: {source.get('dataset')} has no trials of its own; its mean is in its results")
+        elif trial in seen:
+            findings.append(f"{folder}: trial {trial}, as {seen[trial]}")
+        else:
+            seen[trial] = folder
+        findings += [f"{folder}: {difference}" for difference in _differences(sources[0], source)]
+    if findings:
+        raise InputError(f"These runs have no common mean:\n{join_findings(findings)}")
+    results = average(runs)
+    facts = {name: sources[0].get(name) for name in ("config", "checkpoint", "selected_by", "dataset")}
+    missing = sorted({*REGDB.trials} - seen.keys())
+    return results, facts | {
+        "trials": sorted(seen),
+        "missing_trials": missing,
+        "workdirs": [str(folder) for folder in folders],
+    }
+
+
+def _differences(first: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    findings = []
+    if first.get("checkpoint") != other.get("checkpoint"):
+        findings.append(f"checkpoint is {other.get('checkpoint')}, not {first.get('checkpoint')}")
+    ours, theirs = (flatten(source.get("settings", {})) for source in (other, first))
+    return findings + [
+        f"{name} is {ours.get(name)}, not {theirs.get(name)}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name) and not name.startswith((*FREE_TO_CHANGE, *_OF_A_RUN))
+    ]
 
 
 def average(runs: Sequence[Sequence[ProtocolResult]]) -> list[ProtocolResult]:

@@ -59,10 +59,10 @@ OFFICIAL = "official"
 def make_official_source(permutations: Mapping[tuple[int, int], Sequence[Sequence[int]]]) -> GallerySource:
     """The draws that the authors of SYSU-MM01 published: cameras in order, then ids, then the order of the permutation.
 
-    Trial t takes the first picture (single-shot) or up to ten (multi-shot) of row t.
+    Trial t takes the first image (single-shot) or up to ten (multi-shot) of row t.
 
     Args:
-      permutations: (pid, camid) -> for each trial the picture numbers; picture k is the file whose name is k.
+      permutations: (pid, camid) -> for each trial the image numbers; image k is the file whose name is k.
     """
 
     def draw(folders: Folders, cameras: Sequence[int], num_images: int, trial: int) -> IntArray:
@@ -71,7 +71,7 @@ def make_official_source(permutations: Mapping[tuple[int, int], Sequence[Sequenc
             trials = permutations.get((pid, camid))
             if trials is None:
                 raise InputError(
-                    f"The official draws know no picture of id {pid} at camera {camid}, of which there are "
+                    f"The official draws know no image of id {pid} at camera {camid}, of which there are "
                     f"{len(folders[pid, camid])}. Are they those of this data set?"
                 )
             if trial >= len(trials):
@@ -83,7 +83,7 @@ def make_official_source(permutations: Mapping[tuple[int, int], Sequence[Sequenc
             for number in trials[trial][:num_images]:
                 if number not in numbered:
                     raise InputError(
-                        f"The official draws name picture {number} of id {pid} at camera {camid}; the files there are "
+                        f"The official draws name image {number} of id {pid} at camera {camid}; the files there are "
                         f"{', '.join(list(folders[pid, camid])[:5])} ... Are they those of this data set?"
                     )
                 drawn.append(numbered[number])

@@ -5,18 +5,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from icre_jax.errors import InputError
-from icre_jax.evals.results import METRICS, ProtocolResult, replace_file
-from icre_jax.evals.tables import HEADERS, split_conditions
+from icre_jax.evals.results import METRIC_NAMES, METRICS, ProtocolResult
+from icre_jax.evals.tables import split_conditions
+from icre_jax.files import write_file
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
+_SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        **{character: "\\" + character for character in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "\N{MINUS SIGN}": "$-$",
+        "→": r"$\to$",
+    }
+)
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it; an arrow of two characters becomes one."""
+    return text.replace("->", "→").translate(_SPECIAL)
 
 
 def to_latex(results: Sequence[ProtocolResult]) -> str:
@@ -41,15 +52,15 @@ def to_latex(results: Sequence[ProtocolResult]) -> str:
         "% \\usepackage{booktabs}",
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{'. '.join(_escape(part) for part in caption if part)}. In percent, {spread}.}}",
+        f"\\caption{{{'. '.join(escape_latex(part) for part in caption if part)}. In percent, {spread}.}}",
         f"\\begin{{tabular}}{{{'l' * len(heads)}{'r' * len(METRICS)}}}",
         "\\toprule",
-        _row([*heads, *(HEADERS[metric] for metric in METRICS)]),
+        _row([*heads, *METRIC_NAMES.values()]),
         "\\midrule",
     ]
     for result, own in zip(results, conditions.own, strict=True):
-        lead = [_escape(own)] if any(conditions.own) else []
-        lines.append(_row([*lead, _escape(result.setting), *(_cell(result, metric) for metric in METRICS)]))
+        lead = [escape_latex(own)] if any(conditions.own) else []
+        lines.append(_row([*lead, escape_latex(result.setting), *(_cell(result, metric) for metric in METRICS)]))
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
 
 
@@ -61,7 +72,7 @@ def write_latex(folder: str | os.PathLike[str], results: Sequence[ProtocolResult
     """
     text = to_latex(results)
     try:
-        replace_file(Path(folder) / "results.tex", text)
+        write_file(Path(folder) / "results.tex", text)
     except OSError as error:
         raise InputError(
             f"The results cannot be written to {folder}: {error}. Give a folder you may write to."
@@ -75,8 +86,3 @@ def _row(cells: Sequence[str]) -> str:
 def _cell(result: ProtocolResult, metric: str) -> str:
     mean = f"{100 * result.mean[metric]:.2f}"
     return f"${mean} \\pm {100 * result.std[metric]:.2f}$" if result.num_trials > 1 else mean
-
-
-def _escape(text: str) -> str:
-    plain = text.replace("->", "\0")
-    return "".join(_SPECIAL.get(character, character) for character in plain).replace("\0", "$\\to$")

@@ -12,6 +12,7 @@ scripts of the data set's authors do it: the drawn infrared images are the queri
 Rank-1 is then far above mAP. The two are not comparable.
 """
 
+from icre_jax.datasets import LLCM
 from icre_jax.evals.galleries import PYTHON_RANDOM, Folders
 from icre_jax.evals.protocol import Protocol, Setting
 from icre_jax.evals.ranking import IntArray, exclude_same_id_and_camera
@@ -26,7 +27,7 @@ def draw_single_shot(folders: Folders, trial: int) -> IntArray:
 
 
 PROTOCOL = Protocol(
-    name="LLCM",
+    name=LLCM.title,
     settings=(
         Setting(
             name="infrared_to_visible",

@@ -6,10 +6,10 @@ Images are embedded once, each by the stem of its own modality. A direction is o
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
+from icre_jax.datasets import OTHER, Modality
 from icre_jax.errors import InputError
 from icre_jax.evals.galleries import Folders, group_into_folders
 from icre_jax.evals.ranking import (
@@ -25,9 +25,6 @@ from icre_jax.evals.ranking import (
 )
 from icre_jax.evals.reranking import rerank
 from icre_jax.evals.results import METRICS, ProtocolResult, summarize
-
-Modality = Literal["visible", "infrared"]
-OTHER: Mapping[Modality, Modality] = {"visible": "infrared", "infrared": "visible"}
 
 # (the gallery's folders, trial from 0) -> [G] int64 indices into the gallery.
 Draw = Callable[[Folders, int], IntArray]

@@ -19,12 +19,38 @@ from icre_jax.evals.ranks import BoolArray, Float32Array, Float64Array, IntArray
 
 # (query pid [Q], query camid [Q], gallery pid [G], gallery camid [G]) -> [Q, G], True where the query may not see the
 # item.
-Exclusion = Callable[[IntArray, IntArray, IntArray, IntArray], BoolArray]
+Exclude = Callable[[IntArray, IntArray, IntArray, IntArray], BoolArray]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Which gallery images a query may not see.
+
+    Attributes:
+      words: for tables and files, e.g. "same place left out".
+      exclude: the rule itself; an `Exclusion` is called like it.
+    """
+
+    words: str
+    exclude: Exclude
+
+    def __call__(
+        self, query_pid: IntArray, query_camid: IntArray, gallery_pid: IntArray, gallery_camid: IntArray
+    ) -> BoolArray:
+        """[Q, G], True where the query may not see the item."""
+        return self.exclude(query_pid, query_camid, gallery_pid, gallery_camid)
+
+
+def excluding(words: str) -> Callable[[Exclude], Exclusion]:
+    """Make a rule of the function below, with words for it."""
+    return lambda exclude: Exclusion(words, exclude)
+
 
 # Elements of one [queries, gallery] block: some 10 MB with its keys, masks and the sort; larger ones are not faster.
 _BLOCK_ELEMENTS = 2**18
 
 
+@excluding("nothing left out")
 def exclude_nothing(
     query_pid: IntArray, query_camid: IntArray, gallery_pid: IntArray, gallery_camid: IntArray
 ) -> BoolArray:
@@ -32,6 +58,7 @@ def exclude_nothing(
     return np.zeros((len(query_pid), len(gallery_pid)), bool)
 
 
+@excluding("same id and camera left out")
 def exclude_same_id_and_camera(
     query_pid: IntArray, query_camid: IntArray, gallery_pid: IntArray, gallery_camid: IntArray
 ) -> BoolArray:
@@ -136,7 +163,7 @@ def normalize(features: Float32Array) -> Float32Array:
 
 
 def average_directions(first: Float32Array, second: Float32Array) -> Float32Array:
-    """[N, D] of norm 1: the mean direction of two vectors per image, e.g. of a picture and its mirror image."""
+    """[N, D] of norm 1: the mean direction of two vectors per image, e.g. of an image and its mirror image."""
     return normalize(normalize(first) + normalize(second))
 
 

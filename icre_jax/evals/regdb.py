@@ -8,7 +8,8 @@ The ten trials of RegDB are ten ways to halve its identities, hence ten trained 
 reports their mean.
 """
 
-from icre_jax.evals.protocol import OTHER, Modality, Protocol, Setting
+from icre_jax.datasets import OTHER, REGDB, Modality
+from icre_jax.evals.protocol import Protocol, Setting
 from icre_jax.evals.ranking import exclude_nothing
 
 
@@ -23,12 +24,10 @@ def _setting(query: Modality, *, deduplicate_ids: bool) -> Setting:
 
 
 PROTOCOL = Protocol(
-    name="RegDB",
+    name=REGDB.title,
     settings=(
-        _setting("visible", deduplicate_ids=False),
-        _setting("infrared", deduplicate_ids=False),
-        _setting("visible", deduplicate_ids=True),
-        _setting("infrared", deduplicate_ids=True),
+        *(_setting(query, deduplicate_ids=False) for query in REGDB.directions),
+        *(_setting(query, deduplicate_ids=True) for query in REGDB.directions),
     ),
     cameras={"visible": (1,), "infrared": (2,)},
 )

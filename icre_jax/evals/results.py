@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: one record per setting, in results.json and results.csv, for machines.
+"""What an evaluation leaves: one record per setting, in results.json and results.csv, for machines.
 
 Every number is a fraction in [0, 1]; percent is for people (`icre_jax.evals.tables`).
 """
@@ -16,10 +16,20 @@ import numpy as np
 
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Scores
+from icre_jax.files import write_file
 
 # Raise when a field changes its meaning, is added or removed.
 SCHEMA_VERSION = 2
-METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+# Metric, as files spell it -> as people read it.
+METRIC_NAMES = {
+    "rank1": "Rank-1",
+    "rank5": "Rank-5",
+    "rank10": "Rank-10",
+    "rank20": "Rank-20",
+    "mAP": "mAP",
+    "mINP": "mINP",
+}
+METRICS = tuple(METRIC_NAMES)
 CMC_LENGTH = 20
 
 
@@ -168,7 +178,7 @@ def write_results(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            replace_file(folder / name, text)
+            write_file(folder / name, text)
     except OSError as error:
         raise InputError(
             f"The results cannot be written to {folder}: {error}. Give a folder you may write to."
@@ -205,14 +215,3 @@ def _to_csv(results: Sequence[ProtocolResult], provenance: Mapping[str, Any]) ->
         numbers = [kind[metric] for metric in METRICS for kind in (result.mean, result.std)]
         writer.writerow(values + numbers + [*facts.values()])
     return stream.getvalue()
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all; OSError if it cannot be written."""
-    # In the same folder, because a replace is atomic only within one file system.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -15,9 +15,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from icre_jax.datasets import INFRARED, SYSU_MM01, VISIBLE
 from icre_jax.evals.galleries import PYTHON_RANDOM, GallerySource
 from icre_jax.evals.protocol import Draw, Protocol, Setting
-from icre_jax.evals.ranking import BoolArray, IntArray
+from icre_jax.evals.ranking import BoolArray, IntArray, excluding
 
 # Step 1: the visible cameras of each search, in the order in which the draw visits them.
 SEARCHES: Mapping[str, tuple[int, ...]] = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
@@ -27,6 +28,7 @@ SHOTS: Mapping[str, int] = {"single": 1, "multi": 10}
 PLACES = np.array([1, 2, 2, 4, 5, 6])
 
 
+@excluding("same place left out")
 def exclude_same_place(
     query_pid: IntArray, query_camid: IntArray, gallery_pid: IntArray, gallery_camid: IntArray
 ) -> BoolArray:
@@ -41,11 +43,11 @@ def make_protocol(source: GallerySource) -> Protocol:
         return lambda folders, trial: source.draw(folders, SEARCHES[search], SHOTS[shot], trial)
 
     return Protocol(
-        name="SYSU-MM01",
+        name=SYSU_MM01.title,
         settings=tuple(
             Setting(
                 name=f"{search}/{shot}",
-                query="infrared",
+                query=INFRARED,
                 excluded=exclude_same_place,
                 deduplicate_ids=True,
                 gallery_source=source.name,
@@ -54,7 +56,7 @@ def make_protocol(source: GallerySource) -> Protocol:
             for search in SEARCHES
             for shot in SHOTS
         ),
-        cameras={"visible": SEARCHES["all"], "infrared": (3, 6)},
+        cameras={VISIBLE: SEARCHES["all"], INFRARED: (3, 6)},
     )
 
 
@@ -62,6 +64,6 @@ PROTOCOL = make_protocol(PYTHON_RANDOM)
 # The same on the 99 validation identities, to choose a checkpoint without looking at the test identities.
 VALIDATION = replace(
     PROTOCOL,
-    name="SYSU-MM01 (validation)",
+    name=f"{SYSU_MM01.title} (validation)",
     settings=tuple(replace(setting, name=f"val/{setting.name}") for setting in PROTOCOL.settings),
 )

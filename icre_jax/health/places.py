@@ -9,10 +9,10 @@ import jax
 
 from icre_jax.data.builders import BUILDERS
 from icre_jax.data.prepared import is_prepared, open_or_prepare, records_folder
-from icre_jax.data.sizes import num_training_ids
+from icre_jax.data.sizes import ASSUMED_IDS, count_training_ids
+from icre_jax.engine.program import build_program
 from icre_jax.errors import InputError
 from icre_jax.health.findings import Finding
-from icre_jax.program import build_program
 from icre_jax.settings import Data, Settings
 
 
@@ -30,7 +30,11 @@ def check_folder(what: str, folder: Path, fix: str) -> Finding:
 
 def check_space(settings: Settings, workdir: Path) -> Finding:
     """The disk of the workdir takes the checkpoints of this config: those that are kept, and the one being written."""
-    program = build_program(settings, num_classes=num_training_ids(settings.data), steps_per_epoch=1)
+    try:
+        num_classes = count_training_ids(settings.data)[0]
+    except InputError:  # what is wrong with the list of own images is found by `check_data`
+        num_classes = ASSUMED_IDS
+    program = build_program(settings, num_classes=num_classes, steps_per_epoch=1)
     one = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state))
     count = settings.checkpoint.keep_latest + 2  # and the best
     free = shutil.disk_usage(_existing(workdir)).free
@@ -45,28 +49,28 @@ def check_data(settings: Settings) -> Finding:
     data = settings.data
     data_dir, prepared_dir = Path(data.data_dir), Path(data.prepared_dir)
     builder = BUILDERS[data.dataset]
-    which: Any = {"trial": data.trial, "stored_size": data.stored_size}
-    folder = records_folder(data.dataset, prepared_dir, **which)
+    where: Any = {"trial": data.trial, "stored_size": data.stored_size}
+    folder = records_folder(data.dataset, prepared_dir, **where)
     try:
         if is_prepared(folder):
-            prepared = open_or_prepare(data.dataset, data_dir, prepared_dir, **which)
+            prepared = open_or_prepare(data.dataset, data_dir, prepared_dir, **where)
             num_images = sum(len(index) for index in prepared.index.values())
-            return Finding("data", "ok", f"{num_images} pictures of {builder.title}, prepared in {folder}")
+            return Finding("data", "ok", f"{num_images} images of {builder.card.title}, prepared in {folder}")
         if data.synthetic is not None:
             return Finding("data", "ok", f"people are rendered into {data_dir} when training starts")
-        splits = builder.scan(data_dir) if data.trial is None else builder.scan(data_dir, data.trial)
+        splits = builder.list_images(data_dir, data.trial)
     except InputError as error:
         return Finding("data", "broken", str(error))
     num_images = sum(len(records) for records in splits.values())
     return Finding(
-        "data", "ok", f"{num_images} pictures of {builder.title} in {data_dir}; prepared when training starts"
+        "data", "ok", f"{num_images} images of {builder.card.title} in {data_dir}; prepared when training starts"
     )
 
 
 def only_reads_records(data: Data) -> bool:
     """Whether the records are there, so that training writes nothing to `prepared_dir`."""
-    which: Any = {"trial": data.trial, "stored_size": data.stored_size}
-    return is_prepared(records_folder(data.dataset, Path(data.prepared_dir), **which))
+    where: Any = {"trial": data.trial, "stored_size": data.stored_size}
+    return is_prepared(records_folder(data.dataset, Path(data.prepared_dir), **where))
 
 
 def _existing(folder: Path) -> Path:

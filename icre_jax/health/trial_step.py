@@ -6,9 +6,9 @@ import time
 import jax
 import numpy as np
 
+from icre_jax.engine.parallel import make_any_state, make_mesh, make_train_step
+from icre_jax.engine.program import build_program
 from icre_jax.health.findings import Finding
-from icre_jax.parallel import make_mesh, make_state, make_train_step
-from icre_jax.program import build_program
 from icre_jax.settings import Settings
 
 _IMAGE_SIZE = (32, 16)
@@ -16,10 +16,10 @@ _ROWS_PER_DEVICE = 8  # two identities, two pairs of each
 
 
 def check_step(settings: Settings) -> Finding:
-    """Compile and run it on the default devices, behind the config's door."""
+    """Compile and run it on the default devices, spread as the config says."""
     began = time.perf_counter()
     settings = _shrink(settings)
-    num_rows = _ROWS_PER_DEVICE * jax.device_count()
+    num_rows = _ROWS_PER_DEVICE * jax.device_count() * settings.optimizer.accumulate_steps
     rows = np.arange(num_rows, dtype=np.int32)
     batch = {
         "image": np.random.default_rng(0).integers(0, 256, (num_rows, *_IMAGE_SIZE, 3), dtype=np.uint8),
@@ -27,16 +27,12 @@ def check_step(settings: Settings) -> Finding:
         "modality": rows % 2,
     }
     program = build_program(settings, num_classes=num_rows // 4, steps_per_epoch=1)
-    mesh = make_mesh(num_rows)
-    # Nobody asks here that a seed gives the same weights everywhere; without that they compile in half the time.
-    with jax.default_prng_impl("unsafe_rbg"):
-        state = make_state(mesh, 0, network=program.network, tx=program.tx, image_size=_IMAGE_SIZE)
-    step = make_train_step(
-        mesh, door=settings.parallel, network=program.network, tx=program.tx, objective=program.objective
-    )
+    mesh = make_mesh(num_rows, program.accumulate_steps)
+    state = make_any_state(mesh, program)
+    step = make_train_step(mesh, program, parallel=settings.parallel)
     _, metrics = step(state, batch)
     loss = float(metrics["loss"])
-    words = f"loss {loss:.3f} of {num_rows} random pictures, {time.perf_counter() - began:.1f} s with compiling"
+    words = f"loss {loss:.3f} of {num_rows} random images, {time.perf_counter() - began:.1f} s with compiling"
     if not math.isfinite(loss):
         return Finding("one step", "broken", f"{words}. The device computes wrong: update its driver, or use another.")
     return Finding("one step", "ok", words)

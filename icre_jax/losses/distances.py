@@ -15,7 +15,7 @@ _SMALLEST_SQUARE = 1e-12  # sqrt has an infinite slope at 0
 def gram_matrix(rows: Array) -> Array:
     """Inner products of the rows about their mean, [N, D] -> [N, N] float32.
 
-    Distances do not depend on the origin. Features behind a ReLU share a large mean; taking it out keeps the digits
+    Distances do not depend on the origin. Features after a ReLU share a large mean; taking it out keeps the digits
     that tell them apart.
     """
     rows = rows.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Identity (ID) loss: classification of the training identities, L_id of `method.md`."""
+"""Identity (ID) loss: classification of the training identities, L_id of docs/method.md."""
 
 import jax.numpy as jnp
 import optax

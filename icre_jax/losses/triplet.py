@@ -1,4 +1,4 @@
-"""Triplet losses of the baselines, on the features before the BN neck (`method.md`, Baselines).
+"""Triplet losses of the baselines, on the features before the BN neck (docs/method.md, Baselines).
 
 Positives of a row are all rows of its identity, of either modality and itself included, as in the code that AGW
 published; negatives are all others.
@@ -30,6 +30,8 @@ def weighted_triplet(distances: Array, labels: Array) -> Array:
     """Weighted regularised triplet of AGW: log(1 + exp(sum w+ d - sum w- d)) per row, which needs no margin.
 
     w+ = softmax(d) over the positives, w- = softmax(-d) over the negatives, computed so that no distance is too large.
+    The code that AGW published differs there: its weights no longer sum to one from distances of about 15 on, and its
+    exponentials overflow at large ones.
 
     Args:
       distances: [B, B].

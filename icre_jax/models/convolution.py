@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from icre_jax.models.precision import precision_here
 from icre_jax.models.recompute import not_before
 
 _FEW_CHANNELS = 16  # of the input: taps of a row go into one product
@@ -19,7 +20,7 @@ _ENOUGH_WORK = 2**25  # multiplications of one product: small ones, as the demo'
 
 
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Convolution with size // 2 zeros around the picture.
+    """Convolution with size // 2 zeros around the image.
 
     Args:
       x: [B, H, W, C].
@@ -34,47 +35,46 @@ def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
         seen = x[:, ::stride, ::stride]
         # Two axes, as in `rows` below: for a product with four, XLA transposes what the weight gradient is made of.
         return (seen.reshape(-1, seen.shape[-1]) @ kernel[0, 0]).reshape(*seen.shape[:3], -1)
-    return _spatial(x, kernel, stride)
+    return _spatial(x, kernel, stride, precision_here())
 
 
-def _library(x: Array, kernel: Array, stride: int) -> Array:
-    padding = kernel.shape[0] // 2
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+def _library(x: Array, kernel: Array, stride: int, precision: str | None = None) -> Array:
+    padding = [(kernel.shape[0] // 2,) * 2] * 2
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=layout, precision=precision)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _spatial(x: Array, kernel: Array, stride: int) -> Array:
-    return _library(x, kernel, stride)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _spatial(x: Array, kernel: Array, stride: int, precision: str | None) -> Array:
+    return _library(x, kernel, stride, precision)
 
 
-def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
-    return _library(x, kernel, stride), (x, kernel)
+def _forward(x: Array, kernel: Array, stride: int, precision: str | None) -> tuple[Array, tuple[Array, Array]]:
+    return _library(x, kernel, stride, precision), (x, kernel)
 
 
-def _backward(stride: int, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+def _backward(stride: int, precision: str | None, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    (input_gradient,) = jax.vjp(lambda x: _library(x, kernel, stride), x)[1](g)
-    library = functools.partial(_weight_gradient_of_the_library, stride)
+    (input_gradient,) = jax.vjp(lambda x: _library(x, kernel, stride, precision), x)[1](g)
+    library = functools.partial(_weight_gradient_of_the_library, stride, precision)
     if g.size * x.shape[3] * _taps_per_product(kernel) < _ENOUGH_WORK:
         return input_gradient, library(x, kernel, g)
-    by_products = functools.partial(_weight_gradient_by_products, stride)
+    by_products = functools.partial(_weight_gradient_by_products, stride, precision)
     return input_gradient, lax.platform_dependent(x, kernel, g, cpu=by_products, default=library)
 
 
 _spatial.defvjp(_forward, _backward)
 
 
-def _weight_gradient_of_the_library(stride: int, x: Array, kernel: Array, g: Array) -> Array:
-    return jax.vjp(lambda kernel: _library(x, kernel, stride), kernel)[1](g)[0]
+def _weight_gradient_of_the_library(stride: int, precision: str | None, x: Array, kernel: Array, g: Array) -> Array:
+    return jax.vjp(lambda kernel: _library(x, kernel, stride, precision), kernel)[1](g)[0]
 
 
 def _taps_per_product(kernel: Array) -> int:
     return kernel.shape[1] if kernel.shape[2] < _FEW_CHANNELS else 1
 
 
-def _weight_gradient_by_products(stride: int, x: Array, kernel: Array, g: Array) -> Array:
+def _weight_gradient_by_products(stride: int, precision: str | None, x: Array, kernel: Array, g: Array) -> Array:
     """Shifted products: for each tap of the kernel, what it saw of the input times g, summed over [B H W].
 
     With few channels (the stem's three) the taps of a row lie side by side in one product.
@@ -91,8 +91,11 @@ def _weight_gradient_by_products(stride: int, x: Array, kernel: Array, g: Array)
         # Two axes: a sum over three would make XLA transpose its operands first.
         return y.reshape(-1, y.shape[-1])
 
-    products = [
-        lax.dot_general(rows(tap), rows(g), (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-        for tap in taps
-    ]
+    multiply = functools.partial(
+        lax.dot_general,
+        dimension_numbers=(((0,), (0,)), ((), ())),
+        precision=precision,
+        preferred_element_type=jnp.float32,
+    )
+    products = [multiply(rows(tap), rows(g)) for tap in taps]
     return jnp.stack(products).reshape(kernel.shape).astype(kernel.dtype)

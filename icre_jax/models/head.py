@@ -1,8 +1,9 @@
-"""Head of the network: GeM pooling, BN neck, classifier (`method.md`, Head)."""
+"""Head of the network: GeM pooling, BN neck, classifier (docs/method.md, Head)."""
 
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -25,10 +26,18 @@ def gem_pool(feature_map: Array, *, p: float = 3.0, epsilon: float = 1e-6) -> Ar
 
 
 class Head(nn.Module):
-    """Feature map -> features (f), embeddings (z), logits. Everything here is float32."""
+    """Feature map -> features (f), embeddings (z), logits. Everything here is float32.
+
+    Attributes:
+      num_classes: training identities.
+      gem_p: exponent of `gem_pool`.
+      neck_init_std: the scale of the neck starts as N(1, neck_init_std).
+      axis_name: as in `DualStreamResNet`.
+    """
 
     num_classes: int
     gem_p: float = 3.0
+    neck_init_std: float = 0.0
     axis_name: str | None = None
 
     @nn.compact
@@ -45,8 +54,16 @@ class Head(nn.Module):
           "logits" [B, num_classes].
         """
         features = gem_pool(feature_map, p=self.gem_p)
-        neck = BatchNorm(not train, axis_name=self.axis_name, use_bias=False, name="neck")
+        scale_init = _around_one(self.neck_init_std)
+        neck = BatchNorm(not train, axis_name=self.axis_name, use_bias=False, scale_init=scale_init, name="neck")
         embeddings = neck(features)
         init: Any = nn.initializers.normal(0.001)
         logits = nn.Dense(self.num_classes, use_bias=False, kernel_init=init, name="classifier")(embeddings)
         return {"features": features, "embeddings": embeddings, "logits": logits}
+
+
+def _around_one(std: float) -> nn.initializers.Initializer:
+    def init(key: Any, shape: Any, dtype: Any = jnp.float32) -> Array:
+        return 1.0 + std * jax.random.normal(key, shape, dtype)
+
+    return init

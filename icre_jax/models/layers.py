@@ -22,6 +22,7 @@ class Conv(nn.Module):
       size, stride: of the kernel, odd, and of its steps, in both directions.
       use_bias: add a bias.
       dtype: type of the computation; parameters are float32.
+      kernel_init, bias_init: where they start.
     """
 
     channels: int
@@ -29,21 +30,23 @@ class Conv(nn.Module):
     stride: int = 1
     use_bias: bool = False
     dtype: Any = jnp.float32
+    kernel_init: nn.initializers.Initializer = _kernel_init
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), channels]."""
-        kernel = self.param("kernel", _kernel_init, (self.size, self.size, x.shape[-1], self.channels))
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.channels))
         # Padded on both sides, as published weights expect it; "SAME" would pad a strided convolution on one side only.
         y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros_init(), (self.channels,)).astype(self.dtype)
+            y += self.param("bias", self.bias_init, (self.channels,)).astype(self.dtype)
         return y
 
 
-def conv(channels: int, size: int = 1, stride: int = 1, *, dtype: Any, name: str, use_bias: bool = False) -> Conv:
+def conv(channels: int, size: int = 1, stride: int = 1, *, dtype: Any, name: str) -> Conv:
     """A size x size convolution, [B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), channels]."""
-    return Conv(channels, size, stride, use_bias, dtype, name=name)
+    return Conv(channels, size, stride, dtype=dtype, name=name)
 
 
 def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str, zero: bool = False) -> BatchNorm:

@@ -1,4 +1,4 @@
-"""MPFR: one identity-guided map from shallow features of several resolutions (`method.md`, MPFR)."""
+"""MPFR: one identity-guided map from shallow features of several resolutions (docs/method.md, MPFR)."""
 
 from typing import Any
 

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from icre_jax.models.precision import precision_here
 
-def run(part: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
+
+def rematerialized(part: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
     """`part(*inputs, train=train)`, of which the backward pass keeps only inputs and parameters if `remat` is set.
 
     Args:
@@ -29,12 +31,12 @@ def run(part: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
     """
     if not (remat and train) or part.is_initializing():
         return part(*inputs, train=train)
-    pure = part.clone(parent=None)
+    pure, precision = part.clone(parent=None), precision_here()
 
     def compute(params: Any, batch_stats: Any, inputs: Any) -> tuple[Array, Any]:
-        result, updated = pure.apply(
-            {"params": params, "batch_stats": batch_stats}, *inputs, train=True, mutable=["batch_stats"]
-        )
+        variables = {"params": params, "batch_stats": batch_stats}
+        with jax.default_matmul_precision(precision):
+            result, updated = pure.apply(variables, *inputs, train=True, mutable=["batch_stats"])
         y, seen = result if isinstance(result, tuple) else (result, None)
         return y, (updated.get("batch_stats", {}), seen)
 

@@ -1,4 +1,4 @@
-"""Dual-stream ResNet: the first layers per modality, everything after them shared (`method.md`, Backbone).
+"""Dual-stream ResNet: the first layers per modality, everything after them shared (docs/method.md, Backbone).
 
 Layer names are torchvision's (conv1, bn1, layer1.0.conv2, layer1.0.downsample.0, ...), with the two stems as
 `visible_stem` and `infrared_stem`, so that a table can map published weights onto the tree. Arrays are NHWC.
@@ -14,7 +14,7 @@ from icre_jax.errors import InputError
 from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.non_local import NonLocal
 from icre_jax.models.pooling import max_pool
-from icre_jax.models.recompute import run
+from icre_jax.models.recompute import rematerialized
 
 NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_DEPTHS = (50, 101)
@@ -91,6 +91,7 @@ class Stage(nn.Module):
     stride: int
     bottleneck: bool
     num_non_local: int = 0
+    non_local_channels: int | None = None
     remat: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -101,9 +102,10 @@ class Stage(nn.Module):
         for index in range(self.num_blocks):
             stride = self.stride if index == 0 else 1
             block = Block(self.width, stride, self.bottleneck, self.dtype, self.axis_name, name=str(index))
-            x = run(block, x, train=train, remat=self.remat)
+            x = rematerialized(block, x, train=train, remat=self.remat)
             if index >= self.num_blocks - self.num_non_local:
-                x = NonLocal(self.dtype, self.axis_name, name=f"non_local_{index}")(x, train=train)
+                name = f"non_local_{index}"
+                x = NonLocal(self.non_local_channels, self.dtype, self.axis_name, name=name)(x, train=train)
         return x
 
 
@@ -116,6 +118,7 @@ class DualStreamResNet(nn.Module):
       last_stride: stride of layer4; 1 keeps the resolution of layer3, as the field does.
       specific_until: last part that each modality has of its own: "stem" or "layer1".
       non_local_blocks: non-local blocks at the end of layer1, ..., layer4; AGW has (0, 2, 3, 0).
+      non_local_channels: inside of them; see `NonLocal`.
       remat: trade time for memory in training: stems and blocks are computed again in the backward pass.
       dtype: type of the computation; parameters and BatchNorm statistics stay float32.
       axis_name: mapped axis over which BatchNorm averages its statistics; None under jit.
@@ -126,6 +129,7 @@ class DualStreamResNet(nn.Module):
     last_stride: int = 1
     specific_until: str = "stem"
     non_local_blocks: tuple[int, int, int, int] = (0, 0, 0, 0)
+    non_local_channels: int | None = None
     remat: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -169,7 +173,7 @@ class DualStreamResNet(nn.Module):
         if stream != "paired":
             prefix = "" if stream == "shared" else f"{stream}_"
             # The blocks of a stage are computed again one by one.
-            return run(self._part(name, prefix), x, train=train, remat=self.remat and name == "stem")
+            return rematerialized(self._part(name, prefix), x, train=train, remat=self.remat and name == "stem")
         if x.shape[0] % 2:
             raise ValueError(f"Paired rows come two by two, visible and infrared; there are {x.shape[0]}.")
         # Slicing pairs, not halves: rows that lie on one device then stay on it.
@@ -187,6 +191,7 @@ class DualStreamResNet(nn.Module):
             (1, 2, 2, self.last_stride)[index],
             self.depth in BOTTLENECK_DEPTHS,
             self.non_local_blocks[index],
+            self.non_local_channels,
             self.remat,
             self.dtype,
             self.axis_name,

@@ -1,4 +1,4 @@
-"""SDCE: a two-stage transformer that carries identity clues into the deep features (`method.md`, SDCE)."""
+"""SDCE: a two-stage transformer that carries identity clues into the deep features (docs/method.md, SDCE)."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ class Attention(nn.Module):
         return out, jax.nn.softmax(scores / q.shape[-1] ** 0.5, axis=-1)
 
 
-class WayBack(nn.Module):
+class ResidualProjection(nn.Module):
     """BN0(conv1x1(x)): what is added to the deep features. Its scale starts at 0, so at step 0 nothing is."""
 
     channels: int
@@ -109,4 +109,4 @@ class SDCE(nn.Module):
             y = nn.Dense(self.mlp_ratio * self.width, dtype=self.dtype, name="mlp_in")(norm(x, "mlp_norm"))
             x = x + nn.Dense(self.width, dtype=self.dtype, name="mlp_out")(nn.gelu(y, approximate=False))
         x = x.reshape(batch, height, width, self.width)
-        return deep + WayBack(channels, self.dtype, self.axis_name, name="way_back")(x, train=train), maps
+        return deep + ResidualProjection(channels, self.dtype, self.axis_name, name="way_back")(x, train=train), maps

@@ -8,18 +8,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from icre_jax.evals.results import CMC_LENGTH, METRICS
+from icre_jax.evals.results import CMC_LENGTH, METRIC_NAMES, METRICS
 from icre_jax.report.figure import COLORS, MUTED, Kind, Line, draw, every_nth
 from icre_jax.report.records import Evaluation
 
-METRIC_NAMES = {
-    "rank1": "Rank-1",
-    "rank5": "Rank-5",
-    "rank10": "Rank-10",
-    "rank20": "Rank-20",
-    "mAP": "mAP",
-    "mINP": "mINP",
-}
 # Ranks 5 to 20 would crowd the plot; they are in the table below it.
 _DRAWN_METRICS = ("rank1", "mAP", "mINP")
 _LABEL_STYLES: dict[str, tuple[str, Kind]] = {

@@ -24,8 +24,8 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class RankedPicture:
-    """One picture of a rank list.
+class RankedImage:
+    """One image of a rank list.
 
     Attributes:
       image: [H, W, 3] uint8, sRGB.
@@ -43,7 +43,7 @@ class RankedPicture:
 
 @dataclass(frozen=True, eq=False)
 class RankedQuery:
-    """A query and the gallery pictures most similar to it, best first."""
+    """A query and the gallery images most similar to it, best first."""
 
-    query: RankedPicture
-    ranked: list[RankedPicture]
+    query: RankedImage
+    ranked: list[RankedImage]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult
+from icre_jax.evals.results import CMC_LENGTH, METRIC_NAMES, METRICS, ProtocolResult
 from icre_jax.evals.tables import split_conditions
 from icre_jax.report.numbers import duration, factor, memory, percent, significant
-from icre_jax.report.plots import METRIC_NAMES, keys, series
+from icre_jax.report.plots import keys, series
 from icre_jax.report.records import Evaluation
 
 

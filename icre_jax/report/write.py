@@ -1,6 +1,5 @@
 """Arguments in, one HTML file out."""
 
-import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,9 +9,11 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from icre_jax.errors import InputError
+from icre_jax.evals.results import METRIC_NAMES
+from icre_jax.files import write_file
 from icre_jax.report import plots, scores
 from icre_jax.report.numbers import significant
-from icre_jax.report.pictures import show_rank_lists
+from icre_jax.report.rank_lists import show_rank_lists
 from icre_jax.report.records import Evaluation, RankedQuery
 from icre_jax.report.tree import describe
 from icre_jax.settings import Settings
@@ -57,16 +58,9 @@ def write_report(
         provenance=provenance,
         rank_lists=rank_lists,
     )
-    path = Path(path)
-    # In the same folder, because a replace is atomic only within one file system.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_file(path, text)
     except OSError as error:
         raise InputError(f"The report cannot be written to {path}: {error}. Give a path you may write to.") from error
 
@@ -91,7 +85,7 @@ def render_report(
         tiles=scores.make_tiles(evaluations, timings, provenance.get("wall_clock_seconds")),
         conditions=scores.shared_conditions(evaluations),
         score_groups=scores.group_scores(evaluations),
-        score_header=[*plots.METRIC_NAMES.values(), "Chance, Rank-1"],
+        score_header=[*METRIC_NAMES.values(), "Chance, Rank-1"],
         best_note=scores.best_note(evaluations, settings.checkpoint.best_metric),
         cmc_plots=plots.plot_cmc(evaluations),
         cmc_table=scores.cmc_table(evaluations),

@@ -39,14 +39,14 @@ def read_ids(root: Path, name: str, findings: list[str]) -> list[int]:
 
 
 def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tuple[PurePosixPath, int]]:
-    """The pictures of a list of lines "relative/path label", in its order; what is wrong goes into `findings`.
+    """The images of a list of lines "relative/path label", in its order; what is wrong goes into `findings`.
 
     Arguments as of `read_ids`. A line that cannot be used is left out of the answer.
     """
     text = _read(root / name, name, findings)
     if text is None:
         return []
-    pictures: dict[PurePosixPath, int] = {}
+    images: dict[PurePosixPath, int] = {}
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     for number, line in lines:
         if not line:
@@ -57,15 +57,15 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
             findings.append(f"{name} line {number} is not 'relative/path label': {line!r}")
         elif path.is_absolute() or ".." in path.parts:
             findings.append(f"{name} line {number} leads out of the data set: {path}")
-        elif path in pictures:
+        elif path in images:
             findings.append(f"{name} line {number} names {path} again")
         elif not (root / path).is_file():
             findings.append(f"{path} is missing ({name} line {number})")
         else:
-            pictures[path] = int(label)
+            images[path] = int(label)
     if not any(line for _, line in lines):
-        findings.append(f"{name} names no picture")
-    return list(pictures.items())
+        findings.append(f"{name} names no image")
+    return list(images.items())
 
 
 def _read(path: Path, name: str, findings: list[str]) -> str | None:

@@ -1,11 +1,11 @@
 """LLCM as it is delivered.
 
-    vis/, nir/                          training pictures; the camera is `_cNN_` in the file name
-    test_vis/camN/IIII/, test_nir/...   test pictures; camera and identity are the folders
+    vis/, nir/                          training images; the camera is `_cNN_` in the file name
+    test_vis/camN/IIII/, test_nir/...   test images; camera and identity are the folders
     idx/{train,test}_{vis,nir}.txt      lines "relative/path label"
     idx/test_id.txt                     one line of comma-separated integers
 
-Nine cameras, each visible by day and near-infrared by night; no near-infrared test picture is of camera 3. The lists
+Nine cameras, each visible by day and near-infrared by night; no near-infrared test image is of camera 3. The lists
 decide. A training identity has the label of its list, a test identity the number of its folder, as the galleries are
 drawn in that order; the two are counted apart, so that a number may stand for one person here and another there.
 """
@@ -14,7 +14,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from icre_jax.data.layouts.lists import read_ids, read_labelled_paths, require_folder
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import INFRARED, LLCM, VISIBLE
 from icre_jax.errors import InputError, join_findings
 
 CAMERAS = tuple(range(1, 10))
@@ -28,8 +29,8 @@ LISTS = {
 }
 HOW_TO_GET = """\
 LLCM is given out by its authors on request. The folder holds, as in the archive:
-  vis/, nir/                         training pictures, with the camera as _cNN_ in the file name
-  test_vis/camN/IIII/, test_nir/camN/IIII/   test pictures, N = 1 .. 9
+  vis/, nir/                         training images, with the camera as _cNN_ in the file name
+  test_vis/camN/IIII/, test_nir/camN/IIII/   test images, N = 1 .. 9
   idx/train_vis.txt, idx/train_nir.txt, idx/test_vis.txt, idx/test_nir.txt   lines "relative/path label"
   idx/test_id.txt                    one line of comma-separated integers"""
 
@@ -38,7 +39,7 @@ _TEST_CAMERA = re.compile(r"cam(\d+)")
 
 
 def scan(data_dir: Path) -> dict[str, list[Record]]:
-    """List the pictures of every split.
+    """List the images of every split.
 
     Args:
       data_dir: the folder that holds vis, nir, test_vis, test_nir and idx.
@@ -47,7 +48,7 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
       "train" (both modalities), "query" (test, infrared), "gallery" (test, visible), in the order of the lists.
 
     Raises:
-      InputError: naming every missing folder, list or picture, and every line or file name that cannot be read.
+      InputError: naming every missing folder, list or image, and every line or file name that cannot be read.
     """
     splits, findings = survey(data_dir)
     if findings:
@@ -61,7 +62,7 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
     Raises:
       InputError: there is no folder `data_dir`.
     """
-    require_folder("LLCM", data_dir, HOW_TO_GET)
+    require_folder(LLCM.title, data_dir, HOW_TO_GET)
     findings = [
         f"folder {name} is missing" for name in ("vis", "nir", "test_vis", "test_nir") if not (data_dir / name).is_dir()
     ]
@@ -80,19 +81,19 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
     if not findings:
         seen = {record.pid for split in ("query", "gallery") for record in splits[split]}
         findings += [
-            f"idx/test_id.txt names identity {pid}, of which no list names a picture" for pid in sorted(test_ids - seen)
+            f"idx/test_id.txt names identity {pid}, of which no list names an image" for pid in sorted(test_ids - seen)
         ]
     return splits, findings
 
 
 def _train_camera(path: PurePosixPath) -> int:
-    """Camera of a training picture; 0 if the file name does not tell."""
+    """Camera of a training image; 0 if the file name does not tell."""
     found = _TRAIN_CAMERA.search(path.name)
     return int(found[1]) if found else 0
 
 
 def _test_labels(path: PurePosixPath) -> tuple[int, int]:
-    """Identity and camera of a test picture; (0, 0) if the folders do not tell."""
+    """Identity and camera of a test image; (0, 0) if the folders do not tell."""
     camera = _TEST_CAMERA.fullmatch(path.parts[-3]) if len(path.parts) > 2 else None
     if camera is None or not path.parts[-2].isdecimal():
         return 0, 0

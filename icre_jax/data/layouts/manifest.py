@@ -1,6 +1,6 @@
-"""A user's own pictures, named by one list.
+"""A user's own images, named by one list.
 
-    manifest.csv    header "path,pid,camid,modality,split", in any order; one picture a line
+    manifest.csv    header "path,pid,camid,modality,split", in any order; one image a line
 
 path is relative to the folder of the list, with forward slashes; pid and camid are whole numbers from 0; modality is
 visible or infrared; split is train, query or gallery. Queries of one modality are compared with the gallery of the
@@ -11,14 +11,15 @@ import csv
 from pathlib import Path, PurePosixPath
 
 from icre_jax.data.layouts.lists import require_folder
-from icre_jax.data.records import INFRARED, MODALITIES, VISIBLE, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import INFRARED, MANIFEST, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, join_findings
 
 NAME = "manifest.csv"
 COLUMNS = ("path", "pid", "camid", "modality", "split")
 SPLITS = ("train", "query", "gallery")
 HOW_TO_GET = (
-    f"The folder holds {NAME}, with the header {','.join(COLUMNS)} and one picture a line. "
+    f"The folder holds {NAME}, with the header {','.join(COLUMNS)} and one image a line. "
     "`python -m icre_jax.prepare --make_manifest FOLDER` writes it from FOLDER/{train,query,gallery}/"
     "{visible,infrared}/<person>/ (docs/own_pictures.md)."
 )
@@ -26,7 +27,7 @@ _LARGEST = 2**31 - 1
 
 
 def scan(data_dir: Path) -> dict[str, list[Record]]:
-    """List the pictures of every split.
+    """List the images of every split.
 
     Args:
       data_dir: the folder that holds manifest.csv.
@@ -35,7 +36,7 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
       "train", "query" and "gallery", each in the order of the list.
 
     Raises:
-      InputError: naming every line that cannot be used, every missing picture, and what makes the whole unfit: an
+      InputError: naming every line that cannot be used, every missing image, and what makes the whole unfit: an
         identity in train and test, or no query that could find anybody.
     """
     splits, findings = survey(data_dir)
@@ -50,7 +51,7 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
     Raises:
       InputError: there is no folder `data_dir`.
     """
-    require_folder("own pictures", data_dir, HOW_TO_GET)
+    require_folder(MANIFEST.title, data_dir, HOW_TO_GET)
     findings: list[str] = []
     splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
     lines_of: dict[str, int] = {}
@@ -92,7 +93,7 @@ def _read(path: Path, findings: list[str]) -> list[tuple[int, dict[str, str]]]:
         findings.append(f"{NAME} cannot be read ({error})")
         return []
     if not rows and not findings:
-        findings.append(f"{NAME} names no picture")
+        findings.append(f"{NAME} names no image")
     return rows
 
 
@@ -114,7 +115,7 @@ def _wrong_with(row: dict[str, str], data_dir: Path) -> list[str]:
 
 
 def _wrong_together(splits: dict[str, list[Record]]) -> list[str]:
-    wrong = [f"no picture at all for the split {name!r}" for name in SPLITS if not splits[name]]
+    wrong = [f"no image at all for the split {name!r}" for name in SPLITS if not splits[name]]
     pids = {
         (split, modality): {record.pid for record in records if record.modality == modality}
         for split, records in splits.items()
@@ -127,7 +128,7 @@ def _wrong_together(splits: dict[str, list[Record]]) -> list[str]:
     for modality, other in ((VISIBLE, INFRARED), (INFRARED, VISIBLE)):
         alone = sorted(pids["train", modality] - pids["train", other])
         if alone:
-            wrong.append(f"training identities without {other} pictures: {alone}; training needs both of everybody")
+            wrong.append(f"training identities without {other} images: {alone}; training needs both of everybody")
     directions = [
         (modality, other)
         for modality, other in ((INFRARED, VISIBLE), (VISIBLE, INFRARED))

@@ -11,10 +11,10 @@ the field does, camera 1 stands for visible and 2 for thermal, which is this pro
 from pathlib import Path
 
 from icre_jax.data.layouts.lists import read_labelled_paths, require_folder
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import INFRARED, REGDB, VISIBLE
 from icre_jax.errors import InputError, join_findings
 
-TRIALS = tuple(range(1, 11))
 CAMERAS = {VISIBLE: 1, INFRARED: 2}
 SPLITS = ("train", "query", "gallery")
 # List (without the trial) -> its split and modality.
@@ -32,7 +32,7 @@ RegDB is given out by its authors on request. The folder holds, as in the archiv
 
 
 def scan(data_dir: Path, trial: int) -> dict[str, list[Record]]:
-    """List the pictures of every split of one trial.
+    """List the images of every split of one trial.
 
     Args:
       data_dir: the folder that holds Visible, Thermal and idx.
@@ -42,7 +42,7 @@ def scan(data_dir: Path, trial: int) -> dict[str, list[Record]]:
       "train" (both modalities), "query" (test, visible), "gallery" (test, thermal), in the order of the lists.
 
     Raises:
-      InputError: another trial; or naming every missing folder, list or picture, every line that cannot be read, and
+      InputError: another trial; or naming every missing folder, list or image, every line that cannot be read, and
         every identity in both halves.
     """
     splits, findings = survey(data_dir, trial)
@@ -59,9 +59,9 @@ def survey(data_dir: Path, trial: int) -> tuple[dict[str, list[Record]], list[st
     Raises:
       InputError: another trial, or there is no folder `data_dir`.
     """
-    if trial not in TRIALS:
-        raise InputError(f"trial is {trial!r}; RegDB has the trials 1 to 10.")
-    require_folder("RegDB", data_dir, HOW_TO_GET)
+    if trial not in REGDB.trials:
+        raise InputError(f"trial is {trial!r}; {REGDB.title} has the trials {REGDB.describe_trials()}.")
+    require_folder(REGDB.title, data_dir, HOW_TO_GET)
     findings = [f"folder {name} is missing" for name in ("Visible", "Thermal") if not (data_dir / name).is_dir()]
     splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
     folders: dict[str, set[str]] = {"train": set(), "test": set()}

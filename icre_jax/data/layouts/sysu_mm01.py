@@ -1,6 +1,6 @@
 """SYSU-MM01 as it is delivered.
 
-    camN/IIII/KKKK.jpg          N = 1..6, four-digit identity and picture number
+    camN/IIII/KKKK.jpg          N = 1..6, four-digit identity and image number
     exp/{train,val,test}_id.txt one line of comma-separated integers each
 
 Cameras 1, 2, 4, 5 are visible, 3 and 6 infrared. Folders hold identities that are in no list; the lists decide.
@@ -9,7 +9,8 @@ Cameras 1, 2, 4, 5 are visible, 3 and 6 infrared. Folders hold identities that a
 from pathlib import Path
 
 from icre_jax.data.layouts.lists import read_ids, require_folder
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
+from icre_jax.datasets import INFRARED, SYSU_MM01, VISIBLE
 from icre_jax.errors import InputError, join_findings
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)
@@ -23,7 +24,7 @@ HOW_TO_GET = (
 
 
 def scan(data_dir: Path) -> dict[str, list[Record]]:
-    """List the pictures of every split.
+    """List the images of every split.
 
     Args:
       data_dir: the folder that holds cam1 .. cam6 and exp.
@@ -33,7 +34,7 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
       each sorted by camera, identity and file name.
 
     Raises:
-      InputError: naming every missing folder or list, identity without pictures, identity in two lists, foreign file.
+      InputError: naming every missing folder or list, identity without images, identity in two lists, foreign file.
     """
     splits, findings = survey(data_dir)
     if findings:
@@ -47,7 +48,7 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
     Raises:
       InputError: there is no folder `data_dir`.
     """
-    require_folder("SYSU-MM01", data_dir, HOW_TO_GET)
+    require_folder(SYSU_MM01.title, data_dir, HOW_TO_GET)
     cameras = sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS)
     findings = [f"folder cam{camera} is missing" for camera in cameras if not (data_dir / f"cam{camera}").is_dir()]
     lists = {name: read_ids(data_dir, f"exp/{name}_id.txt", findings) for name in ID_LISTS}
@@ -66,32 +67,32 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
         for name, ids in lists.items():
             split = test_split if name == "test" else name
             for pid in ids:
-                files = _list_pictures(data_dir / f"cam{camera}" / f"{pid:04d}", findings)
+                files = _list_images(data_dir / f"cam{camera}" / f"{pid:04d}", findings)
                 if files:
                     seen.add(pid)
                 paths = [file.relative_to(data_dir).as_posix() for file in files]
                 splits[split] += [Record(path, pid, camera, modality) for path in paths]
     if complete:
         findings += [
-            f"exp/{name}_id.txt names identity {pid}, of which no camera has a picture"
+            f"exp/{name}_id.txt names identity {pid}, of which no camera has an image"
             for name, ids in lists.items()
             for pid in ids
             if pid not in seen
         ]
-        findings += [f"no picture at all for the split {name!r}" for name in SPLITS if not splits[name]]
+        findings += [f"no image at all for the split {name!r}" for name in SPLITS if not splits[name]]
     return splits, list(dict.fromkeys(findings))
 
 
-def _list_pictures(folder: Path, findings: list[str]) -> list[Path]:
-    """Pictures of one identity at one camera, by name; what file managers leave (.*, Thumbs.db) is passed over."""
+def _list_images(folder: Path, findings: list[str]) -> list[Path]:
+    """Images of one identity at one camera, by name; what file managers leave (.*, Thumbs.db) is passed over."""
     if not folder.is_dir():
         return []
-    pictures = []
+    images = []
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in (".jpg", ".jpeg") and file.is_file():
-            pictures.append(file)
+            images.append(file)
         elif file.is_symlink() and not file.exists():
             findings.append(f"{folder.parent.name}/{folder.name}/{file.name} is a link to a file that is not there")
         elif not file.name.startswith(".") and file.name != "Thumbs.db":
             findings.append(f"{folder.parent.name}/{folder.name}/{file.name} is not a .jpg file")
-    return pictures
+    return images

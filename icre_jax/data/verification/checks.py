@@ -1,19 +1,19 @@
-"""The one function: layout, lists and counts by the data set's own module, then every picture."""
+"""The one function: layout, lists and counts by the data set's own module, then every image."""
 
 from pathlib import Path
 
-from icre_jax.data.layouts.regdb import TRIALS
 from icre_jax.data.verification import llcm, manifest, regdb, sysu_mm01
-from icre_jax.data.verification.pictures import Progress, check_pictures
+from icre_jax.data.verification.images import Progress, check_images
 from icre_jax.data.verification.rendered import compare_with_settings, is_rendered
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import CARDS, LLCM, MANIFEST, REGDB, SYSU_MM01
 from icre_jax.errors import InputError
 
 CHECKS = {
-    "sysu_mm01": sysu_mm01.check,
-    "llcm": llcm.check,
-    "regdb": regdb.check,
-    "manifest": manifest.check,
+    SYSU_MM01.name: sysu_mm01.check,
+    LLCM.name: llcm.check,
+    REGDB.name: regdb.check,
+    MANIFEST.name: manifest.check,
 }
 
 
@@ -27,7 +27,7 @@ def verify(
       data_dir: its root.
       trial: of RegDB, the one to check; None for all ten.
       num_workers: threads that decode.
-      progress: called with (pictures checked, pictures in all).
+      progress: called with (images checked, images in all).
 
     Returns:
       Everything that was found.
@@ -37,15 +37,14 @@ def verify(
     """
     if dataset not in CHECKS:
         raise InputError(f"Unknown data set {dataset!r}; allowed are {', '.join(CHECKS)}.")
-    if trial is not None and (dataset != "regdb" or trial not in TRIALS):
-        allowed = "1 to 10" if dataset == "regdb" else f"none, as {dataset} has no trials"
-        raise InputError(f"trial is {trial}; allowed for {dataset}: {allowed}.")
+    if trial is not None and trial not in CARDS[dataset].trials:
+        raise InputError(f"trial is {trial}; allowed for {dataset}: {CARDS[dataset].describe_trials()}.")
     if num_workers < 1:
         raise InputError(f"num_workers is {num_workers}; allowed: 1 or more.")
     report = Report(dataset, str(data_dir))
     rendered = is_rendered(data_dir)
-    pictures = CHECKS[dataset](data_dir, trial, report, published=not rendered)
+    images = CHECKS[dataset](data_dir, trial, report, published=not rendered)
     if rendered:
         compare_with_settings(dataset, data_dir, report)
-    check_pictures(data_dir, pictures, report, num_workers=num_workers, progress=progress)
+    check_images(data_dir, images, report, num_workers=num_workers, progress=progress)
     return report

@@ -1,4 +1,4 @@
-"""What LLCM and RegDB share: pictures named by lists of paths and labels."""
+"""What LLCM and RegDB share: images named by lists of paths and labels."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from icre_jax.data.verification.report import Report
 
 
 def check_folder(name: str, records: list[Record], folder: str, report: Report) -> None:
-    """Every picture of the list lies below the folder of its modality."""
+    """Every image of the list lies below the folder of its modality."""
     for record in records:
         if PurePosixPath(record.path).parts[0] != folder:
             report.errors.append(f"{name} names {record.path}, which is not in {folder}/")
@@ -47,10 +47,10 @@ def check_partners(first: str, second: str, ids: tuple[set, set], report: Report
 
 
 def note_unlisted(data_dir: Path, folders: Iterable[str], records: list[Record], report: Report) -> None:
-    """Say how many pictures no list names; the lists decide, so they are never read."""
+    """Say how many images no list names; the lists decide, so they are never read."""
     listed = {record.path for record in records}
     for folder in folders:
         files = (file for file in (data_dir / folder).rglob("*") if file.suffix.lower() in SUFFIXES)
         unlisted = sorted({file.relative_to(data_dir).as_posix() for file in files} - listed)
         if unlisted:
-            report.notes.append(f"{len(unlisted):,} pictures in {folder}/ are in no list, first {unlisted[0]}")
+            report.notes.append(f"{len(unlisted):,} images in {folder}/ are in no list, first {unlisted[0]}")

@@ -3,27 +3,23 @@
 from pathlib import Path, PurePosixPath
 
 from icre_jax.data.layouts import llcm
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
 from icre_jax.data.verification.lists import check_folder, check_labels, check_partners, note_unlisted
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import LLCM
 
-# Part -> identities, visible images, infrared images.
-PUBLISHED = {"train": (713, 16_946, 13_975), "test": (351, 8_680, 7_166)}
-EMPTY_CAMERA = 3  # of the near-infrared test pictures
+EMPTY_CAMERA = 3  # of the near-infrared test images
 FOLDERS = {"train_vis": "vis", "train_nir": "nir", "test_vis": "test_vis", "test_nir": "test_nir"}
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
-    """Everything but the pixels; the pictures."""
+    """Everything but the pixels; the images."""
     del trial
     splits, findings = llcm.survey(data_dir)
     report.errors += findings
     test = splits["query"] + splits["gallery"]
     for name, records in (("train", splits["train"]), ("test", test)):
-        expected = PUBLISHED[name] if published else (None, None, None)
-        report.count(name, "identities", len({record.pid for record in records}), expected[0])
-        for modality, number in zip((VISIBLE, INFRARED), expected[1:], strict=True):
-            report.count(f"{name}, {modality}", "images", sum(r.modality == modality for r in records), number)
+        report.count_part(name, records, LLCM.counts[name] if published else None)
     in_empty = [record.path for record in splits["query"] if record.camid == EMPTY_CAMERA]
     report.count(f"test, infrared, camera {EMPTY_CAMERA}", "images", len(in_empty), 0)
     pids = {}
@@ -36,9 +32,9 @@ def check(data_dir: Path, trial: int | None, report: Report, *, published: bool)
     check_partners("idx/train_vis.txt", "idx/train_nir.txt", (pids["train_vis"], pids["train_nir"]), report)
     check_partners("idx/test_vis.txt", "idx/test_nir.txt", (pids["test_vis"], pids["test_nir"]), report)
     _check_overlap(splits["train"], test, report)
-    pictures = splits["train"] + test
-    note_unlisted(data_dir, FOLDERS.values(), pictures, report)
-    return pictures
+    images = splits["train"] + test
+    note_unlisted(data_dir, FOLDERS.values(), images, report)
+    return images
 
 
 def _check_overlap(train: list[Record], test: list[Record], report: Report) -> None:

@@ -1,14 +1,15 @@
-"""A user's own pictures: the list, and what it counts; nothing is published about them."""
+"""A user's own images: the list, and what it counts; nothing is published about them."""
 
 from pathlib import Path
 
 from icre_jax.data.layouts import manifest
-from icre_jax.data.records import MODALITIES, Record
+from icre_jax.data.records import Record
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import MODALITIES
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
-    """Everything but the pixels; the pictures."""
+    """Everything but the pixels; the images."""
     del trial, published
     splits, findings = manifest.survey(data_dir)
     report.errors += findings

@@ -4,32 +4,33 @@ import collections
 import json
 from pathlib import Path
 
-from icre_jax.data import synthetic
 from icre_jax.data.images import SUFFIXES
-from icre_jax.data.synthetic.layouts import LAYOUTS
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import RENDERED_MARK
 from icre_jax.errors import InputError
+from icre_jax.rendering import SyntheticSettings
+from icre_jax.rendering.layouts import LAYOUTS
 
 
 def is_rendered(data_dir: Path) -> bool:
-    """Whether the tree holds the record that `icre_jax.data.synthetic` leaves."""
-    return (data_dir / synthetic.RECORD).is_file()
+    """Whether the tree holds the record that `icre_jax.rendering` leaves."""
+    return (data_dir / RENDERED_MARK).is_file()
 
 
 def compare_with_settings(dataset: str, data_dir: Path, report: Report) -> None:
-    """Count the pictures of every top folder, and read the lists; both must be what the tree's own settings make."""
+    """Count the images of every top folder, and read the lists; both must be what the tree's own settings make."""
     report.notes.append("The people are rendered: this is not the published data set, and its counts do not apply.")
     try:
-        record = json.loads((data_dir / synthetic.RECORD).read_text(encoding="utf-8"))
+        record = json.loads((data_dir / RENDERED_MARK).read_text(encoding="utf-8"))
         name = record.pop("layout")
         record.pop("renderer_version")
-        settings = synthetic.SyntheticSettings(**record | {"image_size": tuple(record["image_size"])})
+        settings = SyntheticSettings(**record | {"image_size": tuple(record["image_size"])})
         if name != dataset:
-            report.errors.append(f"{synthetic.RECORD} says that this is a rendered {name}, not {dataset}")
+            report.errors.append(f"{RENDERED_MARK} says that this is a rendered {name}, not {dataset}")
             return
         layout = LAYOUTS[name](settings)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError) as error:
-        report.errors.append(f"{synthetic.RECORD} is damaged ({error})")
+        report.errors.append(f"{RENDERED_MARK} is damaged ({error})")
         return
     expected = collections.Counter(shot.path.parts[0] for shots in layout.shots.values() for shot in shots)
     for folder, number in sorted(expected.items()):

@@ -6,51 +6,37 @@ from pathlib import Path
 
 from icre_jax.data.layouts import sysu_mm01
 from icre_jax.data.permutations import SOURCE, read_mat
-from icre_jax.data.records import INFRARED, VISIBLE, Record
+from icre_jax.data.records import Record
 from icre_jax.data.verification.report import Report
+from icre_jax.datasets import SYSU_MM01
 from icre_jax.errors import InputError
-
-# Split -> identities, visible images, infrared images. Training uses train + val.
-PUBLISHED = {"train": (296, 20_284, 9_929), "val": (99, 1_974, 1_980), "test": (96, 6_775, 3_803)}
-# Test camera -> identities, images.
-PUBLISHED_CAMERAS = {
-    1: (56, 1_374),
-    2: (56, 1_565),
-    3: (93, 1_883),
-    4: (94, 1_918),
-    5: (95, 1_918),
-    6: (96, 1_920),
-}
 
 
 def check(data_dir: Path, trial: int | None, report: Report, *, published: bool) -> list[Record]:
-    """Everything but the pixels; the pictures."""
+    """Everything but the pixels; the images."""
     del trial
     splits, findings = sysu_mm01.survey(data_dir)
     report.errors += findings
     test = splits["query"] + splits["gallery"]
     for name, records in (("train", splits["train"]), ("val", splits["val"]), ("test", test)):
-        expected = PUBLISHED[name] if published else (None, None, None)
-        report.count(name, "identities", len({record.pid for record in records}), expected[0])
-        for modality, number in zip((VISIBLE, INFRARED), expected[1:], strict=True):
-            report.count(f"{name}, {modality}", "images", sum(r.modality == modality for r in records), number)
-    for camera, numbers in PUBLISHED_CAMERAS.items():
+        report.count_part(name, records, SYSU_MM01.counts[name] if published else None)
+    for camera, numbers in SYSU_MM01.camera_counts.items():
         here = [record for record in test if record.camid == camera]
         ids, images = numbers if published else (None, None)
         report.count(f"test, camera {camera}", "identities", len({record.pid for record in here}), ids)
         report.count(f"test, camera {camera}", "images", len(here), images)
-    pictures = [record for records in splits.values() for record in records]
-    _check_names(data_dir, pictures, report)
+    listed_images = [record for records in splits.values() for record in records]
+    _check_names(data_dir, listed_images, report)
     if (data_dir / SOURCE).is_file():
         _check_draws(data_dir, test, report)
     else:
         report.notes.append(f"{SOURCE} is not there: the official gallery draws cannot be used, python-random can.")
-    return pictures
+    return listed_images
 
 
-def _check_names(data_dir: Path, pictures: list[Record], report: Report) -> None:
+def _check_names(data_dir: Path, images: list[Record], report: Report) -> None:
     numbers: dict[tuple[int, int, int], str] = {}
-    for record in pictures:
+    for record in images:
         stem = Path(record.path).stem
         if not re.fullmatch(r"\d{4}", stem):
             report.errors.append(f"{record.path}: its name is no four-digit number")
@@ -58,7 +44,7 @@ def _check_names(data_dir: Path, pictures: list[Record], report: Report) -> None
         other = numbers.setdefault((record.camid, record.pid, int(stem)), record.path)
         if other != record.path:
             report.errors.append(f"{record.path} has the number of {other}")
-    listed = {record.path.split("/")[1] for record in pictures}
+    listed = {record.path.split("/")[1] for record in images}
     unlisted = set()
     for camera in range(1, 7):
         folder = data_dir / f"cam{camera}"
@@ -78,17 +64,17 @@ def _check_names(data_dir: Path, pictures: list[Record], report: Report) -> None
 
 
 def _check_draws(data_dir: Path, test: list[Record], report: Report) -> None:
-    """The file is what it should be, and draws among as many pictures as there are."""
+    """The file is what it should be, and draws among as many images as there are."""
     try:
         permutations = read_mat(data_dir / SOURCE)
     except InputError as error:
         report.errors.append(str(error))
         return
-    pictures = collections.Counter((record.pid, record.camid) for record in test)
-    for (pid, camid), here in sorted(pictures.items()):
+    images = collections.Counter((record.pid, record.camid) for record in test)
+    for (pid, camid), here in sorted(images.items()):
         trials = permutations.get((pid, camid))
         drawn = len(trials[0]) if trials else 0
         if drawn != here:
             report.errors.append(
-                f"{SOURCE} draws among {drawn} pictures of identity {pid} at camera {camid}, of which there are {here}"
+                f"{SOURCE} draws among {drawn} images of identity {pid} at camera {camid}, of which there are {here}"
             )

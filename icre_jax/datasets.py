@@ -1,0 +1,149 @@
+"""One card per data set: all that is known of it without opening it.
+
+Every room keeps its own part of a data set (a layout, a check, a protocol, a renderer) under the name on the card.
+A test goes over all cards, so that a part that is missing is found.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Modality = Literal["visible", "infrared"]
+# Stored as its index: 0 is visible, 1 is infrared, in every file and array of the project.
+MODALITIES: tuple[Literal["visible"], Literal["infrared"]] = ("visible", "infrared")
+VISIBLE, INFRARED = MODALITIES
+OTHER: Mapping[Modality, Modality] = {VISIBLE: INFRARED, INFRARED: VISIBLE}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a part of a data set holds, as published (docs/protocols.md, section 1)."""
+
+    identities: int
+    visible: int
+    infrared: int
+
+    def of(self, modality: str) -> int:
+        """Images of one modality."""
+        return self.visible if modality == VISIBLE else self.infrared
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers of a paper (fractions) in one setting of the protocol; see docs/protocols.md, section 3.
+
+    Attributes:
+      setting: name of the setting of the protocol.
+      method: what was scored; "as cited" where the numbers stand in another paper than the method's own.
+      rank1, mAP: as printed; None where only one of them is known.
+      reranking: whether the ranking was refined, so that only re-ranked numbers compare.
+    """
+
+    setting: str
+    method: str
+    rank1: float
+    mAP: float | None  # noqa: N815  (the field's spelling)
+    reranking: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """A data set.
+
+    Attributes:
+      name: as configs, flags and folders spell it.
+      title: the published name; results carry it only for the real data.
+      directions: who asks, in the order in which the protocol scores them; the gallery is of the other modality.
+      trials: the ways in which its identities are divided into training and test; empty where there is one.
+      counts: "train", "val", "test" -> what is published of that part; empty where nothing is.
+      camera_counts: test camera -> (identities, images), where that is published.
+      published: numbers of papers.
+      note: what a reader of these numbers should know.
+      official_draws: whether its authors published the gallery draws.
+      own_images: whether it is a user's own data: nothing is published, and the config says what the protocol excludes.
+    """
+
+    name: str
+    title: str
+    directions: tuple[Modality, ...]
+    trials: tuple[int, ...] = ()
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    camera_counts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+    note: str = ""
+    official_draws: bool = False
+    own_images: bool = False
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are identities to choose a checkpoint by that are in neither training nor test."""
+        return "val" in self.counts
+
+    def describe_trials(self) -> str:
+        """The values that `trial` may have, for messages."""
+        return f"{self.trials[0]} to {self.trials[-1]}" if self.trials else "None, as it has no trials"
+
+
+SYSU_MM01 = Card(
+    name="sysu_mm01",
+    title="SYSU-MM01",
+    directions=(INFRARED,),
+    counts={
+        "train": Counts(296, 20_284, 9_929),
+        "val": Counts(99, 1_974, 1_980),
+        "test": Counts(96, 6_775, 3_803),
+    },
+    camera_counts={1: (56, 1_374), 2: (56, 1_565), 3: (93, 1_883), 4: (94, 1_918), 5: (95, 1_918), 6: (96, 1_920)},
+    published=(
+        Published("all/single", "AGW", 0.4750, 0.4765),
+        Published("all/single", "PMT", 0.6753, 0.6498),
+        Published("all/single", "CAJ", 0.6988, 0.6689),
+        Published("all/single", "DNS", 0.7727, 0.7435),
+        Published("all/single", "ICRE (second-hand)", 0.7751, 0.7416),
+        Published("all/single", "MDCRNet", 0.7838, 0.7495),
+        Published("all/single", "MSCMNet", 0.7853, 0.7420),
+        Published("all/single", "IDKL (as cited)", 0.8142, 0.7985),
+        Published("all/single", "IDKL", 0.8434, None, reranking=True),
+        Published("all/single", "MCJA", 0.8951, 0.8758, reranking=True),
+        Published("indoor/single", "MSCMNet", 0.8300, 0.8554),
+        Published("indoor/single", "MDCRNet", 0.8376, 0.8624),
+        Published("indoor/single", "DNS", 0.8421, 0.8683),
+        Published("indoor/single", "IDKL (as cited)", 0.8714, 0.8937),
+    ),
+    note="The gallery draw moves Rank-1 by about 0.5.",
+    official_draws=True,
+)
+LLCM = Card(
+    name="llcm",
+    title="LLCM",
+    directions=(INFRARED, VISIBLE),
+    counts={"train": Counts(713, 16_946, 13_975), "test": Counts(351, 8_680, 7_166)},
+    published=(
+        Published("infrared_to_visible", "AGW", 0.4913, 0.5580),
+        Published("infrared_to_visible", "CAJ", 0.4986, 0.5640),
+        Published("infrared_to_visible", "DEEN", 0.5552, 0.6207),
+        Published("infrared_to_visible", "CSDN (as cited)", 0.558, 0.635),
+        Published("infrared_to_visible", "DNS", 0.5745, 0.6411),
+    ),
+)
+REGDB = Card(
+    name="regdb",
+    title="RegDB",
+    directions=(VISIBLE, INFRARED),
+    trials=tuple(range(1, 11)),
+    # Of each trial; its ten trials halve the same 412 identities.
+    counts={"train": Counts(206, 2_060, 2_060), "test": Counts(206, 2_060, 2_060)},
+    published=(
+        Published("visible_to_infrared", "AGW", 0.7005, 0.6637),
+        Published("visible_to_infrared", "CAJ", 0.8503, 0.7914),
+        Published("visible_to_infrared", "DNS", 0.9349, 0.8810),
+        Published("infrared_to_visible", "DNS", 0.9301, 0.8856),
+    ),
+    note="Means over the ten trials.",
+)
+MANIFEST = Card(name="manifest", title="own images", directions=(INFRARED, VISIBLE), own_images=True)
+
+# A tree whose people were rendered says so by this file in its root, with how; no config can then call them real.
+RENDERED_MARK = "synthetic.json"
+
+CARDS: Mapping[str, Card] = {card.name: card for card in (SYSU_MM01, LLCM, REGDB, MANIFEST)}

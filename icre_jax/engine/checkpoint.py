@@ -1,0 +1,380 @@
+"""Checkpoints with orbax: the latest and the best, each with what is needed to trust it.
+
+Items of one checkpoint, so that evaluation and export read only theirs: "params", "batch_stats", "opt_state", with
+running averages "ema" (arrays), and "facts" (JSON: settings, id -> class map, fingerprint of the data). Weights without
+a run have no "opt_state".
+"""
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers as policies
+
+from icre_jax.engine.state import TrainState
+from icre_jax.errors import InputError, NotSavedError
+
+_ARRAYS = ("params", "batch_stats", "opt_state", "ema")
+# Beyond the arrays themselves: metadata, and room for the log and the results that follow.
+_SPARE_BYTES = 16 * 2**20
+# Where a step that is no longer kept goes before it is deleted, in one rename: a kill never leaves half a step.
+_DELETED = ".deleted"
+# How often a reader that wants the latest looks again.
+_MOST_TRIES = 5
+
+Read = TypeVar("Read")
+
+
+class ReplacedError(InputError):
+    """A checkpoint that was there lost its name while it was read."""
+
+
+class Checkpoints:
+    """The checkpoints of one work folder.
+
+    The latest `keep_latest` steps are kept, and the best one by `best_metric`. A checkpoint appears under its final
+    name when it is complete and loses it before it is deleted; what an interrupted process left of either is removed
+    when the folder is opened for writing, what a failed save left at once.
+    """
+
+    def __init__(self, workdir: Path, *, keep_latest: int = 1, best_metric: str = "", read_only: bool = False):
+        """Open `workdir`/checkpoints.
+
+        Args:
+          workdir: work folder of a run.
+          keep_latest: how many of the newest steps to keep.
+          best_metric: key of the scores given to `save` by which the best step is chosen (higher is better).
+          read_only: for evaluation; nothing is created or cleaned.
+        """
+        self._folder = workdir.resolve() / "checkpoints"  # orbax refuses relative paths, and only in its save thread
+        self._best_metric = best_metric
+        if read_only and not self._folder.is_dir():
+            raise InputError(f"{workdir} holds no checkpoints. Give the workdir of a run that was trained.")
+
+        def metric(scores: dict[str, float]) -> float:
+            return scores.get(best_metric, -math.inf)  # saved without having been scored
+
+        # `best_fn` makes orbax store the scores. Not with `max_to_keep`: that deletes the newest steps when others are
+        # better.
+        policy = policies.AnyPreservationPolicy(
+            [policies.LatestN(keep_latest), policies.BestN(get_metric_fn=metric, n=1)]
+        )
+        options = ocp.CheckpointManagerOptions(
+            best_fn=metric,
+            preservation_policy=policy,
+            read_only=read_only,
+            save_interval_steps=0 if read_only else 1,  # with another number than 0 orbax warns that it takes 0
+            create=not read_only,
+            cleanup_tmp_directories=False,  # it would do that in a thread, and trip over a process that ends at once
+            todelete_subdir=None if read_only else _DELETED,
+        )
+        self._manager = _open_for_reading(self._folder, options) if read_only else _open(self._folder, options)
+        if not read_only and jax.process_index() == 0:
+            # What a process that was killed left of a save, and of a deletion.
+            for left in (self._folder / _DELETED, *self._folder.glob("*.orbax-checkpoint-tmp*")):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def save(self, state: TrainState, facts: dict[str, Any], scores: dict[str, float] | None = None) -> None:
+        """Write the state under its step; returns when it is on disk.
+
+        Args:
+          state: to save.
+          facts: JSON-able.
+          scores: of this very state by name, if it was scored.
+
+        Raises:
+          NotSavedError: the disk is full or not writable. Older checkpoints are intact, nothing is left of this one,
+            and the next call may do better.
+        """
+        self._save(int(state.step), _trees(state), facts, scores or {})
+
+    def save_variables(self, step: int, variables: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Write only {"params", "batch_stats"}, for weights that no training state belongs to; otherwise as `save`."""
+        self._save(step, variables, facts, {})
+
+    def require_space(self, state: TrainState) -> None:
+        """Look whether the disk has room for a state, as `save` does too: several hosts must agree before they begin.
+
+        Raises:
+          NotSavedError: it has not.
+        """
+        self._require_space(int(state.step), _trees(state))
+
+    def _require_space(self, step: int, trees: dict[str, Any]) -> None:
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees)) + _SPARE_BYTES
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise NotSavedError(
+                f"The disk of {self._folder} has {free / 2**20:.0f} MiB free; the checkpoint of step {step} needs "
+                f"{needed / 2**20:.0f} MiB. Older checkpoints are intact: {self.steps}."
+            )
+
+    def _save(self, step: int, trees: dict[str, Any], facts: dict[str, Any], scores: dict[str, float]) -> None:
+        self._require_space(step, trees)
+        items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        try:
+            with _quiet_orbax():
+                self._manager.save(
+                    step, args=ocp.args.Composite(facts=ocp.args.JsonSave(facts), **items), metrics=scores, force=True
+                )
+                self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:  # tensorstore reports a full disk as the second
+            self._clear_failed(step)
+            raise NotSavedError(
+                f"The checkpoint of step {step} could not be written to {self._folder}: {_reason(error)}. Older "
+                f"checkpoints are intact: {self.steps}."
+            ) from error
+        finally:
+            shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
+
+    def _clear_failed(self, step: int) -> None:
+        """Delete what a failed save left, which would keep the space, and look at the folder anew."""
+        with contextlib.suppress(OSError, ValueError), _quiet_orbax():
+            self._manager.wait_until_finished()  # other arrays may still be on their way
+        for torn in self._folder.glob(f"{step}.*"):
+            shutil.rmtree(torn, ignore_errors=True)
+        self._manager.reload()  # orbax has already struck out the steps that this one was to replace
+
+    @property
+    def steps(self) -> list[int]:
+        """Saved steps, ascending."""
+        return sorted(self._manager.all_steps())
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest saved step; None in a new folder."""
+        return self.steps[-1] if self.steps else None
+
+    @property
+    def best_step(self) -> int | None:
+        """The saved step with the highest `best_metric` (the newest of equals); None if no saved step was scored."""
+        scores = {step: self._manager.metrics(step) or {} for step in self.steps}
+        scored = [(scores[step][self._best_metric], step) for step in self.steps if self._best_metric in scores[step]]
+        return max(scored)[1] if scored else None
+
+    def read_facts(self, step: int) -> dict[str, Any]:
+        """The JSON facts of a step."""
+        with self._reading(step):
+            return self._restore(step, facts=ocp.args.JsonRestore())["facts"]
+
+    def restore(self, step: int, like: TrainState) -> TrainState:
+        """The whole state of a step.
+
+        Args:
+          step: a saved one.
+          like: shapes, types and shardings to restore to (arrays or `jax.ShapeDtypeStruct`).
+
+        Raises:
+          InputError: no such step, or arrays of other names or shapes than the network of this config has; or another
+            process replaced it meanwhile (`ReplacedError`).
+        """
+        with self._reading(step):
+            for name, tree in _trees(like).items():
+                self._check_shapes(step, name, tree)
+            trees = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in _trees(like).items()})
+        return like.replace(  # type: ignore[attr-defined]
+            step=jax.device_put(jax.numpy.full((), step, jax.numpy.int32), like.step.sharding), **trees
+        )
+
+    def restore_variables(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """Only {"params", "batch_stats"}, for evaluation and export; arguments and errors as in `restore`.
+
+        Of a run that keeps running averages it is these.
+        """
+        with self._reading(step):
+            if self._has_ema(step):
+                self._check_shapes(step, "ema", like)
+                return self._restore(step, ema=ocp.args.StandardRestore(like))["ema"]
+            for name, tree in like.items():
+                self._check_shapes(step, name, tree)
+            return self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
+
+    def read_variables(self, step: int) -> dict[str, Any]:
+        """{"params", "batch_stats"} as they were saved, NumPy arrays: for export, no network needs to be built.
+
+        Of a run that keeps running averages it is these.
+
+        Raises:
+          InputError: no such step, or it is damaged; or another process replaced it meanwhile (`ReplacedError`).
+        """
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+        def like(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+
+        with self._reading(step):
+            names = ("ema",) if self._has_ema(step) else ("params", "batch_stats")
+            trees = {
+                name: jax.tree.map(like, self._metadata(step, name), is_leaf=lambda leaf: hasattr(leaf, "shape"))
+                for name in names
+            }
+            restored = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
+        return jax.tree.map(np.asarray, restored.get("ema", restored))
+
+    def close(self) -> None:
+        """Wait for what is being written and let go of the folder."""
+        self._manager.close()
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Read a step that another process may take away; what was read counts only if it is still there after that.
+
+        A step loses its name before any of its files is deleted.
+        """
+        if step not in self.steps:
+            raise InputError(f"{self._folder} holds no checkpoint of step {step}; there are {self.steps}.")
+        try:
+            with _quiet_orbax():
+                yield
+        except Exception as error:
+            # Half a step may look damaged, or like one of another network.
+            if not self._is_there(step):
+                raise self._replaced(step) from error
+            raise
+        if not self._is_there(step):
+            raise self._replaced(step)
+
+    def _is_there(self, step: int) -> bool:
+        return (self._folder / str(step)).is_dir()
+
+    def _replaced(self, step: int) -> ReplacedError:
+        there = sorted(int(entry.name) for entry in self._folder.glob("*") if entry.name.isdecimal())
+        return ReplacedError(
+            f"The checkpoint of step {step} in {self._folder} is gone: training, which goes on there, has replaced it "
+            f"while it was read. There are {there} now; start the same command again for one of these."
+        )
+
+    def _has_ema(self, step: int) -> bool:
+        return (self._folder / str(step) / "ema").is_dir()
+
+    def _restore(self, step: int, **items: Any) -> dict[str, Any]:
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(step, error) from error
+        return {name: restored[name] for name in items}
+
+    def _damaged(self, step: int, error: Exception) -> InputError:
+        return InputError(
+            f"The checkpoint of step {step} in {self._folder} is damaged: {_reason(error)}. Delete "
+            f"{self._folder / str(step)} to fall back to another step of {self.steps}."
+        )
+
+    def _metadata(self, step: int, name: str) -> Any:
+        try:
+            metadata = self._manager.item_metadata(step)[name]
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(step, error) from error
+        return metadata.tree if hasattr(metadata, "tree") else metadata
+
+    def _check_shapes(self, step: int, name: str, like: Any) -> None:
+        """Compare names and shapes before reading: orbax itself would say less, or pad and cut."""
+        saved, wanted = _shapes(self._metadata(step, name)), _shapes(like)
+        if saved != wanted:
+            keys = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
+            lines = [f"  {name}{key}: saved {saved.get(key)}, this network {wanted.get(key)}" for key in keys[:10]]
+            raise InputError(
+                f"The checkpoint of step {step} in {self._folder} is of another network; {len(keys)} arrays differ:\n"
+                + "\n".join(lines)
+                + "\nUse the config it was trained with, or another workdir."
+            )
+
+
+def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
+    handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
+    handlers["facts"] = ocp.JsonCheckpointHandler()
+    with _quiet_orbax():
+        return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+
+
+def _open_for_reading(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    """The manager of a folder where training may go on: steps that go while orbax lists them are errors, or missed."""
+    for tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            manager = _open(folder, options)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not tries_left:
+                raise InputError(
+                    f"The checkpoints in {folder} change faster than they can be listed ({error}). Start the same "
+                    "command again."
+                ) from error
+            continue
+        if manager.all_steps() or not tries_left:
+            break
+        manager.close()
+    return manager
+
+
+def _trees(state: TrainState) -> dict[str, Any]:
+    """The parts of a state that are saved, by name; averages only where they are kept."""
+    return {name: getattr(state, name) for name in _ARRAYS if getattr(state, name) is not None}
+
+
+def read_checkpoint(workdir: Path, step: int | None, read: Callable[[Checkpoints, int], Read]) -> Read:
+    """What `read` takes from one checkpoint of a run, which may be training on meanwhile.
+
+    Args:
+      workdir: of the run.
+      step: which checkpoint; None for the latest, and for the next one if that is replaced while it is read.
+      read: (checkpoints, step) -> anything; called again for the next one, so it must not talk or write.
+
+    Raises:
+      InputError: no checkpoint at all, or not the one asked for; it is damaged; or it was replaced while it was read.
+      Whatever `read` raises.
+    """
+    for tries_left in reversed(range(_MOST_TRIES)):
+        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+            if not checkpoints.steps:
+                break
+            try:
+                return read(checkpoints, checkpoints.steps[-1] if step is None else step)
+            except ReplacedError:
+                if step is not None or not tries_left:
+                    raise
+    raise InputError(f"{workdir} holds no finished checkpoint yet.")
+
+
+def write_variables(folder: Path, variables: dict[str, Any]) -> None:
+    """Write {"params", "batch_stats"} as one orbax checkpoint that needs nothing of ours to be read."""
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(folder.resolve(), variables)
+
+
+def read_variables(folder: Path) -> dict[str, Any]:
+    """What `write_variables` wrote."""
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore(folder.resolve())
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Keep warnings and tracebacks of its threads off the screen: what fails raises, and is said in one message."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("[tensorstore_spec")[0].strip()  # what follows is for the library's authors
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))[0]
+    return {_key(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
+
+
+def _key(path: tuple[Any, ...]) -> str:
+    # Saved trees spell attributes and positions as dictionary keys.
+    parts = (getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry))) for entry in path)
+    return "".join(f".{part}" for part in parts)

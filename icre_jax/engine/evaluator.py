@@ -1,0 +1,161 @@
+"""Scoring a network on the test images of a data set: the one evaluator, for a run on its way and for a checkpoint."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from jax.sharding import Mesh
+
+from icre_jax.data.permutations import read_permutations
+from icre_jax.data.pipeline import RecordSource
+from icre_jax.data.prepared import PreparedDataset
+from icre_jax.data.ready import Listener
+from icre_jax.datasets import OTHER, Modality
+from icre_jax.engine import provenance
+from icre_jax.engine.embedder import embed_records
+from icre_jax.engine.trained import open_trained
+from icre_jax.evals import VALIDATION, choose_protocol
+from icre_jax.evals.latex import write_latex
+from icre_jax.evals.protocol import evaluate
+from icre_jax.evals.ranking import Embedded
+from icre_jax.evals.results import ProtocolResult, write_results
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """How test images are turned into scores; the defaults are the field's.
+
+    Attributes:
+      feature: which output of the network is compared: "embeddings" after the BN neck, or the pooled "features" before.
+      flip: average in the mirrored image.
+      reranking: refine every ranking by k-reciprocal neighbours. Not comparable with numbers without it.
+      gallery_source: "official" or "python-random"; None for the official galleries where the data holds them.
+    """
+
+    feature: Literal["embeddings", "features"] = "embeddings"
+    flip: bool = False
+    reranking: bool = False
+    gallery_source: Literal["official", "python-random"] | None = None
+
+    @property
+    def label(self) -> str:
+        """What differs from the defaults, e.g. "features_flip"; "" for nothing. A name for a folder."""
+        parts = [
+            self.feature if self.feature != "embeddings" else "",
+            "flip" if self.flip else "",
+            "reranking" if self.reranking else "",
+            self.gallery_source or "",
+        ]
+        return "_".join(part for part in parts if part)
+
+
+class Evaluator:
+    """The test images of a data set, ready to be embedded and scored any number of times.
+
+    Attributes:
+      protocol: by which they are scored.
+      sources: the images of each modality.
+    """
+
+    def __init__(
+        self,
+        network: ReIDNetwork,
+        prepared: PreparedDataset,
+        settings: Settings,
+        measure: Measure | None = None,
+        *,
+        mesh: Mesh | None = None,
+        validation: bool = False,
+    ):
+        """Open the images.
+
+        Args:
+          network: what embeds.
+          prepared: the data set.
+          settings: of the run.
+          measure: how to score; None for the field's way.
+          mesh: devices that share the work, of all processes; None for the one that holds the variables.
+          validation: score the validation identities instead of the test identities.
+
+        Raises:
+          InputError: the data does not have the gallery source asked for.
+        """
+        self._network = network
+        self._measure = measure or Measure()
+        self._settings = settings
+        self._mesh = mesh
+        self._dataset = provenance.dataset_label(prepared)
+        splits = ("val",) if validation else ("query", "gallery")
+        # Which of the splits is visible differs between data sets; each may be of both modalities.
+        self.sources: dict[Modality, RecordSource] = {
+            modality: RecordSource(prepared, splits, modality=modality) for modality in OTHER
+        }
+        if validation:
+            self._dataset += ", validation identities"
+            self.protocol = VALIDATION[prepared.dataset]
+            return
+        present = {(split, modality) for modality, source in self.sources.items() for split in source.split.tolist()}
+        self.protocol = choose_protocol(
+            prepared.dataset,
+            read_permutations(prepared.folder),
+            self._measure.gallery_source,
+            exclude_same_camera=settings.evaluation.exclude_same_camera,
+        ).restrict(present)
+
+    def embed(self, variables: Any) -> dict[Modality, Embedded]:
+        """All images, each by the stem of its modality, rows in the order of the index."""
+        return {
+            modality: embed_records(
+                self._network,
+                variables,
+                source,
+                modality,
+                data=self._settings.data,
+                batch_size=self._settings.evaluation.batch_size,
+                feature=self._measure.feature,
+                flip=self._measure.flip,
+                mesh=self._mesh,
+            )
+            for modality, source in self.sources.items()
+        }
+
+    def score(self, embedded: dict[Modality, Embedded]) -> list[ProtocolResult]:
+        """Every setting of the protocol, from one embedding pass."""
+        return evaluate(
+            self.protocol,
+            embedded,
+            dataset=self._dataset,
+            num_trials=self._settings.evaluation.num_trials,
+            feature=self._measure.feature,
+            flip=self._measure.flip,
+            reranking=self._measure.reranking,
+        )
+
+
+def evaluate_checkpoint(
+    workdir: Path, *, step: int | None, out: Path, listener: Listener, measure: Measure | None = None
+) -> list[ProtocolResult]:
+    """Score one checkpoint of a run and write its results.
+
+    Args:
+      workdir: of the run.
+      step: which checkpoint; None for the latest.
+      out: folder for results.json, results.csv and results.tex.
+      listener: who is told how it goes.
+      measure: how to score; None for the field's way.
+
+    Raises:
+      InputError: no run or no such checkpoint in `workdir`, a checkpoint of another network, or other data than the
+        network was trained for.
+    """
+    trained = open_trained(workdir, step=step, listener=listener)
+    label = "latest" if step is None else "chosen"
+    listener.say(f"Scoring step {trained.step} of {workdir}")
+    evaluator = Evaluator(trained.network, trained.prepared, trained.settings, measure)
+    results = evaluator.score(evaluator.embed(trained.variables))
+    facts = provenance.collect(trained.settings, trained.prepared, step=trained.step, checkpoint=label)
+    write_results(out, results, facts)
+    write_latex(out, results)
+    return results

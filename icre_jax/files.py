@@ -1,0 +1,58 @@
+"""Files and folders that are there whole or not at all, whatever ends the process that writes them."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, locked: bool = False) -> Iterator[Path]:
+    """A file name beside `path` to write to; the file takes its own name, and the place of what is there, at the end.
+
+    If the block fails, nothing of it is left and `path` is as it was.
+
+    Args:
+      path: in a folder that exists.
+      locked: nobody else writes to this folder. The name to write to is then always the same, so that a process that
+        was killed leaves at most one file, which the next one uses up.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    # In the same folder, because a replace is atomic only within one file system.
+    partial = path.with_name(f".{path.name}.partial" if locked else f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: str | bytes, *, locked: bool = False) -> None:
+    """Write `content` (text as UTF-8) to `path`, whole or not at all; arguments and errors as of `whole_file`."""
+    with whole_file(path, locked=locked) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to fill; it takes its own name at the end, where nothing or an empty folder may be.
+
+    If the block fails, nothing of it is left.
+
+    Raises:
+      OSError: the place cannot be written, or something else is there by then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.unfinished-", dir=path.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp makes it private
+        if path.is_dir():
+            path.rmdir()
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""What every command shares: the config flag, and how an error reaches the user."""
+
+import argparse
+import errno
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError
+from icre_jax.files import write_file
+from icre_jax.settings import Settings, parse
+
+EXIT_BAD_INPUT = 2
+EXIT_DIVERGED = 3
+EXIT_NOT_SAVED = 4  # the last state of a run is not on disk
+EXIT_BROKEN = 5  # the doctor found something that is needed and does not work
+EXIT_INTERRUPTED = 130  # as a shell says it
+EXIT_HOST_LOST = 69  # "service unavailable" of sysexits.h: start all processes again to continue
+EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command again to continue
+
+
+def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | None = None) -> Settings:
+    """Settings from `--config FILE[:variant]` and any number of `--config.some.field=value`.
+
+    Args:
+      arguments: the command line without the program and without flags of other kinds.
+      default: the config of a command line that says nothing; None where one has to be given.
+
+    Raises:
+      InputError: the file, a field or a value cannot be used.
+    """
+    if default is not None and not arguments:
+        return parse(default())
+    named = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("--config=")]
+    if not named:
+        raise InputError("No config given. Give for example --config configs/synthetic.py")
+    file = named[0].split(":")[0]
+    if not Path(file).is_file():
+        raise InputError(f"There is no config file {file}. Give for example --config configs/synthetic.py")
+    values = flags.FlagValues()
+    program = ["icre_jax", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=program)
+    try:
+        rest = values(program, known_only=False)
+        config = values.config
+    except (KeyError, AttributeError) as error:
+        raise InputError(f"The config has no such field: {error}. See configs/base.py for the known ones.") from error
+    except SystemExit as error:
+        raise InputError(
+            f"The config {file} ended the program itself (exit code {error.code}); get_config must return a ConfigDict."
+        ) from error
+    except Exception as error:  # the file is a program: anything may go wrong in it
+        # The library puts a whole traceback into its message; the first and the last line say what happened.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"
+        raise InputError(f"The config flags cannot be used: {reason}") from error
+    if len(rest) > 1:
+        raise InputError(f"Unknown arguments: {' '.join(rest[1:])}. See --help.")
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"get_config of {file} must return an ml_collections.ConfigDict, not {config!r}.")
+    return parse(config)
+
+
+def make_parser(name: str, doc: str | None, **more: Any) -> argparse.ArgumentParser:
+    """The parser of a command; its description is the first line of the module's documentation."""
+    module = f"icre_jax.{name}"
+    # As the user started it: by its module, or through `icre_jax.__main__`.
+    program = f"python -m {module}" if module in sys.orig_argv else f"icre_jax {name}"
+    return argparse.ArgumentParser(prog=program, description=(doc or "").split("\n")[0], **more)
+
+
+def split_config_flags(
+    parser: argparse.ArgumentParser, arguments: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """The command's own flags, and the config flags for `read_config`; anything else is refused by `parser`.
+
+    `--config FILE` is declared here so that it stands in --help; fields below it are open-ended (`--config.a.b=value`).
+    """
+    parser.add_argument("--config", metavar="FILE[:variant]", help="what to do; one field: --config.some.field=value")
+    known, rest = parser.parse_known_args(arguments)
+    foreign = [argument for argument in rest if not argument.startswith("--config.")]
+    if foreign:
+        parser.error(f"unknown arguments: {' '.join(foreign)} (write a field as --config.some.field=value)")
+    return known, ([f"--config={known.config}"] if known.config else []) + rest
+
+
+def require_writable(path: Path, flag: str) -> None:
+    """Find out before minutes of work whether the file of `flag` can be written.
+
+    Raises:
+      InputError: it cannot.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"Cannot write {flag} {path}: {error}. Name a file in a folder that is there.") from error
+
+
+def write_output(path: Path, text: str, flag: str) -> None:
+    """Write the file that `flag` names, whole or not at all.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    try:
+        write_file(path, text)
+    except OSError as error:
+        raise InputError(
+            f"{flag} {path} cannot be written: {error}. Name a file in a folder you may write to."
+        ) from error
+
+
+def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = sys.exit) -> None:
+    """Run a command and leave the process with its exit code: 0 done, or one of the EXIT_ codes above.
+
+    Args:
+      main: arguments -> exit code.
+      leave: how to end the process.
+    """
+    try:
+        code = main(sys.argv[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(
+            f"error: {error}. Free space or choose another folder, and start the same command again.", file=sys.stderr
+        )
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is kept; start the same command again.", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except DivergenceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_DIVERGED
+    except NotSavedError as error:
+        print(f"error: {error} Free space and start the same command again.", file=sys.stderr)
+        code = EXIT_NOT_SAVED
+    except HostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_HOST_LOST
+    leave(code)

@@ -1,0 +1,173 @@
+"""The end of a run whose numbers are not finite: what is said, and the file from which the step is run again."""
+
+import contextlib
+import dataclasses
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icre_jax.data.pipeline import training_batches
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.state import TrainState, find_not_finite
+from icre_jax.errors import DivergenceError, InputError, join_findings
+from icre_jax.files import whole_file
+from icre_jax.machine import hosts
+from icre_jax.settings import to_json
+from icre_jax.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Failure:
+    """A step after which something was not finite; the content of a replay file.
+
+    The state before the step is not in it. The step uses up the memory of its state, and a copy of every state, kept in
+    case the next step fails, would cost its size in memory and a copy per step. It is not needed either: the plan and
+    the augmentation of every batch are a function of (seed, position), so the steps after the checkpoint give that
+    state again.
+
+    Attributes:
+      step: number of the step, the first of a run is 1.
+      checkpoint_step: of the last good checkpoint, from which the state before the step is computed again.
+      finding: what was not finite.
+      image: [B, H, W, 3] uint8, augmented, as the step saw it.
+      label: [B] int32.
+      modality: [B] int32, 0 visible, 1 infrared.
+      path: [B] str, files of the images, relative to the data's folder.
+      metrics: numbers of the step by name.
+      settings: of the run as JSON.
+      data_fingerprint: of its data.
+    """
+
+    step: int
+    checkpoint_step: int
+    finding: str
+    image: np.ndarray
+    label: np.ndarray
+    modality: np.ndarray
+    path: np.ndarray
+    metrics: dict[str, float]
+    settings: str
+    data_fingerprint: str
+
+    def write(self, file: Path) -> None:
+        """Write it, whole or not at all; an npz of arrays and text, nothing pickled.
+
+        Raises:
+          OSError: the file cannot be written.
+        """
+        values = dataclasses.asdict(self)
+        metrics = values.pop("metrics")
+        with whole_file(file, locked=True) as partial, partial.open("wb") as opened:
+            np.savez(opened, metric_names=np.array([*metrics]), metric_values=np.array([*metrics.values()]), **values)
+
+
+def read_failure(file: Path) -> Failure:
+    """Inverse of `Failure.write`.
+
+    Raises:
+      InputError: no such file, or it is not one of ours.
+    """
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as values:
+            metrics = dict(zip(values["metric_names"].tolist(), values["metric_values"].tolist(), strict=True))
+            arrays = {name: values[name] for name in ("image", "label", "modality", "path")}
+            scalars = {
+                name: values[name].item()
+                for name in ("step", "checkpoint_step", "finding", "settings", "data_fingerprint")
+            }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{file} is not a replay file ({error}). Give the replay_step_<N>.npz that a diverged run left in its "
+            "workdir."
+        ) from error
+    return Failure(**scalars, **arrays, metrics=metrics)
+
+
+class FiniteWatch:
+    """Looks at the numbers of a step when the next one is under way, so that the device never waits for the host."""
+
+    def __init__(self, run: Run, checkpoints: Checkpoints):
+        """Take the run, and the checkpoints from which a step can be run again."""
+        self._run, self._checkpoints = run, checkpoints
+        self._step, self._batch, self._metrics = 0, dict[str, Any](), dict[str, Any]()
+
+    def follow(self, step: int, batch: dict[str, Any], metrics: dict[str, Any]) -> None:
+        """Check the step before, and hold this one: its number, batch and metrics.
+
+        Raises:
+          DivergenceError: a number of the step before is not finite.
+        """
+        self.check()
+        self._step, self._batch, self._metrics = step, batch, metrics
+
+    def check(self) -> None:
+        """Check the step that is held; waits for it.
+
+        Raises:
+          DivergenceError: one of its numbers is not finite.
+        """
+        finding = name_not_finite(self._metrics)
+        if finding:
+            self._fail(finding)
+
+    def check_state(self, state: TrainState) -> None:
+        """Check the state after the step that is held: an update can leave the finite numbers where the loss does not.
+
+        Raises:
+          DivergenceError: an array of it is not finite.
+        """
+        self.check()
+        names = find_not_finite(state) if self._step else []  # before the first step there is nothing to run again
+        if names:
+            more = f" (and {len(names) - 1} more arrays)" if len(names) > 1 else ""
+            self._fail(f"After the update {names[0]}{more} is not finite")
+
+    def _fail(self, finding: str) -> None:
+        run, step, checkpoint_step = self._run, self._step, self._checkpoints.latest_step
+        assert checkpoint_step is not None  # a run saves its state before its first step
+        paths = [str(path) for path in run.batch_paths(step - 1)]
+        batch = self._batch if run.rows is None else _make_batch(run, step)
+        failure = Failure(
+            step=step,
+            checkpoint_step=checkpoint_step,
+            finding=finding,
+            path=np.array(paths),
+            **{name: np.asarray(batch[name]) for name in ("image", "label", "modality")},
+            metrics={name: float(value) for name, value in self._metrics.items()},
+            settings=to_json(run.settings),
+            data_fingerprint=run.prepared.fingerprint,
+        )
+        file = run.workdir / f"replay_step_{step}.npz"
+        try:
+            if hosts.is_first():
+                failure.write(file)
+            replay = f"Run the step again: python -m icre_jax.train --workdir {run.workdir} --replay {file}"
+        except OSError as error:
+            replay = f"The replay file {file} could not be written: {error}."
+        raise DivergenceError(
+            f"{finding} at step {step}; training stopped. The last good checkpoint, of step {checkpoint_step}, is in "
+            f"{run.workdir}. A smaller learning rate or a longer warm-up usually helps (optimizer.*, "
+            f"schedule.warmup_epochs).\n{replay}\nImages of the batch:\n{join_findings(paths)}"
+        )
+
+
+def _make_batch(run: Run, step: int) -> dict[str, Any]:
+    """The whole batch of a step, where each process has loaded its own rows: it is a function of (seed, position)."""
+    settings = run.settings
+    batches = training_batches(
+        run.source, run.plan, data=settings.data, settings=settings.augment, seed=settings.seed, start=step - 1
+    )
+    with contextlib.closing(batches):
+        return next(batches)
+
+
+def name_not_finite(metrics: dict[str, Any]) -> str | None:
+    """The first number that is not finite, as "loss/icg is nan". Parts first: they tell more than their sum."""
+    for name in sorted(metrics, key=lambda name: (not name.startswith("loss/"), name)):
+        value = float(metrics[name])
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+    return None

@@ -1,0 +1,179 @@
+"""Everything one training run is made of, put together from its settings."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from icre_jax.data.pipeline import RecordSource
+from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
+from icre_jax.data.prepared import PreparedDataset
+from icre_jax.datasets import Modality
+from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.evaluator import Evaluator
+from icre_jax.engine.optimizer import learning_rates
+from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
+from icre_jax.engine.pretrained import start_from
+from icre_jax.engine.program import Program, build_program
+from icre_jax.engine.state import TrainState
+from icre_jax.errors import InputError, join_findings
+from icre_jax.evals.ranking import Embedded
+from icre_jax.evals.results import ProtocolResult
+from icre_jax.settings import Settings, differences, parse
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Attributes:
+      settings: what to do.
+      workdir: where everything goes.
+      prepared, source, plan: the data, its training records, and which of them make up each batch.
+      steps_per_epoch, num_steps: lengths.
+      program: what a step computes.
+      mesh: devices that share it.
+      create_state: () -> state before the first step, on the devices.
+      step: compiled (state, `rows` of a batch) -> (state, metrics); uses up the state.
+      rows: those of each batch that this process loads; None for all.
+      rates: parameter group -> learning rate by step.
+      evaluators: of the test identities, and of the validation identities where the best checkpoint is chosen by these.
+      facts: travel with every checkpoint.
+    """
+
+    settings: Settings
+    workdir: Path
+    prepared: PreparedDataset
+    source: RecordSource
+    plan: BalancedPlan
+    steps_per_epoch: int
+    num_steps: int
+    program: Program
+    mesh: Mesh
+    create_state: Callable[[], TrainState]
+    step: Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
+    rows: list[int] | None
+    rates: dict[str, optax.Schedule]
+    evaluators: tuple[Evaluator, ...]
+    facts: dict[str, Any]
+
+    @property
+    def abstract_state(self) -> TrainState:
+        """Shapes of the state, placed on the devices."""
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), self.program.abstract_state
+        )
+
+    def embed(self, state: TrainState) -> list[dict[Modality, Embedded]]:
+        """The images of each evaluator, in each process; every one takes part."""
+        return [evaluator.embed(state.variables) for evaluator in self.evaluators]
+
+    def score(self, embedded: list[dict[Modality, Embedded]]) -> list[ProtocolResult]:
+        """The results of all evaluators, those of the test identities first."""
+        pairs = zip(self.evaluators, embedded, strict=True)
+        return [result for evaluator, images in pairs for result in evaluator.score(images)]
+
+    def batch_paths(self, batch: int) -> np.ndarray:
+        """[B] str: files of the images of a batch (the first is 0), relative to the data's folder."""
+        return self.source.index.path[[slot.record for slot in self.plan.batch(batch)]]
+
+
+def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Run:
+    """Build a run; nothing is written, and nothing is put on a device.
+
+    Raises:
+      InputError: the data has too few identities for a batch, or the batch does not spread over the devices.
+    """
+    source = RecordSource(prepared, settings.data.train_splits)
+    sampling = settings.sampling.model_dump()
+    steps_per_epoch = num_batches_per_epoch(source.index, **sampling)
+    num_steps = steps_per_epoch * settings.schedule.num_epochs
+    plan = BalancedPlan(source.index, **sampling, num_batches=num_steps, seed=settings.seed)
+
+    program = build_program(settings, num_classes=plan.num_classes, steps_per_epoch=steps_per_epoch)
+    mesh = make_mesh(plan.batch_size, program.accumulate_steps)
+    scored = (False, True) if settings.checkpoint.best_metric.startswith("val/") else (False,)
+    return Run(
+        settings=settings,
+        workdir=workdir,
+        prepared=prepared,
+        source=source,
+        plan=plan,
+        steps_per_epoch=steps_per_epoch,
+        num_steps=num_steps,
+        program=program,
+        mesh=mesh,
+        create_state=functools.partial(make_state, mesh, settings.seed, program),
+        step=make_train_step(mesh, program, parallel=settings.parallel),
+        rows=local_rows(mesh, plan.batch_size),
+        rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
+        evaluators=tuple(
+            Evaluator(program.network, prepared, settings, mesh=mesh, validation=validation) for validation in scored
+        ),
+        facts={
+            "settings": settings.model_dump(mode="json"),
+            "class_pids": plan.class_pids.tolist(),
+            "data_fingerprint": prepared.fingerprint,
+        },
+    )
+
+
+def _start(run: Run) -> TrainState:
+    """The initial state, with the backbone of `settings.pretrained` if there is one."""
+    state = run.create_state()
+    if run.settings.pretrained is None:
+        return state
+    variables = start_from(Path(run.settings.pretrained), state.variables)
+    # Copies: the step uses up the memory of the state it is given.
+    copy = functools.partial(jax.device_put, variables, state.step.sharding, may_alias=False)
+    return state.replace(**copy(), ema=None if state.ema is None else copy())  # type: ignore[attr-defined]
+
+
+def restore(run: Run, checkpoints: Checkpoints, *, step: int | None) -> TrainState:
+    """The state to continue from, or to start from.
+
+    Args:
+      run: what it must fit.
+      checkpoints: of its workdir.
+      step: of which checkpoint; None for the state before the first step.
+
+    Raises:
+      InputError: as `require_same_run`; or the checkpoint is damaged; or the file of pretrained weights of a new run
+        does not fit its backbone.
+    """
+    if step is None:
+        return _start(run)
+    require_same_run(run, checkpoints, step)
+    return checkpoints.restore(step, like=run.abstract_state)
+
+
+def require_same_run(run: Run, checkpoints: Checkpoints, step: int) -> None:
+    """Refuse a checkpoint of another run.
+
+    Raises:
+      InputError: no such checkpoint, or it is of other settings or other data; says which.
+    """
+    saved = checkpoints.read_facts(step)
+    if "settings" not in saved:
+        raise InputError(
+            f"The checkpoint of step {step} in {run.workdir} is not of a training run (it holds {', '.join(saved)}); "
+            "weights to start from are given as --config.pretrained. Use another --workdir."
+        )
+    changed = differences(parse(saved["settings"]), run.settings)
+    changed += [
+        f"{name}: {saved.get(name)} -> {run.facts[name]}"
+        for name in ("class_pids", "data_fingerprint")
+        if saved.get(name) != run.facts[name]
+    ]
+    if changed:
+        raise InputError(
+            f"The checkpoint of step {step} in {run.workdir} is of another run:\n{join_findings(changed)}\n"
+            "Use the same settings and data to continue it, or another --workdir."
+        )
