@@ -120,7 +120,7 @@ if doctor.main(["--workdir", str(home / "doctor")]):
 # ## The data, and is it what it should be?
 #
 # The archive is unpacked onto the runtime's own disk: thousands of small files are slow to read from Drive. Then it is
-# checked: counts against the published ones, lists, identities, and every picture (some minutes). Data that is not
+# checked: counts against the published ones, lists, identities, and every image (some minutes). Data that is not
 # sound ends the notebook. Without the archive, records that were prepared in Drive before are enough.
 
 # %%
@@ -163,13 +163,13 @@ print(f"{settings.name}: ResNet-{settings.model.depth} at {settings.data.image_s
 # %% [markdown]
 # ## Prepare
 #
-# Every picture is decoded once, and kept as the file's own bytes in ArrayRecord files.
+# Every image is decoded once, and kept as the file's own bytes in ArrayRecord files.
 
 # %%
 from rich.console import Console
 
-from icre_jax.prepare import describe_data, prepare_data
-from icre_jax.runlog import Screen
+from icre_jax.data.ready import describe_data, prepare_data
+from icre_jax.machine.screen import Screen
 
 console = Console(width=120)
 prepared = prepare_data(settings.data, Screen(console))
@@ -178,11 +178,11 @@ console.print(describe_data(prepared))
 # %% [markdown]
 # ## Train
 #
-# Begins, or goes on behind the last checkpoint in Drive: after a disconnect run all cells again. Interrupting this cell
+# Begins, or goes on after the last checkpoint in Drive: after a disconnect run all cells again. Interrupting this cell
 # saves the state first. It ends with a table of scores; they are not those of a paper unless the data is.
 
 # %%
-from icre_jax.train import train_and_evaluate
+from icre_jax.training.loop import train_and_evaluate
 
 workdir = home / settings.name
 outcome = train_and_evaluate(settings, workdir, console=console)
@@ -206,14 +206,14 @@ print(report)
 # %% [markdown]
 # ## Score it in other ways
 #
-# Here with mirrored pictures averaged in. Every table says how it was measured.
+# Here with mirrored images averaged in. Every table says how it was measured.
 
 # %%
+from icre_jax.engine.evaluator import Measure, evaluate_checkpoint
 from icre_jax.evals.tables import table
-from icre_jax.evaluate import Measure, evaluate_checkpoint
 
 flipped = evaluate_checkpoint(
-    workdir, step=None, out=workdir / "flip", screen=Screen(console), measure=Measure(flip=True)
+    workdir, step=None, out=workdir / "flip", listener=Screen(console), measure=Measure(flip=True)
 )
 console.print(table(flipped))
 
@@ -221,12 +221,12 @@ console.print(table(flipped))
 # ## Take the network away
 #
 # Parameters and running statistics as an orbax checkpoint, with the config and the identity of each class. What is
-# written is read back and must embed real pictures to the same bits. docs/export.md shows the ten lines that use it.
+# written is read back and must embed real images to the same bits. docs/export.md shows the ten lines that use it.
 
 # %%
-from icre_jax.export import export
+from icre_jax.engine.export import export
 
 exported = home / "exported"
 if not exported.exists():
-    export(workdir, exported, step=None, screen=Screen(console))
+    export(workdir, exported, step=None, listener=Screen(console))
 print(sorted(path.name for path in exported.iterdir()))
