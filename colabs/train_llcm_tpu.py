@@ -14,6 +14,12 @@
 # %% [markdown]
 # # ICRE on LLCM, on a TPU, a GPU or a CPU
 #
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
+#
+# To open it there: put the repository's folder into your Drive and double-click this file in it, or let the badge open
+# Colab and give it this file under Upload. (Colab opens a file by itself only from a public address, and none is known
+# here.)
+#
 # Trains ICRE on LLCM with whatever this runtime has, goes on after a disconnect, scores the network and takes it away
 # as an orbax checkpoint. LLCM is given out by its authors on request: put its archive into your Drive. Without it the
 # notebook trains on the built-in synthetic people, which needs no download and takes a few minutes even on a CPU.
@@ -24,18 +30,8 @@
 DRIVE_FOLDER = "icre_runs"  # in your Drive: the work folder, what is prepared, the exported network
 LLCM_ARCHIVE = ""  # in your Drive, for example "data/LLCM.zip"; "" trains on the synthetic people
 WEIGHTS = ""  # in your Drive: ImageNet weights as .safetensors (docs/pretrained.md); "" starts from scratch
-CODE = "icre_jax"  # in your Drive, or a Git address: the code, where it is not installed
+CODE = "icre_jax"  # the code: its folder in your Drive, or a Git address (https://... or git+https://...@branch)
 FIELDS = {}  # fields of the config, for example {"sampling.num_ids_per_batch": 8, "parallel": "pmap"}
-
-# %% [markdown]
-# ## What this runtime has
-#
-# Runtime → Change runtime type offers TPUs and GPUs. The same code runs on all of them.
-
-# %%
-import jax
-
-print(f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()}), JAX {jax.__version__}")
 
 # %% [markdown]
 # ## Your Drive
@@ -43,11 +39,11 @@ print(f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_back
 # Checkpoints go there, so they outlive the runtime. Outside of Colab the folder lies beside the notebook.
 
 # %%
-import importlib.util
+import sys
 from pathlib import Path
 
 drive = Path.cwd()
-if importlib.util.find_spec("google.colab"):
+if "google.colab" in sys.modules:
     from google.colab import drive as mount
 
     mount.mount("/content/drive")
@@ -59,33 +55,90 @@ print(home)
 # %% [markdown]
 # ## The code
 #
-# Installed only if it is not there. The runtime's own JAX stays: it fits its accelerator, so the installation may not
-# change it and says so if the two do not go together.
-
-# %%
-import subprocess
-import sys
-
-if importlib.util.find_spec("icre_jax") is None:
-    kept = Path("keep.txt")
-    kept.write_text(f"jax=={jax.__version__}\n")
-    source = str(drive / CODE) if (drive / CODE).exists() else CODE
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(kept), source], check=True)
-
-# %% [markdown]
-# ## The data
-#
-# The archive is unpacked onto the runtime's own disk: thousands of small files are slow to read from Drive.
+# From the folder in your Drive, or from the Git address: nothing is looked for under its name in a package index, where
+# that name is not ours. The folder is copied, so that building leaves nothing in your Drive. Where the package is
+# installed already this is skipped; Runtime → Disconnect and delete runtime, and run all, to take newer code.
 
 # %%
 import shutil
+import tempfile
+from importlib import metadata
 
-archive = drive / LLCM_ARCHIVE
-data_dir = Path("data/llcm").resolve()
-if LLCM_ARCHIVE and not data_dir.exists():
+installed = {found.name for found in metadata.distributions()}
+source = None
+if "icre_jax" not in installed:
+    source = CODE if CODE.startswith("git+") else f"git+{CODE}"
+    if (drive / CODE / "pyproject.toml").is_file():
+        unwanted = shutil.ignore_patterns(".*", "build", "runs")
+        source = shutil.copytree(drive / CODE, Path(tempfile.mkdtemp()) / "icre_jax", ignore=unwanted)
+    elif "://" not in CODE:
+        raise RuntimeError(f"No code: no pyproject.toml in {drive / CODE}, and {CODE!r} is no Git address. Set CODE.")
+print("installed already" if source is None else source)
+
+# %% [markdown]
+# ## Installation
+#
+# What the runtime has of JAX and NumPy stays: it fits the accelerator, so pip may not change it, and says so if the two
+# do not go together. On CPU and GPU runtimes protobuf is upgraded, and pip names a package that would rather have the
+# older one (`grpcio-status`): it is not used here.
+
+# %%
+import subprocess
+
+names = {"jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda12-pjrt", "libtpu", "flax", "numpy"}
+kept = {name: metadata.version(name) for name in names & installed}
+Path("kept.txt").write_text("".join(f"{name}=={version}\n" for name, version in sorted(kept.items())))
+if source is not None:
+    command = [sys.executable, "-m", "pip", "install", "--constraint", "kept.txt", str(source)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        for line in pip.stdout:
+            print(line, end="")
+    if pip.returncode:
+        raise RuntimeError("The code was not installed. What pip says of it stands above.")
+
+# %% [markdown]
+# ## Can this runtime train?
+#
+# Versions, devices, disk, and one step of a tiny network. Runtime → Change runtime type offers TPUs and GPUs; the same
+# code runs on all of them. If something is broken, the notebook ends here, and the lines say what to do.
+
+# %%
+if {name: metadata.version(name) for name in kept} != kept:
+    raise RuntimeError(f"{kept} did not stay: Runtime → Disconnect and delete runtime.")
+for module, name in (("numpy", "numpy"), ("google.protobuf", "protobuf")):
+    if module in sys.modules and sys.modules[module].__version__ != metadata.version(name):
+        raise RuntimeError(f"An older {name} is in use: Runtime → Restart session, and run all again.")
+
+import jax
+from icre_jax import doctor
+
+print(f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()}), JAX {jax.__version__}")
+if doctor.main(["--workdir", str(home / "doctor")]):
+    raise RuntimeError("This runtime cannot train. What is broken, and what to do, stands above.")
+
+# %% [markdown]
+# ## The data, and is it what it should be?
+#
+# The archive is unpacked onto the runtime's own disk: thousands of small files are slow to read from Drive. Then it is
+# checked: counts against the published ones, lists, identities, and every image (some minutes). Data that is not
+# sound ends the notebook. Without the archive, records that were prepared in Drive before are enough.
+
+# %%
+from icre_jax.data.verification import verify
+
+archive, data_dir = drive / LLCM_ARCHIVE, Path("data/llcm").resolve()
+if archive.is_file() and not data_dir.exists():
     shutil.unpack_archive(archive, data_dir.parent / "unpacked")
     (tree,) = (data_dir.parent / "unpacked").rglob("idx")  # wherever in the archive the tree begins
     tree.parent.rename(data_dir)
+if LLCM_ARCHIVE and data_dir.exists():
+    found = verify("llcm", data_dir, num_workers=4)
+    if not found.sound:
+        print(*found.errors, sep="\n")
+        raise RuntimeError(f"LLCM is not what it should be: {len(found.errors)} errors, which stand above.")
+    print("sound")
+elif LLCM_ARCHIVE:
+    print(f"{archive} is not there: going on with what was prepared in Drive before, if it was")
 
 # %% [markdown]
 # ## The config
@@ -108,28 +161,15 @@ settings = parse(config)
 print(f"{settings.name}: ResNet-{settings.model.depth} at {settings.data.image_size}, {settings.model.dtype}")
 
 # %% [markdown]
-# ## Is the data what it should be?
-#
-# Counts against the published ones, lists, identities, and every picture (some minutes on LLCM). The prepared records
-# in Drive are enough for later starts; then there is nothing to check.
-
-# %%
-from icre_jax.data.verification import verify
-
-if data_dir.exists():
-    found = verify("llcm", data_dir, num_workers=4)
-    print("sound" if found.sound else "\n".join(found.errors))
-
-# %% [markdown]
 # ## Prepare
 #
-# Every picture is decoded once, and kept as the file's own bytes in ArrayRecord files.
+# Every image is decoded once, and kept as the file's own bytes in ArrayRecord files.
 
 # %%
 from rich.console import Console
 
-from icre_jax.prepare import describe_data, prepare_data
-from icre_jax.runlog import Screen
+from icre_jax.data.ready import describe_data, prepare_data
+from icre_jax.machine.screen import Screen
 
 console = Console(width=120)
 prepared = prepare_data(settings.data, Screen(console))
@@ -138,11 +178,11 @@ console.print(describe_data(prepared))
 # %% [markdown]
 # ## Train
 #
-# Begins, or goes on behind the last checkpoint in Drive: after a disconnect run all cells again. Interrupting this cell
+# Begins, or goes on after the last checkpoint in Drive: after a disconnect run all cells again. Interrupting this cell
 # saves the state first. It ends with a table of scores; they are not those of a paper unless the data is.
 
 # %%
-from icre_jax.train import train_and_evaluate
+from icre_jax.training.loop import train_and_evaluate
 
 workdir = home / settings.name
 outcome = train_and_evaluate(settings, workdir, console=console)
@@ -166,14 +206,14 @@ print(report)
 # %% [markdown]
 # ## Score it in other ways
 #
-# Here with mirrored pictures averaged in. Every table says how it was measured.
+# Here with mirrored images averaged in. Every table says how it was measured.
 
 # %%
+from icre_jax.engine.evaluator import Measure, evaluate_checkpoint
 from icre_jax.evals.tables import table
-from icre_jax.evaluate import Measure, evaluate_checkpoint
 
 flipped = evaluate_checkpoint(
-    workdir, step=None, out=workdir / "flip", screen=Screen(console), measure=Measure(flip=True)
+    workdir, step=None, out=workdir / "flip", listener=Screen(console), measure=Measure(flip=True)
 )
 console.print(table(flipped))
 
@@ -181,12 +221,12 @@ console.print(table(flipped))
 # ## Take the network away
 #
 # Parameters and running statistics as an orbax checkpoint, with the config and the identity of each class. What is
-# written is read back and must embed real pictures to the same bits. docs/export.md shows the ten lines that use it.
+# written is read back and must embed real images to the same bits. docs/export.md shows the ten lines that use it.
 
 # %%
-from icre_jax.export import export
+from icre_jax.engine.export import export
 
 exported = home / "exported"
 if not exported.exists():
-    export(workdir, exported, step=None, screen=Screen(console))
+    export(workdir, exported, step=None, listener=Screen(console))
 print(sorted(path.name for path in exported.iterdir()))
