@@ -5,7 +5,7 @@ Variants, as `--config configs/llcm.py:VARIANT`; none is full ICRE:
     baseline          backbone, head and ID loss: what the paper compares with
     baseline_triplet  baseline + batch-hard triplet loss, margin 0.3
     agw               AGW as its authors released it: non-local blocks with one inner channel, weighted regularised
-                      triplet loss; on the real data sets with its recipe too (`use_agw_recipe` says what still differs)
+                      triplet loss; with its own recipe on the real data sets (docs/protocols.md, section 4)
     mpfr              baseline + MPFR (its map added to the deep features)
     sdce              baseline + SDCE (keys and values from layer3)
     icg               baseline + ICG loss
@@ -143,10 +143,9 @@ def use_variant(config: ConfigDict, variant: str) -> None:
 
 
 def use_agw_recipe(config: ConfigDict) -> None:
-    """The recipe of AGW's released code (docs/protocols.md, section 4), whole, so that it does not move with ours.
+    """The recipe of AGW's released code, whole, so that it does not move with ours.
 
-    What still differs from that code: warm-up rises with every step, not once an epoch; the triplet loss has a stable
-    masked softmax; GeM clips its input at 1e-6 and adds no 1e-12 under its root; batches are drawn by our sampler.
+    It and what still differs from that code: docs/protocols.md, section 4.
     """
     config.data.image_size = (288, 144)
     config.sampling.num_ids_per_batch = 8

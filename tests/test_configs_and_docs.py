@@ -70,6 +70,8 @@ def test_agw_on_a_small_network_has_the_recipe_of_its_file(file):
     network = {name: AGW_NETWORK[name] for name in AGW_NETWORK if name.startswith("loss.")}
     network |= {"model.non_local_channels": 1, "model.neck_init_std": 0.01, "model.gem_p": 3.0}
     assert {name: flatten(settings)[name] for name in network} == network
+    built = build_network(settings.model, num_classes=9)
+    assert (built.backbone.non_local_channels, built.head.neck_init_std) == (1, 0.01)
     same = ("data", "sampling", "augment", "optimizer", "schedule")
     assert settings.model_dump(include=set(same)) == plain.model_dump(include=set(same))
 

@@ -57,6 +57,8 @@ def baseline_of(settings: Settings) -> Settings:
             "mpfr": settings.model.mpfr.model_copy(update={"enabled": False}),
             "sdce": settings.model.sdce.model_copy(update={"enabled": False}),
             "non_local_blocks": (0, 0, 0, 0),
+            "non_local_channels": None,
+            "neck_init_std": 0.0,
         }
     )
     loss = settings.loss.model_copy(update={"icg_weight": 0.0, "triplet_weight": 0.0})
