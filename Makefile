@@ -1,12 +1,13 @@
 # Each target does all of its set-up: a virtual environment in .venv, the package, what the target needs.
 #   make demo    the whole main job on the built-in synthetic people; leaves runs/demo/report.html
 #   make test    lint, types and the test suite
+#   make test-all   what takes longer: several processes, signals, full disks, whole runs
 #   make docs    the documentation as HTML in docs/_build
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs slow clean
+.PHONY: demo test test-all docs slow clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m icre_jax.train --config configs/synthetic.py --workdir runs/demo --config.logging.tensorboard=True
@@ -16,6 +17,9 @@ test: $(VENV)/test.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-all: $(VENV)/test.installed
+	$(BIN)/pytest -m 'long and not slow'
 
 slow: $(VENV)/test.installed
 	$(BIN)/pytest -m slow

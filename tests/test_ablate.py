@@ -488,6 +488,7 @@ def test_bad_input_leaves_with_exit_code_2(tmp_path):
     assert "Traceback" not in process.stderr
 
 
+@pytest.mark.long
 def test_the_command_trains_writes_and_does_nothing_the_second_time(flags, tmp_path):
     arguments = [*flags, "--out", str(tmp_path), "--rows", "baseline,icg", "--seeds", "4"]
     process = run_command("icre_jax.ablate", *arguments)

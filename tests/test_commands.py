@@ -76,6 +76,7 @@ def test_evaluate_takes_a_step_and_refuses_one_that_is_not_there(trained, tmp_pa
     refused(run_command("icre_jax.evaluate", *flags, "12345"), "no checkpoint of step 12345", str(step))
 
 
+@pytest.mark.long
 def test_evaluate_measures_in_another_way_beside_the_runs_own_results(trained):
     before = (trained / "results.json").read_bytes()
     flags = ("--feature", "features", "--flip", "--reranking", "--gallery_source", "python-random")
@@ -271,6 +272,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk(config, small_disk):
     process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(small_disk / "run"))
     assert process.returncode == 4, process.stdout + process.stderr
@@ -285,6 +287,7 @@ def test_a_workdir_of_another_config(trained, config):
     refused(process, "another config", "sampling.num_images_per_id: 8 -> 4")
 
 
+@pytest.mark.long
 def test_training_that_diverges(config, tmp_path):
     config.optimizer.name = "sgd"
     config.optimizer.backbone_learning_rate = config.optimizer.head_learning_rate = 1e30
@@ -300,6 +303,7 @@ def test_training_that_diverges(config, tmp_path):
     assert "Traceback" not in again.stderr
 
 
+@pytest.mark.long
 def test_a_replay_that_cannot_be_made(tmp_path):
     file = tmp_path / "replay_step_3.npz"
     refused(run_command("icre_jax.train", "--replay", str(file)), "--replay needs the --workdir")
@@ -313,6 +317,7 @@ def test_a_replay_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.long
 def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number):
     config.schedule.num_epochs = 300
     config.evaluation.every_epochs = 1000
@@ -363,6 +368,7 @@ def test_a_second_signal_ends_it_at_once(number):
         assert "second signal" in process.stderr.read()
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_training_at_once(config, tmp_path):
     config.schedule.num_epochs = 300
     config.evaluation.every_epochs = 1000

@@ -71,6 +71,7 @@ def test_the_file_holds_the_numbers(described):
     assert numbers["settings"]["model"]["width"] == 4
 
 
+@pytest.mark.long
 def test_the_baseline_has_nothing_to_stand_beside(config, tmp_path):
     config.model.mpfr.enabled = config.model.sdce.enabled = False
     config.loss.icg_weight = 0.0

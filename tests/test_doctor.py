@@ -15,6 +15,7 @@ from tests.conftest import flags_of, run_command
 from tests.test_own_pictures import make_folders
 
 
+@pytest.mark.long
 def test_the_command_says_that_all_is_well_and_leaves_nothing(config, tmp_path):
     workdir = tmp_path / "not" / "there" / "yet"
     process = run_command("icre_jax.doctor", *flags_of(config), "--workdir", str(workdir))

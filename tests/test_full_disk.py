@@ -113,6 +113,7 @@ def test_a_host_without_room_keeps_the_others_from_saving(small, finished, tmp_p
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.long
 def test_a_last_state_that_was_never_saved_is_an_error(small, finished, tmp_path, monkeypatch):
     with pytest.MonkeyPatch.context() as patch:
         full_at(patch, 6, 9)
@@ -236,6 +237,7 @@ def wait_for_steps(process: subprocess.Popen, workdir: Path, count: int) -> None
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_the_command_on_a_disk_that_fills_up_and_is_freed(config, disk, tmp_path):
     config.schedule.num_epochs = 12
     config.evaluation.every_epochs = 3
@@ -259,6 +261,7 @@ def test_the_command_on_a_disk_that_fills_up_and_is_freed(config, disk, tmp_path
     assert list(steps) == list(range(37))  # no line is missing
 
 
+@pytest.mark.long
 def test_the_command_on_a_disk_that_stays_full(config, disk):
     config.schedule.num_epochs = 6
     folder = disk(64)

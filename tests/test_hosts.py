@@ -121,6 +121,7 @@ def halfway(workdir: Path, copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.long
 def test_two_processes_give_what_one_gives(together, alone):
     assert_same_numbers(together, alone)
     text, other = said(together, 0).read_text(), said(together, 1).read_text()
@@ -130,6 +131,7 @@ def test_two_processes_give_what_one_gives(together, alone):
     assert {path.name for path in together.iterdir()} == {path.name for path in alone.iterdir()}
 
 
+@pytest.mark.long
 def test_one_process_continues_the_checkpoint_of_two(together, alone, short, tmp_path):
     workdir = halfway(together, tmp_path / "work")
     done = run_command("icre_jax.train", *flags_of(short), "--workdir", str(workdir))
@@ -178,6 +180,7 @@ def test_a_process_that_dies_ends_the_other_with_a_message(short, tmp_path, kill
     assert "Start all of them again" in texts[survivor] or "another task died" in texts[survivor]
 
 
+@pytest.mark.long
 def test_an_error_of_process_0_is_an_error_of_all(short, tmp_path):
     short.sampling.num_ids_per_batch = 64
     codes, texts = finish(start(short, tmp_path / "work", num_devices=1), tmp_path / "work", timeout=120)

@@ -47,6 +47,7 @@ def test_absent_data_says_what_belongs_where(dataset, words, tmp_path):
     refused(run_command("icre_jax.train", *flags), str(tmp_path / "absent"), "--config.data.data_dir", *words)
 
 
+@pytest.mark.long
 def test_llcm_trains_to_results_and_a_report(configure, tmp_path):
     config = configure("llcm", tmp_path)
     work = tmp_path / "work"
@@ -67,6 +68,7 @@ def test_llcm_trains_to_results_and_a_report(configure, tmp_path):
     assert "visible_to_infrared_transposed/mAP" in lines[0]
 
 
+@pytest.mark.long
 def test_a_regdb_checkpoint_belongs_to_its_trial(configure, tmp_path):
     config = configure("regdb", tmp_path, trial=3)
     work = tmp_path / "work"

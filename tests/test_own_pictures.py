@@ -222,6 +222,7 @@ TINY = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_three_commands_from_folders_to_a_score(tmp_path):
     folder, work = make_folders(tmp_path / "my_cam3_data", two_ways=True), tmp_path / "work"
     made = run_command("icre_jax.prepare", "--make_manifest", str(folder))

@@ -153,6 +153,7 @@ def test_several_devices_do_what_one_does_in_micro_batches(layout, tmp_path):
     assert max(differences(run_on(layout, changes, tmp_path), one).values()) < 1e-5
 
 
+@pytest.mark.long
 def test_centers_of_each_device_alone_would_be_seen(tmp_path):
     """The rows of the test above lie so that a loss of each device's own rows is another loss."""
     changes = {"loss": {"icg_form": "relative"}}
@@ -165,6 +166,7 @@ def test_centers_of_each_device_alone_would_be_seen(tmp_path):
 
 
 @pytest.mark.versions
+@pytest.mark.long
 def test_a_pmapped_run_on_two_devices_is_scored_and_continued_under_jit_on_one(config, tmp_path):
     config.schedule.num_epochs = 2
     flags = [*flags_of(config), "--workdir", str(tmp_path)]

@@ -69,6 +69,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.long
 def test_workers_end_with_a_process_that_is_killed(config):
     config.data.num_workers = 2
     with subprocess.Popen(

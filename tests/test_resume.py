@@ -146,6 +146,7 @@ IN_SAVE = Interruption("die", "save", 2, num_workers=0, num_threads=1)
 @settings(quietly, max_examples=1, derandomize=True)
 @given(plan=st.lists(interruptions, min_size=1, max_size=2))
 @example(plan=[MID_EPOCH, IN_EVALUATION, AFTER_SAVE, IN_SAVE])
+@pytest.mark.long
 def test_interrupted_anywhere_a_run_ends_in_the_same_bits(plan, small, reference, tmp_path_factory):
     check(small, reference, tmp_path_factory, plan)
 

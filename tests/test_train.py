@@ -109,6 +109,7 @@ def test_other_data_in_the_same_workdir_is_refused(finished, config, monkeypatch
         run(config, finished["workdir"])
 
 
+@pytest.mark.long
 def test_the_best_can_be_chosen_on_validation_identities(config, tmp_path):
     config.data.train_splits = ("train",)
     config.checkpoint.best_metric = "val/all/single/mAP"
@@ -165,6 +166,7 @@ def test_a_damaged_log_is_refused(config, tmp_path):
         run(config, tmp_path)
 
 
+@pytest.mark.long
 def test_tensorboard_files_on_request(config, tmp_path):
     config.schedule.num_epochs = 1
     config.logging.tensorboard = True
@@ -173,6 +175,7 @@ def test_tensorboard_files_on_request(config, tmp_path):
 
 
 @pytest.mark.versions
+@pytest.mark.long
 def test_bfloat16_and_sgd_train_as_well(config, tmp_path):
     config.schedule.num_epochs = 1
     config.model.dtype = "bfloat16"
