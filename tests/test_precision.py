@@ -121,7 +121,7 @@ def test_products_of_bfloat16_numbers_are_left_to_the_device():
         assert high == {"HIGHEST": 3 + precisions(products(losses, platform))["HIGHEST"]}
 
 
-@pytest.mark.newest
+@pytest.mark.versions
 @pytest.mark.parametrize("platform", ["cpu", *PLATFORMS])
 def test_the_gradient_of_a_convolution_has_the_precision_of_its_forward_pass(platform):
     """It is traced when the forward pass is over, in both of its forms."""
