@@ -190,14 +190,3 @@ def value_of(settings: Settings, name: str) -> Any:
     for key in name.split("."):
         value = getattr(value, key)
     return value
-
-
-def markdown_table() -> str:
-    """The whole list as `docs/sourced.md` has it. A part is named in its first row."""
-    lines = ["| part | what | tag | field |", "|---|---|---|---|"]
-    part = ""
-    for choice in CHOICES:
-        fields = ", ".join(f"`{name}`" for name in choice.fields)
-        lines.append(f"| {choice.part if choice.part != part else ''} | {choice.what} | {choice.tag} | {fields} |")
-        part = choice.part
-    return "\n".join(lines)

@@ -110,6 +110,30 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
     return config
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """Stands in for `assemble`: runs of one file that compute the same share what was compiled."""
+    from tests.small_runs import CompiledRuns  # imports jax
+
+    return CompiledRuns()
+
+
+@pytest.fixture(scope="module")
+def reference() -> list:
+    """What the first run of a file leaves for the others to be compared with; empty before."""
+    return []
+
+
+@pytest.fixture
+def small(config: ConfigDict, compiled, monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
+    """The small config for runs in this process, which share what was compiled and leave an empty report."""
+    from icre_jax.training import finish, session
+
+    monkeypatch.setattr(session, "assemble", compiled)
+    monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
+    return config
+
+
 # The network of the fixture `config`, for any config file.
 TINY_NETWORK = (
     "--config.data.image_size=(32,16)",

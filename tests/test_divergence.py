@@ -18,25 +18,18 @@ from icre_jax.engine.state import find_not_finite
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import parse, resolve_paths, to_json
-from icre_jax.training import finish, loop, session
+from icre_jax.training import loop
 from icre_jax.training import replay as replay_module
 from icre_jax.training.divergence import Failure, FiniteWatch, read_failure
 from icre_jax.training.replay import replay
-from tests.small_runs import CompiledRuns, arrays_of, run
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    return CompiledRuns()
+from tests.small_runs import arrays_of, run
 
 
 @pytest.fixture
-def small(config, compiled, monkeypatch):
-    """A run of 6 steps; the report, of which nothing is said here, is left out."""
-    monkeypatch.setattr(session, "assemble", compiled)
+def small(small, compiled, monkeypatch):
+    """For replays as well."""
     monkeypatch.setattr(replay_module, "assemble", compiled)
-    monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
-    return config
+    return small
 
 
 def run_again(workdir, file) -> tuple[bool, str]:

@@ -18,10 +18,10 @@ from icre_jax.engine.checkpoint import Checkpoints
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import NotSavedError
 from icre_jax.machine import hosts
-from icre_jax.training import finish, loop, session
+from icre_jax.training import loop
 from icre_jax.training.log import RunLog
 from tests.conftest import ROOT, flags_of
-from tests.small_runs import CompiledRuns, assert_same_run, run, saved_steps
+from tests.small_runs import assert_same_run, run, saved_steps
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -31,26 +31,9 @@ def make_state(step: int, size: int = 1000) -> TrainState:
     return TrainState(jnp.int32(step), {"kernel": kernel}, {"mean": jnp.ones(3)}, {"count": jnp.zeros(2)})
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    return CompiledRuns()
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return []
-
-
-@pytest.fixture
-def small(config, compiled, monkeypatch):
-    """A run of 9 steps with saves after 0, 3, 6 and 9; the report is left out."""
-    monkeypatch.setattr(session, "assemble", compiled)
-    monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
-    return config
-
-
 @pytest.fixture
 def finished(small, reference, tmp_path_factory):
+    """A run that was not disturbed: 9 steps with saves after 0, 3, 6 and 9."""
     if not reference:
         reference.append(tmp_path_factory.mktemp("reference"))
         run(small, reference[0])

@@ -1,14 +1,11 @@
-"""Training and scoring on LLCM and RegDB, started as a user would; and what happens where the data is not there."""
+"""What LLCM and RegDB refuse, and what is said where the data is not there. (Trained: `test_readme_commands.py`.)"""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
-from icre_jax.evals.results import read_results
 from icre_jax.settings import parse
 from icre_jax.training.loop import train_and_evaluate
 from tests.conftest import flags_of, run_command
@@ -47,56 +44,13 @@ def test_absent_data_says_what_belongs_where(dataset, words, tmp_path):
     refused(run_command("icre_jax.train", *flags), str(tmp_path / "absent"), "--config.data.data_dir", *words)
 
 
-@pytest.mark.long
-def test_llcm_trains_to_results_and_a_report(configure, tmp_path):
-    config = configure("llcm", tmp_path)
-    work = tmp_path / "work"
-    process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(work))
+@pytest.mark.parametrize(("dataset", "trial"), [("llcm", None), ("regdb", 3)])
+def test_the_synthetic_people_come_in_either_layout(configure, tmp_path, dataset, trial):
+    process = run_command("icre_jax.prepare", *flags_of(configure(dataset, tmp_path, trial)))
     assert process.returncode == 0, process.stderr
-    results, provenance = read_results(work)
-    assert [result.setting for result in results] == [setting.name for setting in PROTOCOLS["llcm"].settings]
-    assert {(result.protocol, result.dataset) for result in results} == {("LLCM", "synthetic people")}
-    assert [result.num_trials for result in results] == [2, 2, 2]
-    assert provenance["trial"] is None
-    for words in ("infrared_to_visible", "visible_to_infrared_transposed", "queries python-random", "LLCM protocol"):
-        assert words in process.stdout
-    assert "published" not in process.stdout
-    report = (work / "report.html").read_text()
-    for words in ("visible_to_infrared_transposed", "synthetic people (LLCM protocol)", "all images, queries"):
-        assert words in report
-    lines = [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
-    assert "visible_to_infrared_transposed/mAP" in lines[0]
-
-
-@pytest.mark.long
-def test_a_regdb_checkpoint_belongs_to_its_trial(configure, tmp_path):
-    config = configure("regdb", tmp_path, trial=3)
-    work = tmp_path / "work"
-    process = run_command("icre_jax.train", *flags_of(config), "--workdir", str(work))
-    assert process.returncode == 0, process.stderr
-    assert "regdb trial 3" in process.stdout
-    results, provenance = read_results(work)
-    assert [result.setting for result in results] == [setting.name for setting in PROTOCOLS["regdb"].settings]
-    assert {result.num_trials for result in results} == {1}
-    assert provenance["trial"] == 3
-    assert (tmp_path / "prepared" / "regdb" / "trial_3" / "1.0.0" / "index.npz").is_file()
-    assert "RegDB protocol" in (work / "report.html").read_text()
-
-    # Again: the same numbers. Then pointed at another trial: refused before anything is prepared for it.
-    process = run_command("icre_jax.evaluate", "--workdir", str(work), "--out", str(tmp_path / "again"))
-    assert process.returncode == 0, process.stderr
-    assert read_results(tmp_path / "again")[0] == results
-    moved = Path(shutil.copytree(work, tmp_path / "moved"))
-    changed = json.loads((moved / "config.json").read_text())
-    changed["data"]["trial"] = 4
-    (moved / "config.json").write_text(json.dumps(changed))
-    process = run_command("icre_jax.evaluate", "--workdir", str(moved))
-    refused(process, "trained on regdb trial 3", "says regdb trial 4", "training identities")
-    assert not (tmp_path / "prepared" / "regdb" / "trial_4").exists()
-
-    config.data.trial = 4
-    with pytest.raises(InputError, match=r"another config(.|\n)*data\.trial: 3 -> 4"):
-        train_and_evaluate(parse(config), work)
+    title = dataset if trial is None else f"{dataset} trial {trial}"
+    assert f"{title} (fingerprint " in process.stdout
+    assert list((tmp_path / "prepared" / dataset).rglob("index.npz"))
 
 
 def test_a_score_of_another_protocol_cannot_choose_the_checkpoint(configure, tmp_path):

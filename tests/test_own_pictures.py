@@ -1,7 +1,6 @@
 """A user's own images: from folders to a list, from the list to records, and to a trained network with a score."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,6 @@ from icre_jax.errors import InputError
 from icre_jax.evals.manifest import PROTOCOL, make_protocol
 from icre_jax.evals.protocol import evaluate, rank_lists
 from icre_jax.evals.ranking import Embedded
-from icre_jax.evals.results import read_results
-from tests.conftest import run_command
-from tests.test_commands import refused
 
 
 def draw(path: Path, seed: int) -> None:
@@ -212,47 +208,3 @@ def test_only_queries_ask_and_only_the_gallery_is_searched():
 def test_a_direction_without_images_is_left_out():
     present = {("query", "infrared"), ("gallery", "visible"), ("gallery", "infrared")}
     assert [setting.name for setting in PROTOCOL.restrict(present).settings] == ["infrared_to_visible"]
-
-
-TINY = (
-    "--config.data.image_size=(32,16)", "--config.model.width=4", "--config.model.mpfr.channels=8",
-    "--config.model.sdce.width=8", "--config.model.sdce.num_heads=2", "--config.schedule.num_epochs=1",
-    "--config.schedule.warmup_epochs=0", "--config.schedule.boundaries=(1,)", "--config.schedule.factors=(0.1,)",
-    "--config.evaluation.batch_size=16", "--config.sampling.num_images_per_id=2",
-)  # fmt: skip
-
-
-@pytest.mark.long
-def test_three_commands_from_folders_to_a_score(tmp_path):
-    folder, work = make_folders(tmp_path / "my_cam3_data", two_ways=True), tmp_path / "work"
-    made = run_command("icre_jax.prepare", "--make_manifest", str(folder))
-    assert made.returncode == 0, made.stderr
-    assert "gallery" in made.stdout
-    refused(run_command("icre_jax.prepare", "--make_manifest", str(folder)), "manifest.csv is there already")
-    flags = ("--config", "configs/manifest.py", f"--config.data.data_dir={folder}", *TINY)
-    flags = (*flags, f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--workdir", str(work))
-    process = run_command("icre_jax.train", *flags)
-    assert process.returncode == 0, process.stderr
-    results, provenance = read_results(work)
-    assert [result.setting for result in results] == ["infrared_to_visible", "visible_to_infrared"]
-    assert {(result.dataset, result.num_queries, result.num_trials) for result in results} == {("own images", 6, 1)}
-    assert provenance["dataset"] == "own images"
-    assert (work / "report.html").is_file()
-    process = run_command("icre_jax.evaluate", "--workdir", str(work), "--out", str(tmp_path / "again"))
-    assert process.returncode == 0, process.stderr
-    assert read_results(tmp_path / "again")[0] == results
-
-    # Another list without visible queries: the score that shall choose the checkpoint is not there.
-    shutil.rmtree(folder / "query" / "infrared")
-    (folder / "manifest.csv").unlink()
-    write_manifest(folder)
-    refused(
-        run_command(
-            "icre_jax.train",
-            *flags[:-3],
-            f"--config.data.prepared_dir={tmp_path / 'p'}",
-            "--workdir",
-            str(tmp_path / "x"),
-        ),
-        "best_metric is 'infrared_to_visible/mAP'; allowed are visible_to_infrared/rank1",
-    )

@@ -18,7 +18,6 @@ from icre_jax.engine.state import TrainState
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.machine.screen import Screen
-from icre_jax.training import finish
 from tests.small_runs import run
 
 
@@ -162,11 +161,10 @@ def test_beside_a_writer_that_never_rests(training, tmp_path):
     assert len({step for step, *_ in found}) > 1
 
 
-def test_evaluate_and_export_take_the_next_checkpoint(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
+def test_evaluate_and_export_take_the_next_checkpoint(small, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
-    config.schedule.num_epochs = 1
-    outcome, _ = run(config, workdir)
+    small.schedule.num_epochs = 1
+    outcome, _ = run(small, workdir)
     last = max(int(folder.name) for folder in (workdir / "checkpoints").iterdir() if folder.name.isdecimal())
     real = Checkpoints.read_facts
 

@@ -4,7 +4,7 @@ import pytest
 
 from configs import synthetic, sysu_mm01
 from icre_jax.settings import parse
-from icre_jax.sourced import CHOICES, TAGS, choices_of, markdown_table, value_of
+from icre_jax.sourced import CHOICES, TAGS, choices_of, value_of
 from tests.conftest import ROOT
 
 
@@ -23,6 +23,17 @@ def icre(**changes):
 def tags(settings):
     """What a choice says -> its tag."""
     return {row.choice.what: row.tag for row in choices_of(settings)}
+
+
+def markdown_table() -> str:
+    """The whole list as `docs/sourced.md` has it. A part is named in its first row."""
+    lines = ["| part | what | tag | field |", "|---|---|---|---|"]
+    part = ""
+    for choice in CHOICES:
+        fields = ", ".join(f"`{name}`" for name in choice.fields)
+        lines.append(f"| {choice.part if choice.part != part else ''} | {choice.what} | {choice.tag} | {fields} |")
+        part = choice.part
+    return "\n".join(lines)
 
 
 def test_the_docs_show_the_list():
