@@ -8,7 +8,7 @@ a run have no "opt_state".
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ _SPARE_BYTES = 16 * 2**20
 # Where a step that is no longer kept goes before it is deleted, in one rename: a kill never leaves half a step.
 _DELETED = ".deleted"
 # How often a reader that wants the latest looks again.
-_MOST_TRIES = 5
+_MOST_TRIES = 10
 
 Read = TypeVar("Read")
 
@@ -176,8 +176,7 @@ class Checkpoints:
             process replaced it meanwhile (`ReplacedError`).
         """
         with self._reading(step):
-            for name, tree in _trees(like).items():
-                self._check_shapes(step, name, tree)
+            self._check_shapes(step, _trees(like))
             trees = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in _trees(like).items()})
         return like.replace(  # type: ignore[attr-defined]
             step=jax.device_put(jax.numpy.full((), step, jax.numpy.int32), like.step.sharding), **trees
@@ -189,12 +188,11 @@ class Checkpoints:
         Of a run that keeps running averages it is these.
         """
         with self._reading(step):
-            if self._has_ema(step):
-                self._check_shapes(step, "ema", like)
-                return self._restore(step, ema=ocp.args.StandardRestore(like))["ema"]
-            for name, tree in like.items():
-                self._check_shapes(step, name, tree)
-            return self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in like.items()})
+            averaged = self._has_ema(step)
+            trees = {"ema": like} if averaged else like
+            self._check_shapes(step, trees)
+            restored = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
+            return restored["ema"] if averaged else restored
 
     def read_variables(self, step: int) -> dict[str, Any]:
         """{"params", "batch_stats"} as they were saved, NumPy arrays: for export, no network needs to be built.
@@ -211,10 +209,7 @@ class Checkpoints:
 
         with self._reading(step):
             names = ("ema",) if self._has_ema(step) else ("params", "batch_stats")
-            trees = {
-                name: jax.tree.map(like, self._metadata(step, name), is_leaf=lambda leaf: hasattr(leaf, "shape"))
-                for name in names
-            }
+            trees = jax.tree.map(like, self._metadata(step, names), is_leaf=lambda leaf: hasattr(leaf, "shape"))
             restored = self._restore(step, **{name: ocp.args.StandardRestore(tree) for name, tree in trees.items()})
         return jax.tree.map(np.asarray, restored.get("ema", restored))
 
@@ -267,19 +262,21 @@ class Checkpoints:
             f"{self._folder / str(step)} to fall back to another step of {self.steps}."
         )
 
-    def _metadata(self, step: int, name: str) -> Any:
+    def _metadata(self, step: int, names: Iterable[str]) -> dict[str, Any]:
+        """Item -> what was saved of it, as shapes. Asked once for all: orbax looks at every item each time."""
         try:
-            metadata = self._manager.item_metadata(step)[name]
+            saved = self._manager.item_metadata(step)
+            items = {name: saved[name] for name in names}
         except (OSError, ValueError, KeyError) as error:
             raise self._damaged(step, error) from error
-        return metadata.tree if hasattr(metadata, "tree") else metadata
+        return {name: item.tree if hasattr(item, "tree") else item for name, item in items.items()}
 
-    def _check_shapes(self, step: int, name: str, like: Any) -> None:
+    def _check_shapes(self, step: int, like: dict[str, Any]) -> None:
         """Compare names and shapes before reading: orbax itself would say less, or pad and cut."""
-        saved, wanted = _shapes(self._metadata(step, name)), _shapes(like)
+        saved, wanted = _shapes(self._metadata(step, like)), _shapes(like)
         if saved != wanted:
             keys = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
-            lines = [f"  {name}{key}: saved {saved.get(key)}, this network {wanted.get(key)}" for key in keys[:10]]
+            lines = [f"  {key[1:]}: saved {saved.get(key)}, this network {wanted.get(key)}" for key in keys[:10]]
             raise InputError(
                 f"The checkpoint of step {step} in {self._folder} is of another network; {len(keys)} arrays differ:\n"
                 + "\n".join(lines)

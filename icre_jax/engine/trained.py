@@ -1,6 +1,7 @@
 """A trained network as a run left it, with the data it may be asked about."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,16 @@ def open_trained(workdir: Path, *, step: int | None, listener: Listener) -> Trai
     """
     settings = read_settings(workdir)
 
+    @functools.cache  # tracing takes longer than reading: once, however often a checkpoint is replaced meanwhile
+    def build(num_classes: int) -> tuple[ReIDNetwork, dict[str, Any]]:
+        network = build_network(settings.model, num_classes=num_classes)
+        return network, shapes_of(network, settings.data.image_size)
+
     def read(checkpoints: Checkpoints, chosen: int) -> tuple[int, dict[str, Any], ReIDNetwork, dict[str, Any]]:
         facts = checkpoints.read_facts(chosen)
         _require_same_division(facts["settings"]["data"], settings)
-        network = build_network(settings.model, num_classes=len(facts["class_pids"]))
-        variables = checkpoints.restore_variables(chosen, shapes_of(network, settings.data.image_size))
-        return chosen, facts, network, variables
+        network, shapes = build(len(facts["class_pids"]))
+        return chosen, facts, network, checkpoints.restore_variables(chosen, shapes)
 
     # All of it before the data, which may take minutes: training that goes on replaces its checkpoints.
     chosen, facts, network, variables = read_checkpoint(workdir, step, read)
