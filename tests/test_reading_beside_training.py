@@ -86,7 +86,8 @@ def test_looking_again_has_an_end(training, tmp_path):
         training.save(make_state(step + 1), {"step": step + 1})
         return read_all(checkpoints, step)
 
-    with pytest.raises(ReplacedError, match=r"step 10 in .* is gone: training.* has replaced it.* There are \[11\] now"):
+    words = r"step 10 in .* is gone: training.* has replaced it.* There are \[11\] now"
+    with pytest.raises(ReplacedError, match=words):
         read_checkpoint(tmp_path, None, read)
     assert asked == [*range(1, 11)]
 
