@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import sys
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +78,16 @@ def test_what_is_replaced_in_the_middle_of_a_read_is_not_taken(training, tmp_pat
     monkeypatch.setattr(checkpoint.ocp.CheckpointManager, method, replaced)
     assert_whole(read_checkpoint(tmp_path, None, read_all))
     assert (seen[0], seen[-1]) == (1, 2)
+
+
+def test_late_reports_of_a_read_that_failed_are_dropped_and_no_others(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    checkpoint._drop_late_reports.__wrapped__()
+    others = [RuntimeError("something else"), ValueError("Event loop is closed")]
+    for error in (RuntimeError("Event loop is closed"), *others):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+    assert [event.exc_value for event in seen] == others
 
 
 def test_looking_again_has_an_end(training, tmp_path):

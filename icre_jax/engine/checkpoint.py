@@ -6,8 +6,10 @@ a run have no "opt_state".
 """
 
 import contextlib
+import functools
 import math
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -225,6 +227,7 @@ class Checkpoints:
         """
         if step not in self.steps:
             raise InputError(f"{self._folder} holds no checkpoint of step {step}; there are {self.steps}.")
+        _drop_late_reports()
         try:
             with _quiet_orbax():
                 yield
@@ -360,6 +363,22 @@ def _quiet_orbax() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+@functools.cache  # once in a process
+def _drop_late_reports() -> None:
+    """Keep off the screen what arrays report that nobody waits for any more, because another could not be read.
+
+    Threads of tensorstore do, after the read has failed: they find the event loop of that read closed. What was wrong
+    with it is raised.
+    """
+    before = sys.unraisablehook
+
+    def report(event: Any) -> None:
+        if not (isinstance(event.exc_value, RuntimeError) and str(event.exc_value) == "Event loop is closed"):
+            before(event)
+
+    sys.unraisablehook = report
 
 
 def _reason(error: Exception) -> str:
