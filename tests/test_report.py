@@ -415,9 +415,9 @@ def test_file_stays_small(tmp_path):
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (60, 5, 3), dtype=np.uint8)  # hard to compress after enlarging
     for item in arguments["rank_lists"]:
-        for i, image in enumerate(item.ranked):
+        for i, ranked in enumerate(item.ranked):
             image = np.kron(np.roll(noise, i, axis=0), np.ones((7, 30, 1), np.uint8))  # [420, 150, 3]
-            item.ranked[i] = dataclasses.replace(image, image=image)
+            item.ranked[i] = dataclasses.replace(ranked, image=image)
     text = write(tmp_path, **arguments)
     assert len(text) < 2_000_000
     assert len(Page(text).values("src")) == 20 * 11
