@@ -24,7 +24,7 @@ from icre_jax.errors import InputError
 from icre_jax.machine import command
 from icre_jax.settings import flatten, parse
 
-_NUM_IDS = {"num_train_ids": 12, "num_val_ids": 1, "num_test_ids": 4}
+_NUM_IDS = {"num_train_ids": 16, "num_val_ids": 1, "num_test_ids": 4}
 # What of a config says how large a step is and what it computes.
 _OF_A_STEP = ("model.", "loss.", "sampling.", "optimizer.", "augment.", "data.image_size", "evaluation.batch_size")
 
