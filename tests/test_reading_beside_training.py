@@ -5,6 +5,7 @@ import io
 import sys
 import threading
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -80,14 +81,25 @@ def test_what_is_replaced_in_the_middle_of_a_read_is_not_taken(training, tmp_pat
     assert (seen[0], seen[-1]) == (1, 2)
 
 
+async def unfinished():
+    """A read that cannot be cleared away without an error."""
+
+
 def test_late_reports_of_a_read_that_failed_are_dropped_and_no_others(monkeypatch):
     seen = []
     monkeypatch.setattr(sys, "unraisablehook", seen.append)
     checkpoint._drop_late_reports.__wrapped__()
     others = [RuntimeError("something else"), ValueError("Event loop is closed")]
+    ours = unfinished()
+    orbax_code = unfinished.__code__.replace(co_filename=str(Path(checkpoint.ocp.__file__).parent / "_src" / "x.py"))
+    of_orbax = types.FunctionType(orbax_code, {})()
     for error in (RuntimeError("Event loop is closed"), *others):
-        sys.unraisablehook(types.SimpleNamespace(exc_value=error))
-    assert [event.exc_value for event in seen] == others
+        sys.unraisablehook(types.SimpleNamespace(exc_value=error, object=None))
+    for coroutine in (of_orbax, ours):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=KeyError("25 is not registered"), object=coroutine))
+        coroutine.close()
+    assert [event.exc_value for event in seen[:2]] == others
+    assert [event.object for event in seen[2:]] == [ours]
 
 
 def test_looking_again_has_an_end(training, tmp_path):

@@ -7,9 +7,11 @@ a run have no "opt_state".
 
 import contextlib
 import functools
+import inspect
 import math
 import shutil
 import sys
+import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -369,16 +371,22 @@ def _quiet_orbax() -> Iterator[None]:
 def _drop_late_reports() -> None:
     """Keep off the screen what arrays report that nobody waits for any more, because another could not be read.
 
-    Threads of tensorstore do, after the read has failed: they find the event loop of that read closed. What was wrong
-    with it is raised.
+    Threads of tensorstore do, after the read has failed: they find the event loop of that read closed. So does what
+    orbax was reading when it is cleared away, with whatever error the closed loop gives it. What was wrong with the
+    read itself is raised.
     """
     before = sys.unraisablehook
 
     def report(event: Any) -> None:
-        if not (isinstance(event.exc_value, RuntimeError) and str(event.exc_value) == "Event loop is closed"):
+        closed = isinstance(event.exc_value, RuntimeError) and str(event.exc_value) == "Event loop is closed"
+        if not (closed or (inspect.iscoroutine(event.object) and _is_orbax(event.object))):
             before(event)
 
     sys.unraisablehook = report
+
+
+def _is_orbax(coroutine: types.CoroutineType) -> bool:
+    return Path(coroutine.cr_code.co_filename).is_relative_to(Path(ocp.__file__).parent)
 
 
 def _reason(error: Exception) -> str:
