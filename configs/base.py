@@ -10,6 +10,8 @@ Variants, as `--config configs/llcm.py:VARIANT`; none is full ICRE:
     sdce              baseline + SDCE (keys and values from layer3)
     icg               baseline + ICG loss
     mpfr_sdce         baseline + MPFR + SDCE: full ICRE without the ICG loss
+    offset            baseline + a learned vector in the place of MPFR + SDCE: a control that looks at nothing
+    local             baseline + a gated convolution branch in their place: a control without shallow features
     adam              full ICRE with the alternative recipe (3.5e-4, /10 at 80 and 120, 140 epochs)
 """
 
@@ -69,6 +71,13 @@ def get_config() -> ConfigDict:
     config.model.sdce.cross_attention = True
     config.model.sdce.self_attention = True
     config.model.sdce.refinement = True
+    config.model.sdce.roles = "deep_guide_guide"  # query, key, value; or "guide_deep_deep", "guide_guide_deep"
+    config.model.sdce.positions = "none"  # or "sine"
+    config.model.enhancement = ConfigDict()
+    config.model.enhancement.gate_init = 0.1
+    config.model.enhancement.join = "map"  # or "vector"
+    config.model.enhancement.placement = "after_layer4"  # or "before_layer4"
+    config.model.enhancement.control = "none"  # or "offset", "local", in the place of MPFR and SDCE
     config.model.gem_p = 3.0
     config.model.neck_init_std = 0.0
     config.model.dtype = "float32"  # or "bfloat16"
@@ -82,17 +91,23 @@ def get_config() -> ConfigDict:
     config.loss.icg_rho1 = 0.3
     config.loss.icg_rho2 = 0.3
     config.loss.icg_normalize = False
+    config.loss.icg_hinge = "hinge"  # or "softplus"
+    config.loss.icg_margin_unit = "one"  # or "mean_distance"
+    config.loss.guide_weight = 0.0  # an ID loss on MPFR's map, which is not the paper's
     config.loss.triplet_weight = 0.0
     config.loss.triplet_form = "batch_hard"  # or "weighted"
     config.loss.triplet_margin = 0.3
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"
+    config.optimizer.name = "sgd"  # or "adam"
+    config.optimizer.enhancement_name = "sgd"  # MPFR and SDCE
     config.optimizer.backbone_learning_rate = 0.01
-    config.optimizer.enhancement_learning_rate = 0.01  # MPFR and SDCE
+    config.optimizer.enhancement_learning_rate = 0.03
     config.optimizer.head_learning_rate = 0.1  # BN neck and classifier
     config.optimizer.momentum = 0.9
-    config.optimizer.weight_decay = 5e-4
+    config.optimizer.backbone_weight_decay = 5e-4  # in the gradient, as is the head's
+    config.optimizer.enhancement_weight_decay = 0.0  # decoupled
+    config.optimizer.head_weight_decay = 5e-4
     config.optimizer.accumulate_steps = 1  # micro-batches of a batch; losses see the whole batch, BatchNorm each one
     config.optimizer.ema_decay = placeholder(float)  # running averages of the weights, scored in their place
 
@@ -121,7 +136,7 @@ def get_config() -> ConfigDict:
 
 def use_variant(config: ConfigDict, variant: str) -> None:
     """Turn full ICRE into one of the variants above; "" leaves it as it is."""
-    known = ("baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "adam")
+    known = ("baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "offset", "local", "adam")
     if variant and variant not in known:
         raise ValueError(f"Unknown variant {variant!r}; allowed are {', '.join(known)}.")
     if variant == "adam":
@@ -130,6 +145,9 @@ def use_variant(config: ConfigDict, variant: str) -> None:
         config.model.mpfr.enabled = variant in ("mpfr", "mpfr_sdce")
         config.model.sdce.enabled = variant in ("sdce", "mpfr_sdce")
         config.loss.icg_weight = config.loss.icg_weight if variant == "icg" else 0.0
+        config.loss.guide_weight = config.loss.guide_weight if config.model.mpfr.enabled else 0.0
+    if variant in ("offset", "local"):
+        config.model.enhancement.control = variant
     if variant == "baseline_triplet":
         config.loss.triplet_weight = 1.0
     if variant == "agw":
@@ -158,7 +176,8 @@ def use_agw_recipe(config: ConfigDict) -> None:
     config.optimizer.backbone_learning_rate = 0.01
     config.optimizer.head_learning_rate = 0.1
     config.optimizer.momentum = 0.9
-    config.optimizer.weight_decay = 5e-4
+    config.optimizer.backbone_weight_decay = 5e-4
+    config.optimizer.head_weight_decay = 5e-4
     config.schedule.num_epochs = 81
     config.schedule.warmup_epochs = 10
     config.schedule.boundaries = (20, 50)
@@ -167,8 +186,9 @@ def use_agw_recipe(config: ConfigDict) -> None:
 
 def _use_adam(config: ConfigDict) -> None:
     config.optimizer.name = "adam"
+    config.optimizer.enhancement_name = "adam"
     config.optimizer.backbone_learning_rate = 3.5e-4
-    config.optimizer.enhancement_learning_rate = 3.5e-4
+    config.optimizer.enhancement_learning_rate = 1e-3
     config.optimizer.head_learning_rate = 3.5e-4
     config.schedule.num_epochs = 140
     config.schedule.boundaries = (80, 120)

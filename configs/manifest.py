@@ -31,6 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.sdce.width = 256
 
     config.optimizer.name = "adam"
+    config.optimizer.enhancement_name = "adam"
     config.optimizer.backbone_learning_rate = 3.5e-4
     config.optimizer.enhancement_learning_rate = 3.5e-4
     config.optimizer.head_learning_rate = 3.5e-4

@@ -43,10 +43,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.sdce.num_heads = 4
 
     config.optimizer.name = "adam"
+    config.optimizer.enhancement_name = "adam"
     config.optimizer.backbone_learning_rate = 3e-3
     config.optimizer.enhancement_learning_rate = 3e-3
     config.optimizer.head_learning_rate = 1e-2
-    config.optimizer.weight_decay = 1e-4
+    config.optimizer.backbone_weight_decay = 1e-4
+    config.optimizer.head_weight_decay = 1e-4
     config.schedule.num_epochs = 9
     config.schedule.warmup_epochs = 0
     config.schedule.boundaries = (7,)

@@ -2,17 +2,20 @@
 
 Embeds every test image once, scores every setting of the protocol from that, prints the table and writes results.json,
 results.csv and results.tex into the work folder (or --out). --feature, --flip, --reranking and --gallery_source measure
-in another way: the results say so and go to a folder of their own, so that the run's own stay.
+in another way: the results say so and go to a folder of their own, so that the run's own stay. --without takes a part
+out of the trained network first, to see what it does.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from icre_jax.engine.evaluator import Measure, evaluate_checkpoint
+from icre_jax.engine.evaluator import Measure, evaluate_checkpoint, evaluate_without
 from icre_jax.evals.tables import table
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs
 from icre_jax.machine.screen import Screen
+from icre_jax.models.removal import PARTS
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,13 +39,32 @@ def main(arguments: Sequence[str]) -> int:
         choices=("official", "python-random"),
         help="who drew the galleries of SYSU-MM01; default: official if the data holds exp/rand_perm_cam.mat",
     )
+    parser.add_argument(
+        "--without",
+        metavar="PART,...",
+        help=f"score it once for each of these parts, taken out of the network; or 'each'. Parts: {', '.join(PARTS)}",
+    )
     flags = parser.parse_args(arguments)
     keep_compiled_programs()
     measure = Measure(flags.feature, flags.flip, flags.reranking, flags.gallery_source)
-    # The results of the run itself stay what they are.
-    parts = [f"step_{flags.checkpoint}" if flags.checkpoint is not None else "", measure.label]
-    out = flags.out or flags.workdir / "_".join(part for part in parts if part)
+
+    def place(measure: Measure) -> Path:
+        # The results of the run itself stay what they are.
+        labels = [f"step_{flags.checkpoint}" if flags.checkpoint is not None else "", measure.label]
+        return (flags.out or flags.workdir) / "_".join(label for label in labels if label)
+
     with Screen() as screen:
+        if flags.without is not None:
+            parts = None if flags.without == "each" else [part.strip() for part in flags.without.split(",")]
+            found = evaluate_without(
+                flags.workdir, parts=parts, step=flags.checkpoint, out=place, listener=screen, measure=measure
+            )
+            for results in found.values():
+                screen.console.print(table(results))
+            folders = [place(dataclasses.replace(measure, without=part)) for part in found]
+            screen.say(f"Results: results.json, .csv and .tex in {', '.join(map(str, folders))}")
+            return 0
+        out = flags.out or place(measure)
         results = evaluate_checkpoint(flags.workdir, step=flags.checkpoint, out=out, listener=screen, measure=measure)
         screen.console.print(table(results))
         screen.say(f"Results: {out / 'results.json'}, {out / 'results.csv'}, {out / 'results.tex'}")

@@ -140,6 +140,17 @@ class Sdce(_Group):
     cross_attention: bool
     self_attention: bool
     refinement: bool
+    roles: Literal["deep_guide_guide", "guide_deep_deep", "guide_guide_deep"]  # query, key, value
+    positions: Literal["none", "sine"]
+
+
+class Enhancement(_Group):
+    """How MPFR and SDCE come to the deep features, and what to compare them with; see `icre_jax.models.gate`."""
+
+    gate_init: NotNegativeFloat  # the first value of the scale of what is added
+    join: Literal["map", "vector"]  # f = GeM(F4 + Delta), or f = GeM(F4) + mean(Delta)
+    placement: Literal["after_layer4", "before_layer4"]  # of what is enhanced
+    control: Literal["none", "offset", "local"]  # in the place of MPFR and SDCE
 
 
 class Model(_Group):
@@ -153,6 +164,7 @@ class Model(_Group):
     non_local_channels: Positive | None  # inside of these blocks; None for half of their stage's
     mpfr: Mpfr
     sdce: Sdce
+    enhancement: Enhancement
     gem_p: Annotated[float, Field(gt=0)]
     neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
@@ -169,6 +181,9 @@ class Loss(_Group):
     icg_rho1: NotNegativeFloat
     icg_rho2: NotNegativeFloat
     icg_normalize: bool
+    icg_hinge: Literal["hinge", "softplus"]
+    icg_margin_unit: Literal["one", "mean_distance"]  # what rho1 and rho2 are multiples of
+    guide_weight: NotNegativeFloat  # of an auxiliary ID loss on the pooled F_ig
     triplet_weight: NotNegativeFloat
     triplet_form: Literal["batch_hard", "weighted"]
     triplet_margin: NotNegativeFloat
@@ -178,11 +193,14 @@ class Optimizer(_Group):
     """Update rule and the learning rate of each parameter group."""
 
     name: Literal["sgd", "adam"]
+    enhancement_name: Literal["sgd", "adam"]  # of MPFR and SDCE
     backbone_learning_rate: Annotated[float, Field(gt=0)]
     enhancement_learning_rate: Annotated[float, Field(gt=0)]
     head_learning_rate: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    backbone_weight_decay: NotNegativeFloat
+    enhancement_weight_decay: NotNegativeFloat  # decoupled; of the others it is part of the gradient
+    head_weight_decay: NotNegativeFloat
     accumulate_steps: Positive  # micro-batches that a batch passes the network in
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None  # of running averages that are scored; None for none
 
@@ -279,6 +297,7 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
     findings = [
         *_check_data(settings.data),
         *_check_losses(settings),
+        *_check_enhancement(settings),
         *_check_exclusion(settings),
         *_check_selection(settings),
     ]
@@ -325,6 +344,35 @@ def _check_selection(settings: Settings) -> list[str]:
         f"checkpoint.best_metric is {metric!r}, a score of the validation identities, and data.train_splits {splits} "
         "trains on them. Train on ('train',) alone, or choose by a test score."
     ]
+
+
+def _check_enhancement(settings: Settings) -> list[str]:
+    model, loss, findings = settings.model, settings.loss, []
+    enhancement = model.enhancement
+    if enhancement.control != "none" and (model.mpfr.enabled or model.sdce.enabled):
+        findings.append(
+            f"model.enhancement.control is {enhancement.control!r} and stands in the place of MPFR and SDCE. Set "
+            "model.mpfr.enabled and model.sdce.enabled to False, or the control to 'none'."
+        )
+    if enhancement.placement == "before_layer4":
+        if enhancement.join != "map":
+            findings.append("model.enhancement.join is 'vector'; it needs model.enhancement.placement 'after_layer4'.")
+        if model.mpfr.enabled and 4 in model.mpfr.taps:
+            findings.append(
+                f"model.mpfr.taps is {model.mpfr.taps}; before layer4 MPFR cannot read it. Set them to (1, 2, 3), or "
+                "model.enhancement.placement to 'after_layer4'."
+            )
+        if loss.icg_weight and loss.icg_form == "guided":
+            findings.append(
+                "loss.icg_form is 'guided', which compares features before and after the enhancement; it needs "
+                "model.enhancement.placement 'after_layer4'."
+            )
+    if loss.guide_weight and not model.mpfr.enabled:
+        findings.append(
+            f"loss.guide_weight is {loss.guide_weight}; it is of MPFR's map, and model.mpfr.enabled is False. "
+            "Set it to 0."
+        )
+    return findings
 
 
 def _check_losses(settings: Settings) -> list[str]:

@@ -29,6 +29,10 @@ def _sdce(settings: Settings) -> bool:
     return settings.model.sdce.enabled
 
 
+def _enhanced(settings: Settings) -> bool:
+    return _mpfr(settings) or _sdce(settings) or settings.model.enhancement.control != "none"
+
+
 def _icg(settings: Settings) -> bool:
     return settings.loss.icg_weight > 0
 
@@ -86,8 +90,10 @@ CHOICES = (
     Choice("MPFR", "fuses the masked scales into one identity-guided map", "S", applies=_mpfr),
     Choice("MPFR", "by concatenation or sum, then 1x1 convolution, BatchNorm and ReLU", "I", ("model.mpfr.fusion",),
            applies=_mpfr),
-    Choice("MPFR", "without SDCE: the map is added to layer4 by 1x1 convolution and BatchNorm, scale 0 at first", "I",
+    Choice("MPFR", "without SDCE: the map is added to the deep features by 1x1 convolution and BatchNorm", "I",
            applies=lambda s: _mpfr(s) and not _sdce(s)),
+    Choice("MPFR", "an ID loss on the pooled map, dropped at test: a third loss, where the paper has two", "-",
+           ("loss.guide_weight",), applies=lambda s: s.loss.guide_weight > 0),
     Choice("SDCE", "distils identity knowledge from MPFR's map and guides the deep features with it", "P",
            ("model.sdce.enabled",), {"model.sdce.enabled": True}),
     Choice(
@@ -99,10 +105,20 @@ CHOICES = (
     Choice("SDCE", "width, heads and MLP of the transformer", "I",
            ("model.sdce.width", "model.sdce.num_heads", "model.sdce.mlp_ratio"), applies=_sdce),
     Choice("SDCE", "LayerNorm before each step, GELU; tokens are the positions of one image", "I", applies=_sdce),
-    Choice("SDCE", "its tokens are added to layer4 by 1x1 convolution and BatchNorm, scale 0 at first", "I",
+    Choice("SDCE", "who is query, key and value of the cross-attention", "I", ("model.sdce.roles",), applies=_sdce),
+    Choice("SDCE", "whether queries and keys are told where a token stands", "I", ("model.sdce.positions",),
            applies=_sdce),
+    Choice("SDCE", "its tokens are added to the deep features by 1x1 convolution and BatchNorm", "I", applies=_sdce),
     Choice("SDCE", "without MPFR: keys and values from the projected layer3", "I",
            applies=lambda s: _sdce(s) and not _mpfr(s)),
+    Choice("enhancement", "first value of the scale of what MPFR and SDCE add", "I",
+           ("model.enhancement.gate_init",), applies=_enhanced),
+    Choice("enhancement", "whether they add to the map before pooling, or to the pooled vector", "I",
+           ("model.enhancement.join",), applies=_enhanced),
+    Choice("enhancement", "whether they stand after layer4 or before it", "I", ("model.enhancement.placement",),
+           applies=_enhanced),
+    Choice("enhancement", "a control in the place of MPFR and SDCE: a learned offset, or a gated convolution branch",
+           "-", ("model.enhancement.control",), applies=lambda s: s.model.enhancement.control != "none"),
     Choice("head", "GeM pooling, input clipped at 1e-6", "I", ("model.gem_p",)),
     Choice("head", "BN neck without bias; classifier without bias, N(0, 0.001)", "I"),
     Choice("head", "scale of the neck at first: 1, or N(1, std) as in AGW, where std is 0.01", "I",
@@ -123,11 +139,18 @@ CHOICES = (
     Choice("ICG loss", "that they are a weight and a margin, their values, and a second margin rho_2", "I",
            ("loss.icg_weight", "loss.icg_rho1", "loss.icg_rho2"), applies=_icg),
     Choice("ICG loss", "features brought to length 1 first", "I", ("loss.icg_normalize",), applies=_icg),
+    Choice("ICG loss", "a hinge, or softplus in its place, which never is at rest", "I", ("loss.icg_hinge",),
+           applies=_icg),
+    Choice("ICG loss", "margins as they are, or in units of the mean distance between identities", "I",
+           ("loss.icg_margin_unit",), applies=_icg),
     Choice("recipe", "size of the images", "I", ("data.image_size",)),
     Choice("recipe", "P identities, K images of each per modality", "I",
            ("sampling.num_ids_per_batch", "sampling.num_images_per_id")),
-    Choice("recipe", "update rule (SGD is Nesterov's), weight decay on every parameter", "I",
-           ("optimizer.name", "optimizer.momentum", "optimizer.weight_decay")),
+    Choice("recipe", "update rule (SGD is Nesterov's), weight decay on every parameter of backbone and head", "I",
+           ("optimizer.name", "optimizer.momentum", "optimizer.backbone_weight_decay",
+            "optimizer.head_weight_decay")),
+    Choice("recipe", "update rule of MPFR and SDCE, and their decoupled weight decay", "I",
+           ("optimizer.enhancement_name", "optimizer.enhancement_weight_decay"), applies=_enhanced),
     Choice("recipe", "micro-batches of a batch: all losses see the whole of it, BatchNorm a micro-batch", "I",
            ("optimizer.accumulate_steps",)),
     Choice("recipe", "running averages of weights and statistics, scored in their place", "-",
@@ -147,7 +170,7 @@ CHOICES = (
            ("model.dtype", "model.precision")),
     Choice("recipe", "parts computed again in the backward pass, for less memory", "I", ("model.remat",)),
     Choice("baseline", "backbone, head and ID loss alone are what the paper compares with", "I",
-           applies=lambda s: not (_mpfr(s) or _sdce(s) or _icg(s) or _triplet(s) or any(s.model.non_local_blocks))),
+           applies=lambda s: not (_enhanced(s) or _icg(s) or _triplet(s) or any(s.model.non_local_blocks))),
     Choice("baseline", "triplet loss, batch-hard or AGW's weighted regularised, with a stable masked softmax", "-",
            ("loss.triplet_form", "loss.triplet_margin"), applies=_triplet),
     Choice("baseline", "AGW's non-local blocks", "-", ("model.non_local_blocks",),

@@ -15,7 +15,7 @@ from icre_jax.settings import flatten, parse
 from tests.conftest import ROOT
 
 FILES = ("synthetic", "manifest", "sysu_mm01", "llcm", "regdb")
-VARIANTS = ("", "baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "adam")
+VARIANTS = ("", "baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "offset", "local", "adam")
 
 
 def settings_of(file, variant):
@@ -26,7 +26,7 @@ def settings_of(file, variant):
 def test_every_variant_is_what_its_name_says(file):
     seen = {variant: settings_of(file, variant) for variant in VARIANTS}
     for variant, settings in seen.items():
-        build_network(settings.model, num_classes=9)
+        build_network(settings, num_classes=9)
         assert settings.name == (f"{file}_{variant}" if variant else file)
         assert settings.model.mpfr.enabled == (variant in ("", "mpfr", "mpfr_sdce", "adam"))
         assert settings.model.sdce.enabled == (variant in ("", "sdce", "mpfr_sdce", "adam"))
@@ -49,7 +49,8 @@ AGW_RECIPE = {
     "data.image_size": (288, 144), "sampling.num_ids_per_batch": 8, "sampling.num_images_per_id": 4,
     "augment.pad": 10, "augment.flip_probability": 0.5, "augment.channel_probability": 0.0,
     "augment.erasing_probability": 0.0, "optimizer.name": "sgd", "optimizer.momentum": 0.9,
-    "optimizer.weight_decay": 5e-4, "optimizer.backbone_learning_rate": 0.01, "optimizer.head_learning_rate": 0.1,
+    "optimizer.backbone_weight_decay": 5e-4, "optimizer.head_weight_decay": 5e-4,
+    "optimizer.backbone_learning_rate": 0.01, "optimizer.head_learning_rate": 0.1,
     "optimizer.accumulate_steps": 1, "optimizer.ema_decay": None, "schedule.num_epochs": 81,
     "schedule.warmup_epochs": 10, "schedule.boundaries": (20, 50), "schedule.factors": (0.1, 0.01),
 }  # fmt: skip
@@ -70,14 +71,14 @@ def test_agw_on_a_small_network_has_the_recipe_of_its_file(file):
     network = {name: AGW_NETWORK[name] for name in AGW_NETWORK if name.startswith("loss.")}
     network |= {"model.non_local_channels": 1, "model.neck_init_std": 0.01, "model.gem_p": 3.0}
     assert {name: flatten(settings)[name] for name in network} == network
-    built = build_network(settings.model, num_classes=9)
+    built = build_network(settings, num_classes=9)
     assert (built.backbone.non_local_channels, built.head.neck_init_std) == (1, 0.01)
     same = ("data", "sampling", "augment", "optimizer", "schedule")
     assert settings.model_dump(include=set(same)) == plain.model_dump(include=set(same))
 
 
 def test_an_unknown_variant_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"'icg2'; allowed are baseline, .*, mpfr_sdce, adam"):
+    with pytest.raises(ValueError, match=r"'icg2'; allowed are baseline, .*, mpfr_sdce, offset, local, adam"):
         settings_of("llcm", "icg2")
 
 

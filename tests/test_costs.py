@@ -110,7 +110,7 @@ def icre():
 
 
 def totals(settings):
-    network = build_network(settings.model, num_classes=395)
+    network = build_network(settings, num_classes=395)
     rows = {row.name: row for row in list_modules(network, settings.data.image_size)}
     return {name: row.num_parameters for name, row in rows.items()}, rows
 
@@ -124,8 +124,8 @@ def test_parameters_of_mpfr_and_sdce_by_hand(icre):
     assert numbers["mpfr/projection_3"] == 1024 * C + 2 * C
 
     embed, norms, attention = 2048 * d + d, 4 * 2 * d, 4 * (d * d + d)
-    mlp, way_back = d * 4 * d + 4 * d + 4 * d * d + d, d * 2048 + 2 * 2048
-    assert numbers["sdce"] == embed + norms + 2 * attention + mlp + way_back == 6_306_816
+    mlp, gate = d * 4 * d + 4 * d + 4 * d * d + d, d * 2048 + 2 * 2048
+    assert numbers["sdce"] == embed + norms + 2 * attention + mlp + gate == 6_306_816
     assert numbers["sdce/self_attention"] == attention
     assert f"{numbers['mpfr'] / 1e6:.2f}, {numbers['sdce'] / 1e6:.2f}" == "1.71, 6.31"  # what the method says
     assert numbers["head/classifier"] == 395 * 2048
@@ -159,7 +159,7 @@ def test_non_local_blocks_and_what_stands_in_for_a_part_have_rows_of_their_own()
     assert rows["backbone"].is_total
 
     mpfr, _ = totals(parse(sysu_mm01.get_config("mpfr")))
-    assert mpfr["way_back"] == 512 * 2048 + 2 * 2048
+    assert mpfr["gate"] == 512 * 2048 + 2 * 2048
     sdce, _ = totals(parse(sysu_mm01.get_config("sdce")))
     assert sdce["projection"] == 1024 * 512 + 2 * 512
     network = ReIDNetwork(DualStreamResNet(depth=18, width=8, specific_until="layer1"), Head(num_classes=5))
@@ -182,7 +182,7 @@ def count(jaxpr, *primitives):
 
 def test_the_paired_forward_pass_is_one_resnet_and_one_more_stem(icre):
     """Never three ResNets: neither in layers nor in parameters."""
-    network = build_network(baseline_of(icre).model, num_classes=395).backbone
+    network = build_network(baseline_of(icre), num_classes=395).backbone
     images = jnp.zeros((2, 64, 32, 3))
     both = jax.eval_shape(lambda key: network.init(key, images, modality="paired", train=True), jax.random.key(0))
 

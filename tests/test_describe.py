@@ -39,7 +39,7 @@ def described(config, made, tmp_path_factory):
 def test_it_prints_every_table(described):
     out, _ = described
     for word in (
-        "backbone/infrared_stem", "mpfr/projection_1", "sdce/way_back", "head/classifier", "[2, 1, 32]",
+        "backbone/infrared_stem", "mpfr/projection_1", "sdce/gate", "head/classifier", "[2, 1, 32]",
         "FLOPs per image", "state of the optimizer", "temporaries", "model.mpfr.mask = sigmoid", "ICG loss",
         "Beside the baseline", "step of training",
     ):  # fmt: skip

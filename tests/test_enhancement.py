@@ -107,8 +107,8 @@ def mpfr64(stages, params, taps, mask, fusion):
 @pytest.mark.parametrize(("mask", "fusion"), [("sigmoid", "concat"), ("softmax", "sum")])
 def test_mpfr_against_float64(stages, taps, mask, fusion):
     module = MPFR(channels=6, taps=taps, mask=mask, fusion=fusion)
-    variables = randomised(start(module, stages, train=True))
-    guide, masks = run(module, variables, stages)
+    variables = randomised(start(module, stages, stages["layer4"], train=True))
+    guide, masks = run(module, variables, stages, stages["layer4"])
     expected_guide, expected_masks = mpfr64(doubles(stages), doubles(variables["params"]), taps, mask, fusion)
     assert guide.shape == (4, 4, 3, 6)
     assert masks.shape == (4, 4, 3, 3)
@@ -124,19 +124,19 @@ def test_masks_start_open():
     module = MPFR(**config.mpfr.model_dump(exclude={"enabled"}))
     rng = np.random.default_rng(0)
     stages = {f"layer{i}": jnp.asarray(rng.standard_normal((2, 4, 2, 128 * 2**i)), jnp.float32) for i in (1, 2, 3, 4)}
-    _, masks = run(module, start(module, stages, train=True), stages)
+    _, masks = run(module, start(module, stages, stages["layer4"], train=True), stages, stages["layer4"])
     assert 0.3 < float(masks.mean()) < 0.7
     assert float(masks.min()) > 0.02
     assert float(masks.max()) < 0.98
 
 
-def attention64(queries, keys, p):
+def attention64(queries, keys, values, p):
     """softmax(Q K^T / sqrt(d / heads)) V, head by head."""
     out, maps = 0, []
     for h in range(p["query"]["kernel"].shape[1]):
         q, k, v = (
             x @ p[name]["kernel"][:, h] + p[name]["bias"][h]
-            for x, name in ((queries, "query"), (keys, "key"), (keys, "value"))
+            for x, name in ((queries, "query"), (keys, "key"), (values, "value"))
         )
         maps.append(softmax64(q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1])))
         out = out + maps[-1] @ v @ p["out"]["kernel"][h]
@@ -147,39 +147,63 @@ def gelu64(x):
     return x * 0.5 * (1 + erf(x / np.sqrt(2)))
 
 
-def sdce64(deep, guide, p, steps):
+def positions64(height, width, channels):
+    """Sine and cosine of the row in the first half of the channels, of the column in the second, one by one."""
+    table, quarter = np.zeros((height, width, channels)), channels // 4
+    for i, j, k in np.ndindex(height, width, quarter):
+        frequency = 10_000 ** (-k / quarter)
+        for first, place in ((0, i), (channels // 2, j)):
+            table[i, j, first + k] = math.sin(place * frequency)
+            table[i, j, first + quarter + k] = math.cos(place * frequency)
+    return table.reshape(height * width, channels)
+
+
+def sdce64(deep, guide, p, steps, roles="deep_guide_guide", positions="none"):
     batch, height, width, channels = deep.shape
+
+    def placed(tokens):
+        return tokens + (positions64(height, width, tokens.shape[-1]) if positions == "sine" else 0)
+
     x = deep.reshape(batch, -1, channels) @ p["embed"]["kernel"] + p["embed"]["bias"]
     s = guide.reshape(batch, height * width, -1)
     maps = {}
     if "cross_attention" in steps:
-        normed = layer_norm64(x, p["query_norm"]), layer_norm64(s, p["guide_norm"])
-        y, maps["cross"] = attention64(*normed, p["cross_attention"])
+        tokens = {"deep": layer_norm64(x, p["deep_norm"]), "guide": layer_norm64(s, p["guide_norm"])}
+        q, k, v = (tokens[name] for name in roles.split("_"))
+        y, maps["cross"] = attention64(placed(q), placed(k), v, p["cross_attention"])
         x = x + y
     if "self_attention" in steps:
         normed = layer_norm64(x, p["self_norm"])
-        y, maps["self"] = attention64(normed, normed, p["self_attention"])
+        y, maps["self"] = attention64(placed(normed), placed(normed), normed, p["self_attention"])
         x = x + y
     if "refinement" in steps:
         hidden = gelu64(layer_norm64(x, p["mlp_norm"]) @ p["mlp_in"]["kernel"] + p["mlp_in"]["bias"])
         x = x + hidden @ p["mlp_out"]["kernel"] + p["mlp_out"]["bias"]
     x = x.reshape(batch, height, width, -1)
-    return deep + batch_norm64(x @ p["way_back"]["conv"]["kernel"][0, 0], p["way_back"]["bn"]), maps
+    return batch_norm64(x @ p["gate"]["conv"]["kernel"][0, 0], p["gate"]["bn"]), maps
 
 
 STEPS = ("cross_attention", "self_attention", "refinement")
 
 
-@pytest.mark.parametrize("steps", [STEPS, STEPS[:1], STEPS[1:2], STEPS[2:], ()])
-def test_sdce_against_float64(stages, steps):
+@pytest.mark.parametrize(
+    ("steps", "how"),
+    [
+        *[(steps, {}) for steps in (STEPS, STEPS[:1], STEPS[1:2], STEPS[2:], ())],
+        (STEPS, {"roles": "guide_deep_deep"}),
+        (STEPS, {"roles": "guide_guide_deep", "positions": "sine"}),
+        (STEPS, {"positions": "sine"}),
+    ],
+)
+def test_sdce_against_float64(stages, steps, how):
     deep, guide = stages["layer4"], jax.random.normal(jax.random.key(5), (4, 4, 3, 6))
-    module = SDCE(width=8, num_heads=2, mlp_ratio=3, **{step: step in steps for step in STEPS})
+    module = SDCE(width=8, num_heads=2, mlp_ratio=3, **{step: step in steps for step in STEPS}, **how)
     variables = randomised(start(module, deep, guide, train=True))
-    enhanced, maps = run(module, variables, deep, guide)
+    delta, maps = run(module, variables, deep, guide)
     expected, expected_maps = sdce64(
-        np.asarray(deep, np.float64), np.asarray(guide, np.float64), doubles(variables["params"]), steps
+        np.asarray(deep, np.float64), np.asarray(guide, np.float64), doubles(variables["params"]), steps, **how
     )
-    np.testing.assert_allclose(enhanced, expected, rtol=1e-3, atol=2e-4)
+    np.testing.assert_allclose(delta, expected, rtol=1e-3, atol=2e-4)
     assert set(maps) == set(expected_maps)
     for name, values in expected_maps.items():
         assert maps[name].shape == (4, 2, 12, 12)
@@ -195,8 +219,8 @@ def test_sdce_gradient_by_finite_differences(stages):
 
     @jax.jit
     def loss(guide):
-        (enhanced, _), _ = module.apply(variables, deep, guide, train=True, mutable=["batch_stats"])
-        return jnp.sum(enhanced * weights)
+        (delta, _), _ = module.apply(variables, deep, guide, train=True, mutable=["batch_stats"])
+        return jnp.sum(delta * weights)
 
     gradient = np.asarray(jax.grad(loss)(guide))
     params, deep64, guide64 = doubles(variables["params"]), *(np.asarray(x, np.float64) for x in (deep, guide))
@@ -256,7 +280,7 @@ def shapes_of(variant, *changes):
     base.use_variant(config, variant)
     for change in changes:
         change(config)
-    network = build_network(parse(config).model, num_classes=395)
+    network = build_network(parse(config), num_classes=395)
     images = jnp.zeros((2, 384, 144, 3))
 
     def call(key):
@@ -279,10 +303,14 @@ def test_parameters_of_mpfr_and_sdce_by_hand():
 
 
 def test_each_row_of_the_ablation_has_its_parts():
-    parts = {variant: set(shapes_of(variant)[2]) for variant in ("baseline", "mpfr", "sdce", "icg", "mpfr_sdce", "agw")}
+    parts = {
+        variant: set(shapes_of(variant)[2])
+        for variant in ("baseline", "mpfr", "sdce", "icg", "mpfr_sdce", "offset", "local", "agw")
+    }
     assert parts["baseline"] == parts["icg"] == parts["agw"] == {"backbone", "head"}
-    assert parts["mpfr"] == {"backbone", "head", "mpfr", "way_back"}
+    assert parts["mpfr"] == {"backbone", "head", "mpfr", "gate"}
     assert parts["sdce"] == {"backbone", "head", "projection", "sdce"}
+    assert parts["offset"] == parts["local"] == {"backbone", "head", "control"}
     assert parts["mpfr_sdce"] == {"backbone", "head", "mpfr", "sdce"}
     backbones = [shapes_of(variant)[2]["backbone"] for variant in ("baseline", "agw")]
     non_local = lambda c, inner: 3 * (c * inner + inner) + (inner * c + c) + 2 * c  # noqa: E731
@@ -307,16 +335,17 @@ def test_named_maps():
 def small_networks():
     """Every variant at the size of the synthetic config, and one batch."""
     networks = {}
-    for variant in ("", "baseline", "mpfr", "sdce", "mpfr_sdce", "agw"):
+    for variant in ("", "baseline", "mpfr", "sdce", "mpfr_sdce", "offset", "local", "agw"):
         config = synthetic.get_config(variant)
         config.model.width = 8
-        networks[variant] = build_network(parse(config).model, num_classes=5)
+        config.model.enhancement.gate_init = 0.0
+        networks[variant] = build_network(parse(config), num_classes=5)
     return networks, jax.random.normal(jax.random.key(1), (6, 32, 16, 3))
 
 
-@pytest.mark.parametrize("variant", ["", "mpfr", "sdce", "mpfr_sdce", "agw"])
+@pytest.mark.parametrize("variant", ["", "mpfr", "sdce", "mpfr_sdce", "offset", "local", "agw"])
 @pytest.mark.parametrize("train", [True, False])
-def test_at_step_0_every_variant_gives_the_features_of_the_baseline(small_networks, variant, train):
+def test_with_a_closed_gate_every_variant_gives_the_features_of_the_baseline(small_networks, variant, train):
     networks, images = small_networks
     variables = start(networks[variant], images, modality="paired", train=True)
     baseline = start(networks["baseline"], images, modality="paired", train=True)
@@ -343,7 +372,7 @@ def _at(tree, path):
 
 
 def test_everything_learns_after_the_first_step(small_networks):
-    """At step 0 only BN0's scale is moved; from then on every weight of MPFR and SDCE has a gradient."""
+    """With a closed gate only BN0 is moved at first; from then on every weight of MPFR and SDCE has a gradient."""
     networks, images = small_networks
     network = networks[""]
     variables = start(network, images, modality="paired", train=True)
@@ -364,7 +393,7 @@ def test_everything_learns_after_the_first_step(small_networks):
         return {name for name, x in flat(tree) if np.abs(x).max() > 1e-9 and name.split("/")[0] in ("mpfr", "sdce")}
 
     first = gradient(variables["params"])
-    assert moved(first) == {"sdce/way_back/bn/scale", "sdce/way_back/bn/bias"}
+    assert moved(first) == {"sdce/gate/bn/scale", "sdce/gate/bn/bias"}
     stepped = jax.tree.map(lambda p, g: p - 0.1 * g, variables["params"], first)
     every = {name for name, _ in flat(variables["params"]) if name.split("/")[0] in ("mpfr", "sdce")}
     # A bias on all keys shifts every score of a row alike, and softmax takes that out again.
@@ -381,7 +410,7 @@ def test_specific_until_layer1():
     config = synthetic.get_config()
     config.model.width = 8
     config.model.specific_until = "layer1"
-    network = build_network(parse(config).model, num_classes=5)
+    network = build_network(parse(config), num_classes=5)
     images = jax.random.normal(jax.random.key(1), (6, 32, 16, 3))
     variables = start(network, images, modality="paired", train=True)
     names = set(variables["params"]["backbone"])
@@ -400,10 +429,10 @@ def test_settings_that_cannot_be_built():
     config = synthetic.get_config()
     config.model.sdce.num_heads = 7
     with pytest.raises(InputError, match=r"sdce.width = \d+ does not divide into model.sdce.num_heads = 7"):
-        build_network(parse(config).model, num_classes=5)
+        build_network(parse(config), num_classes=5)
     config = synthetic.get_config("agw")
     config.model.non_local_blocks = (0, 2, 3, 0)
-    network = build_network(parse(config).model, num_classes=5)
+    network = build_network(parse(config), num_classes=5)
     with pytest.raises(InputError, match=r"asks for 3 in layer3, which has 2 blocks in a ResNet-18"):
         jax.eval_shape(
             lambda k: network.init(k, jnp.zeros((2, 32, 16, 3)), modality="paired", train=True), jax.random.key(0)

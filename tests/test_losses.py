@@ -29,9 +29,9 @@ def icg(features, labels, modality, *, deep=None, **kwargs) -> dict[str, float]:
     return {name: float(term) for name, term in terms.items()}
 
 
-@functools.partial(jax.jit, static_argnames="form")
-def _compiled_terms(rows, labels, modality, form, rho):
-    return icg_terms(gram_matrix(rows), labels, modality, form=form, **rho)
+@functools.partial(jax.jit, static_argnames=("form", "hinge", "margin_unit"))
+def _compiled_terms(rows, labels, modality, form, rho, hinge="hinge", margin_unit="one"):
+    return icg_terms(gram_matrix(rows), labels, modality, form=form, hinge=hinge, margin_unit=margin_unit, **rho)
 
 
 @pytest.mark.versions
@@ -53,13 +53,16 @@ def d(a, b):
     return np.sqrt(max(((a - b) ** 2).sum(), 1e-12))
 
 
-def hinge(x):
-    return max(x, 0.0)
-
-
-def icg_float64(f, labels, modality, form, rho1, rho2=0.0, deep=None):
+def icg_float64(f, labels, modality, form, rho1, rho2=0.0, deep=None, smooth=False, in_means=False):
     """docs/method.md, ICG loss, line by line: centers in a dictionary, loops over identities and samples."""
     f = np.asarray(f, np.float64)
+    rows = range(len(f))
+    unit = np.mean([d(f[i], f[j]) for i in rows for j in rows if labels[i] != labels[j]]) if in_means else 1.0
+    rho1, rho2 = rho1 * unit, rho2 * unit
+
+    def hinge(x):
+        return unit * np.logaddexp(0.0, x / unit) if smooth else max(x, 0.0)
+
     ids = sorted(set(labels.tolist()))
     pairs = list(itertools.product(ids, (0, 1)))
     c = {(y, m): f[(labels == y) & (modality == m)].mean(axis=0) for y, m in pairs}
@@ -129,6 +132,51 @@ def test_icg_against_float64_and_its_invariances(batch, form, factor):
     swapped = value(f, labels, 1 - modality, deep)
     for other in (shuffled, renamed, swapped):
         assert other == pytest.approx(loss, rel=2e-4, abs=2e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    batch=batches(),
+    form=st.sampled_from(FORMS),
+    hinge=st.sampled_from(["hinge", "softplus"]),
+    margin_unit=st.sampled_from(["one", "mean_distance"]),
+)
+def test_icg_with_a_smooth_hinge_and_margins_in_mean_distances(batch, form, hinge, margin_unit):
+    f, o, labels, modality = batch
+    in_means = margin_unit == "mean_distance"
+
+    def value(factor=1.0):
+        rows = factor * (np.concatenate([f, o]) if form == "guided" else f)
+        return float(sum(_compiled_terms(rows, labels, modality, form, RHO[form], hinge, margin_unit).values()))
+
+    deep = o if form == "guided" else None
+    how = {"smooth": hinge == "softplus", "in_means": in_means}
+    assert value() == pytest.approx(
+        icg_float64(f, labels, modality, form, deep=deep, **RHO[form], **how), rel=2e-4, abs=2e-4
+    )
+    if hinge == "softplus":
+        assert value() > 0
+    if in_means:  # features twice as long have twice the loss: no margin is too small for them
+        assert value(8.0) == pytest.approx(8 * value(), rel=1e-3, abs=1e-4)
+
+
+def test_margins_that_large_features_leave_behind_do_not_rest_in_mean_distances():
+    """Of features as large as those from ImageNet weights a hinge with a margin of 0.3 is at rest."""
+    rng = np.random.default_rng(0)
+    labels, modality = np.repeat(np.arange(4), 4), np.tile([0, 0, 1, 1], 4)
+    f = 30 * (rng.standard_normal((4, 32))[labels] + 0.4 * rng.standard_normal((16, 32)))
+
+    def slope(**how):
+        def loss(rows):
+            terms = icg_terms(
+                gram_matrix(rows), jnp.asarray(labels), jnp.asarray(modality), form="relative", rho1=0.3, **how
+            )
+            return sum(terms.values())
+
+        return float(jnp.abs(jax.grad(loss)(jnp.asarray(f))).max())
+
+    assert slope() == 0
+    assert slope(hinge="softplus", margin_unit="mean_distance") > 1e-3
 
 
 @pytest.mark.versions
@@ -222,7 +270,7 @@ def triplets_float64(f, labels, margin):
     hard, weighted = [], []
     for row, y in zip(distance, labels, strict=True):
         positive, negative = row[labels == y], row[labels != y]
-        hard.append(hinge(margin + positive.max() - negative.min()))
+        hard.append(max(margin + positive.max() - negative.min(), 0.0))
         w_positive, w_negative = np.exp(positive - positive.max()), np.exp(negative.min() - negative)
         pull = (w_positive * positive).sum() / w_positive.sum()
         push = (w_negative * negative).sum() / w_negative.sum()
@@ -296,6 +344,17 @@ def test_objective_normalises_for_icg_alone():
     unit = f / np.linalg.norm(f, axis=1, keepdims=True)
     assert parts["icg"] == pytest.approx(icg_float64(unit, HAND_LABELS, HAND_MODALITY, "relative", 0.3, 0.3), rel=1e-4)
     assert parts["triplet"] == pytest.approx(triplets_float64(f, HAND_LABELS, 0.3)[0].mean(), rel=1e-4)
+
+
+def test_the_loss_of_the_map_has_a_classifier_of_its_own():
+    rng = np.random.default_rng(3)
+    logits, of_map = rng.standard_normal((2, 8, 3)).astype(np.float32)
+    outputs = {"logits": jnp.asarray(logits), "guide_logits": jnp.asarray(of_map), "features": jnp.asarray(logits)}
+    config = base.get_config().loss.to_dict() | {"icg_weight": 0.0, "guide_weight": 0.4, "label_smoothing": 0.1}
+    total, parts = objective(outputs, jnp.asarray(HAND_LABELS), jnp.asarray(HAND_MODALITY), **config)
+    expected = cross_entropy_float64(of_map, HAND_LABELS, 0.1).mean()
+    assert float(parts["guide"]) == pytest.approx(expected, rel=1e-4)
+    assert float(total) == pytest.approx(float(parts["identity"]) + 0.4 * expected, rel=1e-4)
 
 
 def test_weights_of_zero_leave_a_loss_out():

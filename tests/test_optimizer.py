@@ -16,7 +16,10 @@ SGD = Optimizer(
     enhancement_learning_rate=0.03,
     head_learning_rate=0.1,
     momentum=0.9,
-    weight_decay=5e-4,
+    enhancement_name="sgd",
+    backbone_weight_decay=5e-4,
+    enhancement_weight_decay=0.0,
+    head_weight_decay=5e-4,
     accumulate_steps=1,
     ema_decay=None,
 )
@@ -54,7 +57,7 @@ def test_rate_stays_after_the_last_epoch_and_without_warm_up():
 
 def test_updates_follow_the_warm_up_from_the_first_step_on():
     """Of plain gradient descent, an update is the rate of its step times the gradient."""
-    plain = SGD.model_copy(update={"momentum": 0.0, "weight_decay": 0.0})
+    plain = SGD.model_copy(update={"momentum": 0.0, "backbone_weight_decay": 0.0, "head_weight_decay": 0.0})
     tx = make_optimizer(plain, Schedule(num_epochs=1, warmup_epochs=1, boundaries=(), factors=()), steps_per_epoch=4)
     state, ones = tx.init(PARAMS), jax.tree.map(jnp.ones_like, PARAMS)
     for share in (0.25, 0.5, 0.75, 1.0):
@@ -66,7 +69,7 @@ def test_updates_follow_the_warm_up_from_the_first_step_on():
 
 PARAMS = {
     "backbone": {"conv1": {"kernel": jnp.array([1.0, -2.0])}},
-    "sdce": {"embed": {"kernel": jnp.array([-1.5])}},
+    "sdce": {"embed": {"kernel": jnp.array([[-1.5]]), "bias": jnp.array([0.7])}},
     "head": {"classifier": {"kernel": jnp.array([3.0])}, "neck": {"scale": jnp.array([0.5])}},
 }
 ONE_EPOCH = Schedule(num_epochs=1, warmup_epochs=0, boundaries=(), factors=())
@@ -82,42 +85,66 @@ def run_updates(settings: Optimizer, num_steps: int):
     return params
 
 
-def sgd_by_hand(p, rate, num_steps):
-    """torch.optim.SGD(nesterov=True, weight_decay) as its documentation writes it."""
+# Per group: rate, weight decay in the gradient, decoupled weight decay of kernels.
+BY_HAND = {"backbone": (0.01, 5e-4, 0.0), "sdce": (0.03, 0.0, 0.2), "head": (0.1, 1e-3, 0.0)}
+
+
+def sgd_by_hand(p, rate, coupled, decoupled, num_steps):
+    """torch.optim.SGD(nesterov=True, weight_decay) as its documentation writes it, with AdamW's decay beside it."""
     buffer = 0.0
     for step in range(num_steps):
-        g = 0.1 * p + 0.01 * (step + 1) + 5e-4 * p
+        g = 0.1 * p + 0.01 * (step + 1) + coupled * p
         buffer = 0.9 * buffer + g
-        p = p - rate * (g + 0.9 * buffer)
+        p = p - rate * (g + 0.9 * buffer + decoupled * p)
     return p
 
 
-def adam_by_hand(p, rate, num_steps):
-    """torch.optim.Adam(weight_decay) as its documentation writes it."""
+def adam_by_hand(p, rate, coupled, decoupled, num_steps):
+    """torch.optim.Adam(weight_decay) and AdamW as their documentation writes them."""
     m = v = 0.0
     for step in range(num_steps):
-        g = 0.1 * p + 0.01 * (step + 1) + 5e-4 * p
+        g = 0.1 * p + 0.01 * (step + 1) + coupled * p
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        p = p - rate * (m / (1 - 0.9 ** (step + 1))) / (np.sqrt(v / (1 - 0.999 ** (step + 1))) + 1e-8)
+        update = (m / (1 - 0.9 ** (step + 1))) / (np.sqrt(v / (1 - 0.999 ** (step + 1))) + 1e-8)
+        p = p - rate * (update + decoupled * p)
     return p
+
+
+RULES = {"sgd": sgd_by_hand, "adam": adam_by_hand}
 
 
 @pytest.mark.versions
-@pytest.mark.parametrize(("name", "by_hand"), [("sgd", sgd_by_hand), ("adam", adam_by_hand)])
-def test_updates_and_groups_against_numpy(name, by_hand):
-    params = run_updates(SGD.model_copy(update={"name": name}), 5)
-    for group, rate in (("backbone", 0.01), ("sdce", 0.03), ("head", 0.1)):
-        for before, after in zip(jax.tree.leaves(PARAMS[group]), jax.tree.leaves(params[group]), strict=True):
-            expected = by_hand(np.asarray(before, np.float64), rate, 5)
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("enhancement_name", RULES)
+def test_updates_and_groups_against_numpy(name, enhancement_name):
+    changes = {"name": name, "enhancement_name": enhancement_name}
+    changes |= {"enhancement_weight_decay": 0.2, "head_weight_decay": 1e-3}
+    params = run_updates(SGD.model_copy(update=changes), 5)
+    for group, (rate, coupled, decoupled) in BY_HAND.items():
+        rule = RULES[enhancement_name if group == "sdce" else name]
+        leaves = jax.tree_util.tree_leaves_with_path(PARAMS[group])
+        for (path, before), after in zip(leaves, jax.tree.leaves(params[group]), strict=True):
+            own = decoupled if path[-1].key == "kernel" else 0.0  # biases and scales are left alone
+            expected = rule(np.asarray(before, np.float64), rate, coupled, own, 5)
             np.testing.assert_allclose(after, expected, rtol=2e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_a_zero_gradient_moves_no_weight_of_the_enhancement(name):
+    """What lies behind a closed gate stays what it is, whatever the decay; L2 within Adam would shrink it."""
+    changes = {"name": name, "enhancement_name": name, "enhancement_weight_decay": 0.5}
+    tx = make_optimizer(SGD.model_copy(update=changes), ONE_EPOCH, steps_per_epoch=100)
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(5):
+        updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params)
+        params = optax.apply_updates(params, updates)
+    for before, after in zip(jax.tree.leaves(PARAMS["sdce"]), jax.tree.leaves(params["sdce"]), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert float(params["backbone"]["conv1"]["kernel"][0]) < 1  # as in the recipes that the field shares
+
+
 def test_groups():
-    groups = group_of_parameters(dict.fromkeys(["backbone", "mpfr", "sdce", "projection", "way_back", "head"], 0))
-    assert {name for name, group in groups.items() if group == "enhancement"} == {
-        "mpfr",
-        "sdce",
-        "projection",
-        "way_back",
-    }
-    assert (groups["backbone"], groups["head"]) == ("backbone", "head")
+    enhancement = {"mpfr", "sdce", "projection", "gate", "control"}
+    groups = group_of_parameters(dict.fromkeys([*enhancement, "backbone", "head", "guide_head"], 0))
+    assert {name for name, group in groups.items() if group == "enhancement"} == enhancement
+    assert (groups["backbone"], groups["head"], groups["guide_head"]) == ("backbone", "head", "head")

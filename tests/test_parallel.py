@@ -36,7 +36,7 @@ settings = parse(config)
 accumulate_steps = settings.optimizer.accumulate_steps
 mesh = make_mesh(16, accumulate_steps)
 loss = functools.partial(objective, **settings.loss.model_dump())
-network = build_network(settings.model, num_classes=4)
+network = build_network(settings, num_classes=4)
 program = Program(network, optax.sgd(0.001), loss, (64, 32), accumulate_steps=accumulate_steps)
 state = make_state(mesh, 0, program)
 named = lambda state: {

@@ -100,7 +100,7 @@ def test_what_does_not_apply_is_not_listed():
     assert any(
         "keys and values from the projected layer3" in what for what in tags(parse(sysu_mm01.get_config("sdce")))
     )
-    assert any("the map is added to layer4" in what for what in tags(parse(sysu_mm01.get_config("mpfr"))))
+    assert any("the map is added to the deep features" in what for what in tags(parse(sysu_mm01.get_config("mpfr"))))
     agw = tags(parse(sysu_mm01.get_config("agw")))
     assert agw["AGW's non-local blocks"] == "-"
     assert any("1 in AGW's released code" in what for what in agw)

@@ -97,8 +97,8 @@ def test_a_finished_run_is_not_trained_again(finished, config):
 
 
 def test_another_config_in_the_same_workdir_is_refused(finished, config):
-    config.optimizer.weight_decay = 0.25
-    with pytest.raises(InputError, match=r"(?s)another config.*optimizer\.weight_decay: .* -> 0\.25"):
+    config.optimizer.head_weight_decay = 0.25
+    with pytest.raises(InputError, match=r"(?s)another config.*optimizer\.head_weight_decay: .* -> 0\.25"):
         run(config, finished["workdir"])
 
 

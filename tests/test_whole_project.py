@@ -46,7 +46,7 @@ def test_from_people_that_are_rendered_to_a_network_that_is_taken_away(config, t
     # The network as a folder of its own gives the same embeddings to whoever loads it.
     trained = export(run, tmp_path / "exported", step=None, listener=Screen(quiet))
     loaded = from_json((tmp_path / "exported" / "config.json").read_text(encoding="utf-8"))
-    network = build_network(loaded.model, num_classes=len(trained.class_pids))
+    network = build_network(loaded, num_classes=len(trained.class_pids))
     variables = read_variables(tmp_path / "exported" / "variables")
     for modality, images in first_images(prepared, loaded.data.image_size).items():
         ours = embed_step(trained.variables, images, network=trained.network, modality=modality)

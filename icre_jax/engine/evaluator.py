@@ -1,6 +1,7 @@
 """Scoring a network on the test images of a data set: the one evaluator, for a run on its way and for a checkpoint."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from icre_jax.data.ready import Listener
 from icre_jax.datasets import OTHER, Modality
 from icre_jax.engine import provenance
 from icre_jax.engine.embedder import embed_records
-from icre_jax.engine.trained import open_trained
+from icre_jax.engine.trained import Trained, open_trained
+from icre_jax.errors import InputError
 from icre_jax.evals import VALIDATION, choose_protocol
 from icre_jax.evals.latex import write_latex
 from icre_jax.evals.protocol import evaluate
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
+from icre_jax.models import removal
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.settings import Settings
 
@@ -32,12 +35,14 @@ class Measure:
       flip: average in the mirrored image.
       reranking: refine every ranking by k-reciprocal neighbours. Not comparable with numbers without it.
       gallery_source: "official" or "python-random"; None for the official galleries where the data holds them.
+      without: a part of the network that is taken out first, see `icre_jax.models.removal`; None for none.
     """
 
     feature: Literal["embeddings", "features"] = "embeddings"
     flip: bool = False
     reranking: bool = False
     gallery_source: Literal["official", "python-random"] | None = None
+    without: str | None = None
 
     @property
     def label(self) -> str:
@@ -47,6 +52,7 @@ class Measure:
             "flip" if self.flip else "",
             "reranking" if self.reranking else "",
             self.gallery_source or "",
+            f"without_{self.without}" if self.without else "",
         ]
         return "_".join(part for part in parts if part)
 
@@ -106,6 +112,8 @@ class Evaluator:
 
     def embed(self, variables: Any) -> dict[Modality, Embedded]:
         """All images, each by the stem of its modality, rows in the order of the index."""
+        if self._measure.without:
+            variables = removal.without(variables, self._measure.without)
         return {
             modality: embed_records(
                 self._network,
@@ -123,12 +131,13 @@ class Evaluator:
 
     def score(self, embedded: dict[Modality, Embedded]) -> list[ProtocolResult]:
         """Every setting of the protocol, from one embedding pass."""
+        without = self._measure.without
         return evaluate(
             self.protocol,
             embedded,
             dataset=self._dataset,
             num_trials=self._settings.evaluation.num_trials,
-            feature=self._measure.feature,
+            feature=self._measure.feature + (f", {without} taken out" if without else ""),
             flip=self._measure.flip,
             reranking=self._measure.reranking,
         )
@@ -151,11 +160,51 @@ def evaluate_checkpoint(
         network was trained for.
     """
     trained = open_trained(workdir, step=step, listener=listener)
-    label = "latest" if step is None else "chosen"
     listener.say(f"Scoring step {trained.step} of {workdir}")
+    return _score_and_write(trained, measure, out, checkpoint="latest" if step is None else "chosen")
+
+
+def evaluate_without(
+    workdir: Path,
+    *,
+    parts: Sequence[str] | None,
+    step: int | None,
+    out: Callable[[Measure], Path],
+    listener: Listener,
+    measure: Measure | None = None,
+) -> dict[str, list[ProtocolResult]]:
+    """Score one checkpoint with each of some parts taken out, one at a time.
+
+    Args:
+      workdir, step, listener, measure: as of `evaluate_checkpoint`.
+      parts: of `icre_jax.models.removal.PARTS`; None for all that the network has.
+      out: folder for the results of a measure.
+
+    Returns:
+      Part -> results.
+
+    Raises:
+      InputError: as `evaluate_checkpoint`; or the network has none of these parts.
+    """
+    trained = open_trained(workdir, step=step, listener=listener)
+    there = removal.parts_of(trained.variables["params"])
+    missing = [part for part in parts or () if part not in there]
+    if missing or not there:
+        what = ", ".join(missing) or "part that can be taken out"
+        raise InputError(f"The network of {workdir} has no {what}; it has {', '.join(there) or 'none'}.")
+    found = {}
+    for part in parts or there:
+        listener.say(f"Scoring step {trained.step} of {workdir} without {part}: {removal.PARTS[part]}")
+        reduced = dataclasses.replace(measure or Measure(), without=part)
+        label = "latest" if step is None else "chosen"
+        found[part] = _score_and_write(trained, reduced, out(reduced), checkpoint=label)
+    return found
+
+
+def _score_and_write(trained: Trained, measure: Measure | None, out: Path, *, checkpoint: str) -> list[ProtocolResult]:
     evaluator = Evaluator(trained.network, trained.prepared, trained.settings, measure)
     results = evaluator.score(evaluator.embed(trained.variables))
-    facts = provenance.collect(trained.settings, trained.prepared, step=trained.step, checkpoint=label)
+    facts = provenance.collect(trained.settings, trained.prepared, step=trained.step, checkpoint=checkpoint)
     write_results(out, results, facts)
     write_latex(out, results)
     return results

@@ -6,6 +6,7 @@ epoch e of W: with W = 1 that is no warm-up. Here the rate rises with every step
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -42,25 +43,56 @@ def learning_rates(settings: Optimizer, schedule: Schedule, steps_per_epoch: int
 
 
 def group_of_parameters(params: dict[str, Any]) -> dict[str, str]:
-    """Labels for `optax.partition`: backbone, head (BN neck and classifier), and all between them."""
-    return {name: name if name in GROUPS else "enhancement" for name in params}
+    """Labels for `optax.partition`: backbone, head (necks and classifiers), and all between them."""
+    groups = {"backbone": "backbone", "head": "head", "guide_head": "head"}
+    return {name: groups.get(name, "enhancement") for name in params}
 
 
 def make_optimizer(settings: Optimizer, schedule: Schedule, steps_per_epoch: int) -> optax.GradientTransformation:
     """The optimizer of a run.
 
-    Weight decay is added to the gradient before momentum or Adam's moments (L2, as in the recipes that the field
-    shares), on every parameter.
+    Of backbone and head, weight decay is added to the gradient before momentum or Adam's moments (L2, as in the recipes
+    that the field shares), on every parameter. Of the enhancement it is decoupled, see `_decay_what_learns`: behind a
+    gate that is closed at first, L2 within Adam would be all that moves the weights, at full speed towards zero.
+    """
+    rates = learning_rates(settings, schedule, steps_per_epoch)
+
+    def direction(name: str) -> optax.GradientTransformation:
+        if name == "sgd":
+            return optax.trace(decay=settings.momentum, nesterov=True)
+        return optax.scale_by_adam(b1=settings.momentum)
+
+    def coupled(group: str, weight_decay: float) -> optax.GradientTransformation:
+        decay = optax.add_decayed_weights(weight_decay)
+        return optax.chain(decay, direction(settings.name), optax.scale_by_learning_rate(rates[group]))
+
+    rules = {
+        "backbone": coupled("backbone", settings.backbone_weight_decay),
+        "head": coupled("head", settings.head_weight_decay),
+        "enhancement": optax.chain(
+            direction(settings.enhancement_name),
+            _decay_what_learns(settings.enhancement_weight_decay),
+            optax.scale_by_learning_rate(rates["enhancement"]),
+        ),
+    }
+    return optax.partition(rules, group_of_parameters)
+
+
+def _decay_what_learns(weight_decay: float) -> optax.GradientTransformation:
+    """Decoupled weight decay (AdamW's, p <- p - rate * weight_decay * p) of kernels that have had a gradient.
+
+    Biases and scales, the gate's among them, are left alone; so is an array all of whose updates are zero.
     """
 
-    def rule(rate: optax.Schedule) -> optax.GradientTransformation:
-        if settings.name == "sgd":
-            direction = optax.trace(decay=settings.momentum, nesterov=True)
-        else:
-            direction = optax.scale_by_adam(b1=settings.momentum)
-        return optax.chain(
-            optax.add_decayed_weights(settings.weight_decay), direction, optax.scale_by_learning_rate(rate)
-        )
+    def init(params: Any) -> optax.EmptyState:
+        return optax.EmptyState()
 
-    rates = learning_rates(settings, schedule, steps_per_epoch)
-    return optax.partition({group: rule(rate) for group, rate in rates.items()}, group_of_parameters)
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        def decayed(path: Any, update: Array, param: Array) -> Array:
+            if path[-1].key != "kernel":
+                return update
+            return update + jnp.where(jnp.any(update != 0), weight_decay, 0.0) * param
+
+        return jax.tree_util.tree_map_with_path(decayed, updates, params), state
+
+    return optax.GradientTransformation(init, update)

@@ -63,7 +63,7 @@ def build_program(settings: Settings, *, num_classes: int, steps_per_epoch: int)
       InputError: sizes that do not fit each other, see `build_network`.
     """
     return Program(
-        network=build_network(settings.model, num_classes),
+        network=build_network(settings, num_classes),
         tx=make_optimizer(settings.optimizer, settings.schedule, steps_per_epoch),
         objective=functools.partial(objective, **settings.loss.model_dump()),
         image_size=settings.data.image_size,

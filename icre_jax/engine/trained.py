@@ -53,7 +53,7 @@ def open_trained(workdir: Path, *, step: int | None, listener: Listener) -> Trai
 
     @functools.cache  # tracing takes longer than reading: once, however often a checkpoint is replaced meanwhile
     def build(num_classes: int) -> tuple[ReIDNetwork, dict[str, Any]]:
-        network = build_network(settings.model, num_classes=num_classes)
+        network = build_network(settings, num_classes)
         return network, shapes_of(network, settings.data.image_size)
 
     def read(checkpoints: Checkpoints, chosen: int) -> tuple[int, dict[str, Any], ReIDNetwork, dict[str, Any]]:

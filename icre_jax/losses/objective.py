@@ -20,6 +20,9 @@ def objective(
     icg_rho1: float,
     icg_rho2: float,
     icg_normalize: bool,
+    icg_hinge: str,
+    icg_margin_unit: str,
+    guide_weight: float,
     triplet_weight: float,
     triplet_form: str,
     triplet_margin: float,
@@ -27,23 +30,29 @@ def objective(
     """Total loss of the global batch, L = L_id + lambda L_icg (+ a triplet loss for the baselines).
 
     Args:
-      outputs: of the network; "logits" [B, C], "features" f and "deep_features" o [B, D].
+      outputs: of the network; "logits" [B, C], "features" f and "deep_features" o [B, D]; "guide_logits" [B, C] where
+        `guide_weight` asks for them.
       labels: [B] int.
       modality: [B] int, 0 visible or 1 infrared.
       label_smoothing: see `identity_loss`.
       icg_weight: lambda; 0 leaves ICG out.
-      icg_form, icg_rho1, icg_rho2: see `icg_terms`.
+      icg_form, icg_rho1, icg_rho2, icg_hinge, icg_margin_unit: see `icg_terms`.
       icg_normalize: give ICG features of length 1.
+      guide_weight: of an ID loss on the pooled F_ig, with the same label smoothing; 0 leaves it out. Not the paper's.
       triplet_weight: 0 leaves the triplet loss out.
       triplet_form: "batch_hard" or "weighted", see `icre_jax.losses.triplet`.
       triplet_margin: of "batch_hard".
 
     Returns:
-      The scalar to differentiate, and its parts as scalars before weighting: "identity" (L_id), "icg" (L_icg) with its
-      terms as "icg/<term>", "triplet"; only those that are in the sum.
+      The scalar to differentiate, and its parts as scalars before weighting: "identity" (L_id), "guide", "icg" (L_icg)
+      with its terms as "icg/<term>", "triplet"; only those that are in the sum.
     """
     parts = {"identity": jnp.mean(identity_loss(outputs["logits"], labels, label_smoothing=label_smoothing))}
     total = parts["identity"]
+    if guide_weight:
+        of_guide = identity_loss(outputs["guide_logits"], labels, label_smoothing=label_smoothing)
+        parts["guide"] = jnp.mean(of_guide)
+        total = total + guide_weight * parts["guide"]
     if not icg_weight and not triplet_weight:
         return total, parts
 
@@ -53,7 +62,16 @@ def objective(
     gram = gram_matrix(rows)  # one for all terms
     if icg_weight:
         icg_gram = gram_matrix(_unit(rows)) if icg_normalize else gram
-        terms = icg_terms(icg_gram, labels, modality, form=icg_form, rho1=icg_rho1, rho2=icg_rho2)
+        terms = icg_terms(
+            icg_gram,
+            labels,
+            modality,
+            form=icg_form,
+            rho1=icg_rho1,
+            rho2=icg_rho2,
+            hinge=icg_hinge,
+            margin_unit=icg_margin_unit,
+        )
         parts["icg"] = jnp.sum(jnp.stack(list(terms.values())))
         parts |= {f"icg/{name}": term for name, term in terms.items()}
         total = total + icg_weight * parts["icg"]

@@ -1,4 +1,4 @@
-"""Head of the network: GeM pooling, BN neck, classifier (docs/method.md, Head)."""
+"""What follows the maps: GeM pooling, BN neck, classifier (docs/method.md, Head)."""
 
 from typing import Any
 
@@ -26,26 +26,24 @@ def gem_pool(feature_map: Array, *, p: float = 3.0, epsilon: float = 1e-6) -> Ar
 
 
 class Head(nn.Module):
-    """Feature map -> features (f), embeddings (z), logits. Everything here is float32.
+    """Features (f) -> embeddings (z) and logits: BN neck and classifier. Everything here is float32.
 
     Attributes:
       num_classes: training identities.
-      gem_p: exponent of `gem_pool`.
       neck_init_std: the scale of the neck starts as N(1, neck_init_std).
       axis_name: as in `DualStreamResNet`.
     """
 
     num_classes: int
-    gem_p: float = 3.0
     neck_init_std: float = 0.0
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, feature_map: Array, *, train: bool) -> dict[str, Array]:
-        """Pool and classify.
+    def __call__(self, features: Array, *, train: bool) -> dict[str, Array]:
+        """Normalise and classify.
 
         Args:
-          feature_map: [B, h, w, D].
+          features: [B, D] float32.
           train: use (and update) the statistics of the batch in the neck.
 
         Returns:
@@ -53,7 +51,6 @@ class Head(nn.Module):
           "embeddings" z [B, D], after the neck: what retrieval compares by cosine;
           "logits" [B, num_classes].
         """
-        features = gem_pool(feature_map, p=self.gem_p)
         scale_init = _around_one(self.neck_init_std)
         neck = BatchNorm(not train, axis_name=self.axis_name, use_bias=False, scale_init=scale_init, name="neck")
         embeddings = neck(features)

@@ -49,10 +49,9 @@ def conv(channels: int, size: int = 1, stride: int = 1, *, dtype: Any, name: str
     return Conv(channels, size, stride, dtype=dtype, name=name)
 
 
-def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str, zero: bool = False) -> BatchNorm:
-    """BatchNorm over batch and space; `zero` starts its scale at 0, so that it gives 0 until it has learned."""
-    scale_init = nn.initializers.zeros_init() if zero else nn.initializers.ones_init()
-    return BatchNorm(not train, dtype, axis_name, scale_init=scale_init, name=name)
+def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str, scale: float = 1.0) -> BatchNorm:
+    """BatchNorm over batch and space. Its scale starts at `scale`: with 0 it gives 0 until it has learned."""
+    return BatchNorm(not train, dtype, axis_name, scale_init=nn.initializers.constant(scale), name=name)
 
 
 def pool_to(x: Array, size: tuple[int, int]) -> Array:

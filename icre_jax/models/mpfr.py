@@ -45,17 +45,18 @@ class MPFR(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, stages: dict[str, Array], *, train: bool) -> tuple[Array, Array]:
+    def __call__(self, stages: dict[str, Array], deep: Array, *, train: bool) -> tuple[Array, Array]:
         """Read the stages.
 
         Args:
-          stages: of `DualStreamResNet`.
+          stages: of `DualStreamResNet`, those of `taps` at least.
+          deep: [B, h, w, D], what F_ig is to guide; nothing but its size is looked at.
           train: use (and update) the statistics of the batch.
 
         Returns:
-          F_ig [B, h, w, C] at the size of layer4, and the masks [B, h, w, S] float32, one per tap.
+          F_ig [B, h, w, C], and the masks [B, h, w, S] float32, one per tap.
         """
-        _, height, width, _ = stages["layer4"].shape
+        _, height, width, _ = deep.shape
         scales, scores = [], []
         for tap in self.taps:
             projection = Projection(self.channels, self.dtype, self.axis_name, name=f"projection_{tap}")

@@ -41,7 +41,7 @@ class NonLocal(nn.Module):
         # sequences that never holds an L x L matrix.
         y = jnp.einsum("blc,bmc,bmd->bld", theta, phi, g, optimize="optimal") / tokens
         y = convolution(y.reshape(batch, height, width, -1), channels, "out")
-        return x + batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="bn", zero=True)(y)
+        return x + batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="bn", scale=0.0)(y)
 
 
 def _uniform(bound: float) -> nn.initializers.Initializer:

@@ -4,6 +4,7 @@ Layer names are torchvision's (conv1, bn1, layer1.0.conv2, layer1.0.downsample.0
 `visible_stem` and `infrared_stem`, so that a table can map published weights onto the tree. Arrays are NHWC.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -135,7 +136,14 @@ class DualStreamResNet(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, images: Array, *, modality: str, train: bool) -> dict[str, Array]:
+    def __call__(
+        self,
+        images: Array,
+        *,
+        modality: str,
+        train: bool,
+        before_layer4: Callable[[dict[str, Array]], Array] | None = None,
+    ) -> dict[str, Array]:
         """Named feature maps of a batch.
 
         Args:
@@ -143,6 +151,7 @@ class DualStreamResNet(nn.Module):
           modality: "visible" or "infrared" runs that stream on every row and stores nothing of the other; "paired"
             takes rows in batch order (even rows visible, odd rows infrared) through both.
           train: use (and update) the statistics of the batch.
+          before_layer4: gives what layer4 reads, [B, h, w, C], from the maps up to layer3; None for layer3 itself.
 
         Returns:
           "stem", "layer1", ..., "layer4", each [B, h, w, C], rows in the order they came in.
@@ -163,6 +172,8 @@ class DualStreamResNet(nn.Module):
         maps: dict[str, Array] = {}
         x = images.astype(self.dtype)
         for index, name in enumerate(("stem", *STAGES)):
+            if name == "layer4" and before_layer4 is not None:
+                x = before_layer4(maps)
             specific = index <= ("stem", "layer1").index(self.specific_until)
             x = self._run(name, x, modality if specific else "shared", train=train)
             maps[name] = x
