@@ -14,8 +14,8 @@ class Gate(nn.Module):
 
     Attributes:
       channels: D, of the deep features.
-      first_scale: the first value of BN0's scale. With 0 nothing is added at step 0, and in the first step nothing before the
-        gate has a gradient.
+      first_scale: the first value of BN0's scale. With 0 nothing is added at step 0, and in the first step nothing
+        before the gate has a gradient.
       dtype, axis_name: as in `DualStreamResNet`.
     """
 
