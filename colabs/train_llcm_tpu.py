@@ -145,8 +145,13 @@ elif LLCM_ARCHIVE:
 #
 # That of LLCM, or that of the synthetic people. `FIELDS` of the first cell are set on it, as `--config.some.field=...`
 # does on the command line. Every field is checked before anything is done.
+#
+# A TPU multiplies in bfloat16; a product of float32 numbers takes it six of those. So there the network computes in
+# bfloat16, with weights, statistics, head and losses in float32: `FIELDS` may say otherwise.
 
 # %%
+import jax
+
 from configs import llcm, synthetic
 from icre_jax.settings import parse
 
@@ -155,6 +160,8 @@ if LLCM_ARCHIVE:
     config.data.data_dir = str(data_dir)
 if WEIGHTS:
     config.pretrained = str(drive / WEIGHTS)
+if jax.default_backend() == "tpu":
+    config.model.dtype = "bfloat16"
 config.data.prepared_dir = str(home / "prepared")
 config.update_from_flattened_dict(FIELDS)
 settings = parse(config)

@@ -8,8 +8,11 @@ import pytest
 
 from icre_jax.data.folders import write_manifest
 from icre_jax.data.prepared import PreparedDataset
+from icre_jax.engine.pretrained import write_backbone
+from icre_jax.engine.program import build_program
 from icre_jax.health import examination as doctor
 from icre_jax.health import installed, places, trial_step
+from icre_jax.health.findings import Finding
 from icre_jax.settings import parse, resolve_paths
 from tests.conftest import flags_of, run_command
 from tests.test_own_pictures import make_folders
@@ -166,3 +169,20 @@ def test_a_device_that_computes_wrong_and_a_step_that_fails(settings, monkeypatc
     monkeypatch.setattr(doctor, "check_step", trial_step.check_step)
     last = list(doctor.examine(settings, Path("/proc/x")))[-1]
     assert (last.what, last.state, last.detail) == ("one step", "broken", "RuntimeError: out of memory")
+
+
+def test_the_weights_to_start_from(settings, tmp_path):
+    """A missing file is found before a training is started for it, and one of another network too."""
+    found = places.check_weights(settings.model_copy(update={"pretrained": str(tmp_path / "absent.safetensors")}))
+    assert found.state == "broken"
+    assert str(tmp_path / "absent.safetensors") in found.detail
+    program = build_program(settings, num_classes=3, steps_per_epoch=1)
+    state = jax.jit(program.create_state)(0)
+    file = tmp_path / "own.safetensors"
+    backbone = {"params": state.params["backbone"], "batch_stats": state.batch_stats["backbone"]}
+    write_backbone(file, backbone, stem="visible")
+    named = settings.model_copy(update={"pretrained": str(file)})
+    assert places.check_weights(named) == Finding("weights", "ok", f"{file} fits the backbone")
+    assert "weights" in {finding.what for finding in doctor.examine(named, tmp_path / "run")}
+    wider = named.model_copy(update={"model": named.model.model_copy(update={"width": 2 * named.model.width})})
+    assert "shape" in places.check_weights(wider).detail

@@ -10,6 +10,7 @@ import jax
 from icre_jax.data.builders import BUILDERS
 from icre_jax.data.prepared import is_prepared, open_or_prepare, records_folder
 from icre_jax.data.sizes import ASSUMED_IDS, count_training_ids
+from icre_jax.engine.pretrained import read_backbone
 from icre_jax.engine.program import build_program
 from icre_jax.errors import InputError
 from icre_jax.health.findings import Finding
@@ -42,6 +43,19 @@ def check_space(settings: Settings, workdir: Path) -> Finding:
     if free < count * one:
         return Finding("disk", "broken", f"{words}. Free space, or choose another --workdir.")
     return Finding("disk", "ok", words)
+
+
+def check_weights(settings: Settings) -> Finding:
+    """The file that the backbone starts from is there and fits it."""
+    path = Path(str(settings.pretrained))
+    program = build_program(settings, num_classes=2, steps_per_epoch=1)
+    state = program.abstract_state
+    like = {"params": state.params["backbone"], "batch_stats": state.batch_stats["backbone"]}
+    try:
+        read_backbone(path, like)
+    except InputError as error:
+        return Finding("weights", "broken", str(error))
+    return Finding("weights", "ok", f"{path} fits the backbone")
 
 
 def check_data(settings: Settings) -> Finding:
