@@ -17,6 +17,7 @@ COMMANDS = (
     "describe",
     "doctor",
     "ablate",
+    "sweep",
     "average",
     "score",
     "convert",

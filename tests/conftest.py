@@ -134,6 +134,25 @@ def small(config: ConfigDict, compiled, monkeypatch: pytest.MonkeyPatch) -> Conf
     return config
 
 
+@pytest.fixture
+def one_epoch(config: ConfigDict) -> list[str]:
+    """Flags of a run of one epoch, for `icre_jax.experiments`; without the switches that rows of the ablation set."""
+    config.schedule.num_epochs = 1
+    config.schedule.warmup_epochs = 0
+    config.schedule.boundaries = ()
+    config.schedule.factors = ()
+    _, file, *fields = flags_of(config)
+    return [f"--config={file}", *(flag for flag in fields if ".enabled=" not in flag)]
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch):
+    """Stands in for the commands that an ablation and a sweep start."""
+    from tests.stand_in import StandIn
+
+    return StandIn(monkeypatch)
+
+
 # The network of the fixture `config`, for any config file.
 TINY_NETWORK = (
     "--config.data.image_size=(32,16)",

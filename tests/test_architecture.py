@@ -121,7 +121,7 @@ def test_libraries_stay_in_their_rooms():
     assert [file.stem for file in FILES if any(name.startswith("orbax") for name in imports_of(file))] == ["checkpoint"]
     assert [file.stem for file in FILES if any(n.startswith("safetensors") for n in imports_of(file))] == ["pretrained"]
     assert users_of("grain") == {"data"}
-    assert users_of("scipy") == {"data", "evals"}
+    assert users_of("scipy") == {"data", "evals", "experiments"}
     assert users_of("tensorflow_datasets") == {"data"}
     assert not users_of("jax") & {*GROUND_FLOOR, "data", "evals", "rendering", "report", "experiments"}
     for library in ("torch", "tensorflow", "clu", "pickle", "cv2", "dill"):

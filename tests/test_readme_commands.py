@@ -29,7 +29,7 @@ FEW_BY_DEFAULT = pytest.mark.parametrize(
     indirect=True,
 )
 # Commands that take no config, or train many: where they are started.
-ELSEWHERE = {"ablate": "test_ablate.py", "score": "test_score.py"}
+ELSEWHERE = {"ablate": "test_ablate.py", "sweep": "test_sweep.py", "score": "test_score.py"}
 TRIAL = 3  # of RegDB
 SHORT = (
     *TINY_NETWORK,
@@ -191,7 +191,8 @@ def test_the_readme_names_no_other_command():
 )
 def test_commands_in_the_pages_use_files_fields_and_flags_that_exist(file):
     fields = flatten(parse(importlib.import_module("configs.synthetic").get_config()))
-    shared = "".join((ROOT / "icre_jax" / "machine" / f"{name}.py").read_text() for name in ("command", "hosts"))
+    places = ("machine/command", "machine/hosts", "experiments/arguments")
+    shared = "".join((ROOT / "icre_jax" / f"{place}.py").read_text() for place in places)
     for line in commands_of(file):
         source = (ROOT / "icre_jax" / f"{line.split()[0]}.py").read_text() + shared
         for flag in re.findall(r"--([\w.]+)", line):

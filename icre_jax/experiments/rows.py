@@ -1,14 +1,15 @@
 """The rows of the ablation: what each leaves out of the full method or puts in its place, at one budget for all."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from icre_jax.errors import InputError, join_findings
+from icre_jax.experiments.runs import Row
 from icre_jax.machine import command
 from icre_jax.settings import Settings, flatten, resolve_paths
 
 BASELINE = "baseline"
+ICG = "icg"
 FULL = "icre"
 # Variants of the config file.
 _VARIANTS = {
@@ -17,8 +18,11 @@ _VARIANTS = {
     "agw": "AGW",
     "mpfr": "Baseline + MPFR",
     "sdce": "Baseline + SDCE",
-    "icg": "Baseline + ICG",
+    ICG: "Baseline + ICG",
     "mpfr_sdce": "Baseline + MPFR + SDCE",
+    # Controls: what of a gain is there without multi-scale masks and attention.
+    "offset": "Baseline + learned offset",
+    "local": "Baseline + gated local addition",
 }
 # Full ICRE with one form of the ICG loss and the margins of docs/method.md for it.
 _FORMS: dict[str, dict[str, Any]] = {
@@ -28,25 +32,6 @@ _FORMS: dict[str, dict[str, Any]] = {
 }
 _FORM_OF_ROW = {f"{FULL}_{form}": form for form in _FORMS}
 NAMES = (*_VARIANTS, FULL, *_FORM_OF_ROW)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One row.
-
-    Attributes:
-      name: one of `NAMES`, also the name of its folder.
-      label: for people.
-      flags: what makes it, as the flags of `icre_jax.train`, without the seed.
-      settings: what the flags say; the seed is set by the run.
-      reset_fields: fields in which the variant has a recipe of its own, here replaced by that of the other rows.
-    """
-
-    name: str
-    label: str
-    flags: tuple[str, ...]
-    settings: Settings
-    reset_fields: tuple[str, ...] = ()
 
 
 def plan_rows(names: Sequence[str], config_flags: Sequence[str]) -> list[Row]:

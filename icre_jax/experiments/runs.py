@@ -1,18 +1,40 @@
-"""The runs of the ablation: what each one is, and what a finished one says."""
+"""Rows and runs: what is trained, in which folder, and what a finished run says."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.results import ProtocolResult, read_results
-from icre_jax.experiments.rows import Row
+from icre_jax.experiments.removal import read_removed
 from icre_jax.settings import Settings, differences, from_json, parse
+
+_MEASURED = ("mean", "std", "cmc")  # fields of a result that a run decides; all others are conditions
 
 
 @dataclasses.dataclass(frozen=True)
-class AblationRun:
+class Row:
+    """A configuration with a name, trained once per seed: a line of the tables.
+
+    Attributes:
+      name: also the name of its folder.
+      label: for people.
+      flags: what makes it, as the flags of `icre_jax.train`, without the seed; "--config=FILE" first.
+      settings: what the flags say; the seed is set by the run.
+      reset_fields: fields in which its variant has a recipe of its own, here replaced by that of the other rows.
+    """
+
+    name: str
+    label: str
+    flags: tuple[str, ...]
+    settings: Settings
+    reset_fields: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
     """One row with one seed.
 
     Attributes:
@@ -32,7 +54,7 @@ class AblationRun:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `python` on its command line."""
+        """What follows `python` on the command line that trains it."""
         config, *fields = self.row.flags
         words = ["--config", config.removeprefix("--config="), *fields, f"--config.seed={self.seed}"]
         return ["-m", "icre_jax.train", *words, "--workdir", str(self.folder)]
@@ -49,6 +71,7 @@ class RunScore:
       num_parameters: trained numbers of its network.
       seconds: of training, without compiling, scoring and saving; over all starts of the run.
       data_fingerprint: of the data.
+      without: part of the network -> `result` of the same network with this part taken out, as far as it was scored.
     """
 
     row: str
@@ -58,6 +81,7 @@ class RunScore:
     num_parameters: int
     seconds: float
     data_fingerprint: str
+    without: Mapping[str, ProtocolResult] = dataclasses.field(default_factory=dict)
 
     @property
     def setting(self) -> str:
@@ -65,23 +89,27 @@ class RunScore:
         return next(iter(self.result.scalars())).rpartition("/")[0]
 
 
-def folder_of(out: Path, row: str, seed: int) -> Path:
-    """The work folder of one run."""
-    return out / row / f"seed_{seed}"
+def make_runs(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> list[Run]:
+    """Every row with every seed; seed by seed, so that a table of all rows is there early."""
+    return [make_run(row, seed, out) for seed in seeds for row in rows]
 
 
-def find_runs(out: Path, names: Sequence[str]) -> list[tuple[str, int]]:
-    """(row, seed) of every work folder of these rows that is there, finished or not."""
+def make_run(row: Row, seed: int, out: Path) -> Run:
+    """A run in its place below `out`."""
+    return Run(row, seed, out / row.name / f"seed_{seed}")
+
+
+def find_runs(out: Path) -> list[tuple[str, int]]:
+    """(name of the row, seed) of every work folder in `out`, finished or not, sorted."""
     found = []
-    for name in names:
-        for config in (out / name).glob("seed_*/config.json"):
-            seed = config.parent.name.removeprefix("seed_")
-            if seed.isdecimal():
-                found.append((name, int(seed)))
-    return sorted(found, key=lambda run: (names.index(run[0]), run[1]))
+    for config in out.glob("*/seed_*/config.json"):
+        seed = config.parent.name.removeprefix("seed_")
+        if seed.isascii() and seed.isdecimal():
+            found.append((config.parent.parent.name, int(seed)))
+    return sorted(found)
 
 
-def require_same_ablation(run: AblationRun) -> None:
+def require_same_config(run: Run) -> None:
     """Refuse a work folder of other settings.
 
     Raises:
@@ -93,12 +121,12 @@ def require_same_ablation(run: AblationRun) -> None:
     changed = differences(from_json(config.read_text(encoding="utf-8")), run.settings)
     if changed:
         raise InputError(
-            f"{run.folder} is a run of an ablation of another config:\n{join_findings(changed)}\n"
+            f"{run.folder} is a run of another config:\n{join_findings(changed)}\n"
             "Use the same config and fields to continue it, or another --out."
         )
 
 
-def read_score(run: AblationRun) -> RunScore | None:
+def read_score(run: Run) -> RunScore | None:
     """The scores of a finished run; None if there are none yet, or those of other settings or of another checkpoint.
 
     Raises:
@@ -122,6 +150,24 @@ def read_score(run: AblationRun) -> RunScore | None:
             num_parameters=provenance["num_parameters"],
             seconds=seconds,
             data_fingerprint=provenance["data_fingerprint"],
+            without=_without(run, results[0], provenance),
         )
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{run.folder} is damaged ({error!r}). Move it away; the run will be repeated.") from error
+
+
+def conditions_of(result: ProtocolResult) -> dict[str, Any]:
+    """Everything that a result says about how it was scored."""
+    return {name: value for name, value in dataclasses.asdict(result).items() if name not in _MEASURED}
+
+
+def _without(run: Run, whole: ProtocolResult, provenance: Mapping[str, Any]) -> dict[str, ProtocolResult]:
+    """Results without a part, as far as they are of the same network on the same images, and scored alike."""
+    without = {}
+    for part, (result, facts) in read_removed(run.folder, run.settings).items():
+        same = all(facts.get(name) == provenance[name] for name in ("step", "data_fingerprint"))
+        # After a comma their feature says which part is missing: "embeddings, masks taken out".
+        alike = conditions_of(result) | {"feature": result.feature.split(", ")[0]} == conditions_of(whole)
+        if same and alike:
+            without[part] = result
+    return without

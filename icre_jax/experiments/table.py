@@ -1,135 +1,159 @@
-"""The tables of the ablation: csv in fractions for programs; terminal, Markdown and LaTeX in percent for people."""
+"""Tables of an experiment: csv in fractions for programs; terminal, Markdown and LaTeX in percent for people."""
 
 import csv
+import dataclasses
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from icre_jax.evals.latex import escape_latex
-from icre_jax.evals.results import METRIC_NAMES, METRICS
-from icre_jax.experiments.rows import Row
+from icre_jax.evals.results import METRICS
 from icre_jax.experiments.runs import RunScore
-from icre_jax.experiments.summary import SHOWN, Estimate, Summary, remarks
+from icre_jax.experiments.summary import SHOWN, Estimate, Summary
 
 MINUS = "\N{MINUS SIGN}"
-_IN_TABLES = ("rank1", "mAP")
 
 
-def to_runs_csv(rows: Sequence[Row], scores: Sequence[RunScore]) -> str:
-    """One line per finished run: which, its scores (fractions), its cost, and what it was scored on."""
-    labels = {row.name: row.label for row in rows}
-    order = list(labels)
-    lines = [
-        {
-            "row": s.row,
-            "label": labels[s.row],
-            "seed": s.seed,
-            **{metric: s.result.mean[metric] for metric in METRICS},
-            "num_parameters": s.num_parameters,
-            "num_steps": s.num_steps,
-            "training_seconds": round(s.seconds, 3),
-            "dataset": s.result.dataset,
-            "setting": s.setting,
-            "direction": s.result.direction,
-            "chance": s.result.chance,
-            "checkpoint": "last",
-            "data_fingerprint": s.data_fingerprint,
-        }
-        for s in sorted(scores, key=lambda s: (order.index(s.row), s.seed))
-    ]
-    return _to_csv(lines)
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A table for people.
+
+    Attributes:
+      name: for references in LaTeX.
+      caption: what the numbers are.
+      header: of the columns.
+      body: the lines, as many cells each as the header has.
+      num_names: how many columns hold names, which stand on the left; numbers stand on the right.
+    """
+
+    name: str
+    caption: str
+    header: Sequence[str]
+    body: Sequence[Sequence[str]]
+    num_names: int = 1
+
+    def is_name(self, column: int) -> bool:
+        """Whether a column holds names, or words such as a verdict."""
+        return column < self.num_names or self.header[column] == "Verdict"
 
 
-def to_summary_csv(summaries: Sequence[Summary]) -> str:
-    """One line per row: size, number of runs, and mean, std, difference and its error of each metric (fractions)."""
-    lines = []
-    for s in summaries:
-        line: dict[str, Any] = {"row": s.row.name, "label": s.row.label}
-        line |= {"num_parameters": s.num_parameters, "num_runs": len(s.seeds)}
-        for metric in SHOWN:
-            change = s.differences[metric] if s.differences else Estimate(math.nan, math.nan)
-            line |= {
-                f"{metric}_mean": s.scores[metric].value,
-                f"{metric}_std": s.scores[metric].spread,
-                f"{metric}_difference": change.value,
-                f"{metric}_difference_error": change.spread,
-            }
-        lines.append(line)
-    return _to_csv(lines)
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """What an experiment says so far.
+
+    Attributes:
+      files: name -> content.
+      sheets: for the screen.
+      remarks: lines below them.
+    """
+
+    files: Mapping[str, bytes]
+    sheets: Sequence[Sheet]
+    remarks: Sequence[str] = ()
 
 
-def to_table(summaries: Sequence[Summary], title: str) -> Table:
-    """For the terminal."""
-    header, *body = _cells(summaries)
-    view = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    for i, name in enumerate(header):
-        view.add_column(name, justify="right" if i else "left", overflow="fold")
-    for line in body:
+def to_terminal(sheet: Sheet) -> Group:
+    """For the terminal: the caption, as wide as that is, and the table."""
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    for i, name in enumerate(sheet.header):
+        view.add_column(name, justify="left" if sheet.is_name(i) else "right", overflow="fold")
+    for line in sheet.body:
         view.add_row(*map(Text, line))
-    return view
+    return Group(Text(sheet.caption), view)
 
 
-def to_markdown(summaries: Sequence[Summary], title: str) -> str:
-    """The table with its caption, for docs."""
-    header, *body = ([cell.replace("|", "\\|") for cell in line] for line in _cells(summaries))
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([title, table, *remarks(summaries)]) + "\n"
+def to_markdown(sheets: Sequence[Sheet], remarks: Sequence[str] = ()) -> str:
+    """The tables with their captions, for docs, and remarks below them."""
+    parts = []
+    for sheet in sheets:
+        header, *body = ([cell.replace("|", "\\|") for cell in line] for line in (sheet.header, *sheet.body))
+        rule = ["---" if sheet.is_name(i) else "---:" for i in range(len(header))]
+        parts += [sheet.caption, "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *body))]
+    return "\n\n".join([*parts, *remarks]) + "\n"
 
 
-def to_latex(summaries: Sequence[Summary], title: str) -> str:
-    """A table environment for a paper; needs the package booktabs."""
-    header, *body = ([escape_latex(cell) for cell in line] for line in _cells(summaries))
-    lines = [
-        r"% \usepackage{booktabs}",
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{escape_latex(' '.join([title, *remarks(summaries)]))}}}",
-        r"  \label{tab:ablation}",
-        rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-        r"    \toprule",
-        rf"    {' & '.join(header)} \\",
-        r"    \midrule",
-        *(rf"    {' & '.join(line)} \\" for line in body),
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"\end{table}",
-    ]
+def to_latex(sheets: Sequence[Sheet], remarks: Sequence[str] = ()) -> str:
+    """A table environment for each, for a paper; needs the package booktabs. Remarks join the caption of the first."""
+    lines = [r"% \usepackage{booktabs}"]
+    for i, sheet in enumerate(sheets):
+        header, *body = ([escape_latex(cell) for cell in line] for line in (sheet.header, *sheet.body))
+        caption = " ".join([sheet.caption, *remarks]) if i == 0 else sheet.caption
+        columns = "".join("l" if sheet.is_name(i) else "r" for i in range(len(header)))
+        lines += [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{escape_latex(caption)}}}",
+            rf"  \label{{tab:{sheet.name}}}",
+            rf"  \begin{{tabular}}{{{columns}}}",
+            r"    \toprule",
+            rf"    {' & '.join(header)} \\",
+            r"    \midrule",
+            *(rf"    {' & '.join(line)} \\" for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
     return "\n".join(lines) + "\n"
 
 
-def percent(number: Estimate, *, signed: bool = False) -> str:
-    """Such as "9.12 ± 0.45", or "+2.10 ± 0.80"; without the spread where it is unknown."""
-    value = f"{100 * number.value:{'+' if signed else ''}.2f}".replace("-", MINUS)
-    return value if math.isnan(number.spread) else f"{value} ± {100 * number.spread:.2f}"
-
-
-def _cells(summaries: Sequence[Summary]) -> list[list[str]]:
-    """The header and one line per row, as people read them."""
-    header = ["Row", "Parameters", "n"]
-    for metric in _IN_TABLES:
-        header += [METRIC_NAMES[metric], "Difference"]
-    lines = [header]
-    for s in summaries:
-        line = [s.row.label, f"{s.num_parameters / 1e6:.2f} M", str(len(s.seeds))]
-        for metric in _IN_TABLES:
-            line += [percent(s.scores[metric]), percent(s.differences[metric], signed=True) if s.differences else "-"]
-        lines.append(line)
-    return lines
-
-
-def _to_csv(lines: Sequence[dict[str, Any]]) -> str:
-    """The keys of the first line are the header; what is not a number is left empty."""
+def to_csv(lines: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> str:
+    """The keys of the first line, or `header` where there may be no line; what is not a number is left empty."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(header or lines[0]), lineterminator="\n")
     writer.writeheader()
     for line in lines:
         writer.writerow(
             {key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in line.items()}
         )
     return stream.getvalue()
+
+
+def run_columns(run: RunScore) -> dict[str, Any]:
+    """What a csv says of a finished run beside its row: its scores (fractions), its cost, what it was scored on."""
+    return {
+        "seed": run.seed,
+        **{metric: run.result.mean[metric] for metric in METRICS},
+        "num_parameters": run.num_parameters,
+        "num_steps": run.num_steps,
+        "training_seconds": round(run.seconds, 3),
+        "dataset": run.result.dataset,
+        "setting": run.setting,
+        "direction": run.result.direction,
+        "chance": run.result.chance,
+        "checkpoint": "last",
+        "data_fingerprint": run.data_fingerprint,
+    }
+
+
+def summary_columns(summary: Summary) -> dict[str, Any]:
+    """What a csv says of a row over its seeds: size, number of runs, mean and standard deviation (fractions)."""
+    columns: dict[str, Any] = {"num_parameters": summary.num_parameters, "num_runs": len(summary.runs)}
+    for metric in SHOWN:
+        columns |= {f"{metric}_mean": summary.scores[metric].value, f"{metric}_std": summary.scores[metric].spread}
+    return columns
+
+
+def percent(number: Estimate) -> str:
+    """Such as "9.12 ± 0.45"; without the spread where it is unknown."""
+    value = f"{100 * number.value:.2f}"
+    return value if math.isnan(number.spread) else f"{value} ± {100 * number.spread:.2f}"
+
+
+def signed(value: float) -> str:
+    """A difference in percentage points, such as "+2.10"; "-" for what is not known."""
+    if math.isnan(value):
+        return "-"
+    return f"{round(100 * value, 2) + 0.0:+.2f}".replace("-", MINUS)  # + 0.0: no negative zero
+
+
+def probability(p: float) -> str:
+    """Such as "0.031" or "<0.001"; "-" for what is not known."""
+    if math.isnan(p):
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
