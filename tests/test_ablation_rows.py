@@ -2,12 +2,14 @@
 
 import functools
 
+import jax
 import pytest
 
-from configs import base
 from icre_jax.errors import InputError
 from icre_jax.experiments.removal import PARTS, arguments_without, parts_of
 from icre_jax.experiments.rows import NAMES, plan_rows
+from icre_jax.models import removal
+from icre_jax.models.network import build_network
 from icre_jax.settings import flatten
 from tests.conftest import ROOT
 
@@ -16,25 +18,6 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is d
 
 SYNTHETIC = ["--config=configs/synthetic.py"]
 CONTROLS = ("offset", "local")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def controls():
-    """The variants of the controls, for a base config that does not have them."""
-    original = base.use_variant
-
-    def use_variant(config, variant):
-        try:
-            original(config, variant)
-        except ValueError:
-            if variant not in CONTROLS:
-                raise
-            original(config, "baseline")
-            config.name = config.name.replace("baseline", variant)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "use_variant", use_variant)
-        yield
 
 
 def test_rows_have_one_order_and_the_default_form_stands_once():
@@ -121,18 +104,13 @@ def test_every_part_that_a_network_has_can_be_taken_out():
 
 def test_the_parts_are_those_of_the_network():
     """The rule here reads the config; the weights say what there is to take out."""
-    of_network = pytest.importorskip("icre_jax.models.removal")
-    import jax
-
-    from icre_jax.models.network import build_network
-
-    assert list(PARTS) == list(of_network.PARTS)
+    assert list(PARTS) == list(removal.PARTS)
     for row in plan_rows(["mpfr", "sdce", "icre"], [*SYNTHETIC, "--config.model.sdce.self_attention=False"]):
         network = build_network(row.settings, num_classes=3)
         images = jax.ShapeDtypeStruct((2, 32, 16, 3), "float32")
         init = functools.partial(network.init, modality="paired", train=True)
         shapes = jax.eval_shape(init, jax.random.key(0), images)
-        assert parts_of(row.settings) == of_network.parts_of(shapes["params"])
+        assert parts_of(row.settings) == removal.parts_of(shapes["params"])
 
 
 def test_the_command_names_the_parts_that_are_missing(tmp_path):
