@@ -180,7 +180,7 @@ class Loss(_Group):
     icg_form: Literal["relative", "absolute", "guided"]
     icg_rho1: NotNegativeFloat
     icg_rho2: NotNegativeFloat
-    icg_normalize: bool
+    icg_space: Literal["features", "unit_features", "embeddings"]  # what it compares; the last two of length 1
     icg_hinge: Literal["hinge", "softplus"]
     icg_margin_unit: Literal["one", "mean_distance"]  # what rho1 and rho2 are multiples of
     guide_weight: NotNegativeFloat  # of an auxiliary ID loss on the pooled F_ig
@@ -376,12 +376,18 @@ def _check_enhancement(settings: Settings) -> list[str]:
 
 
 def _check_losses(settings: Settings) -> list[str]:
-    num_ids, loss = settings.sampling.num_ids_per_batch, settings.loss
+    num_ids, loss, findings = settings.sampling.num_ids_per_batch, settings.loss, []
+    if loss.icg_weight and loss.icg_form == "guided" and loss.icg_space == "embeddings":
+        findings.append(
+            "loss.icg_space is 'embeddings'; loss.icg_form 'guided' compares features before and after the enhancement, "
+            "of which only the latter have embeddings. Set it to 'features' or 'unit_features', or choose another form."
+        )
     if num_ids >= 2 or not (loss.icg_weight or loss.triplet_weight):
-        return []
+        return findings
     return [
+        *findings,
         f"sampling.num_ids_per_batch is {num_ids}; the ICG and triplet losses compare identities within a batch and "
-        "need 2 or more. Raise it, or set loss.icg_weight and loss.triplet_weight to 0."
+        "need 2 or more. Raise it, or set loss.icg_weight and loss.triplet_weight to 0.",
     ]
 
 

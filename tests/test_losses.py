@@ -340,10 +340,25 @@ def test_objective_with_guided_icg_and_weighted_triplet():
 
 
 def test_objective_normalises_for_icg_alone():
-    f, _, _, parts = objective_of(icg_normalize=True, triplet_weight=1.0)
+    f, _, _, parts = objective_of(icg_space="unit_features", triplet_weight=1.0)
     unit = f / np.linalg.norm(f, axis=1, keepdims=True)
     assert parts["icg"] == pytest.approx(icg_float64(unit, HAND_LABELS, HAND_MODALITY, "relative", 0.3, 0.3), rel=1e-4)
     assert parts["triplet"] == pytest.approx(triplets_float64(f, HAND_LABELS, 0.3)[0].mean(), rel=1e-4)
+
+
+def test_icg_compares_embeddings_whatever_the_features_are():
+    """Features that have all but fallen together, or are very large, have the same embeddings and the same loss."""
+    rng = np.random.default_rng(4)
+    z, other = rng.standard_normal((2, 8, 3)).astype(np.float32)
+    losses = set()
+    for features in (z, 1e-3 * z + 14.0, 30.0 * z, other):
+        outputs = {"logits": jnp.asarray(z), "features": jnp.asarray(features), "embeddings": jnp.asarray(z)}
+        config = base.get_config().loss.to_dict() | {"icg_space": "embeddings"}
+        _, parts = objective(outputs, jnp.asarray(HAND_LABELS), jnp.asarray(HAND_MODALITY), **config)
+        losses.add(float(parts["icg"]))
+    (loss,) = losses
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    assert loss == pytest.approx(icg_float64(unit, HAND_LABELS, HAND_MODALITY, "relative", 0.3, 0.3), rel=1e-4)
 
 
 def test_the_loss_of_the_map_has_a_classifier_of_its_own():

@@ -23,9 +23,9 @@ from tests.test_own_pictures import make_folders
 # The baseline, because it compiles in half the time; all variants are one network to a command.
 CONFIGS = ("sysu_mm01", "llcm", "regdb", "manifest")
 # For each data set, without the command, in test_datasets.py too.
-FEW_BY_DEFAULT = pytest.mark.parametrize(
+NOT_BY_DEFAULT = pytest.mark.parametrize(
     "case",
-    [pytest.param(name, marks=pytest.mark.slow) for name in ("sysu_mm01", "llcm")] + ["regdb", "manifest"],
+    [pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm")] + ["regdb", "manifest"],
     indirect=True,
 )
 # Commands that take no config, or train many: where they are started.
@@ -130,7 +130,7 @@ def test_export_takes_the_network_away(case, tmp_path):
     assert from_json((tmp_path / "out" / "config.json").read_text()).data.dataset == case.name
 
 
-@FEW_BY_DEFAULT
+@NOT_BY_DEFAULT
 def test_describe_counts_the_people(case):
     shown = succeed("icre_jax.describe", *case.flags, "--measure_steps", "0")
     number, source = count_training_ids(from_json((case.workdir / "config.json").read_text()).data)
@@ -139,7 +139,7 @@ def test_describe_counts_the_people(case):
         assert (number, source) == (5, f"of {case.data_dir / 'manifest.csv'}")
 
 
-@FEW_BY_DEFAULT
+@NOT_BY_DEFAULT
 def test_the_doctor_finds_all_well(case, tmp_path):
     assert "All is well." in succeed("icre_jax.doctor", *case.flags, "--workdir", str(tmp_path / "run"))
     assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ LOSS = {
     "icg_form": "relative",
     "icg_rho1": 0.3,
     "icg_rho2": 0.3,
-    "icg_normalize": False,
+    "icg_space": "features",
     "triplet_weight": 0.0,
     "triplet_form": "batch_hard",
     "triplet_margin": 0.3,

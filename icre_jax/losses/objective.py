@@ -19,7 +19,7 @@ def objective(
     icg_form: str,
     icg_rho1: float,
     icg_rho2: float,
-    icg_normalize: bool,
+    icg_space: str,
     icg_hinge: str,
     icg_margin_unit: str,
     guide_weight: float,
@@ -37,7 +37,8 @@ def objective(
       label_smoothing: see `identity_loss`.
       icg_weight: lambda; 0 leaves ICG out.
       icg_form, icg_rho1, icg_rho2, icg_hinge, icg_margin_unit: see `icg_terms`.
-      icg_normalize: give ICG features of length 1.
+      icg_space: what ICG compares: "features" f as they are, "unit_features" f / ||f||, or "embeddings" z / ||z||, which
+        retrieval compares too ("guided" has no o there). See docs/method.md for what becomes of each.
       guide_weight: of an ID loss on the pooled F_ig, with the same label smoothing; 0 leaves it out. Not the paper's.
       triplet_weight: 0 leaves the triplet loss out.
       triplet_form: "batch_hard" or "weighted", see `icre_jax.losses.triplet`.
@@ -59,9 +60,10 @@ def objective(
     rows = outputs["features"].astype(jnp.float32)
     if icg_weight and icg_form == "guided":
         rows = jnp.concatenate([rows, outputs["deep_features"].astype(jnp.float32)])
-    gram = gram_matrix(rows)  # one for all terms
+    gram = gram_matrix(rows)  # one for all terms that compare f
     if icg_weight:
-        icg_gram = gram_matrix(_unit(rows)) if icg_normalize else gram
+        compared = outputs["embeddings"].astype(jnp.float32) if icg_space == "embeddings" else rows
+        icg_gram = gram if icg_space == "features" else gram_matrix(_unit(compared))
         terms = icg_terms(
             icg_gram,
             labels,
