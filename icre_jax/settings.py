@@ -379,8 +379,9 @@ def _check_losses(settings: Settings) -> list[str]:
     num_ids, loss, findings = settings.sampling.num_ids_per_batch, settings.loss, []
     if loss.icg_weight and loss.icg_form == "guided" and loss.icg_space == "embeddings":
         findings.append(
-            "loss.icg_space is 'embeddings'; loss.icg_form 'guided' compares features before and after the enhancement, "
-            "of which only the latter have embeddings. Set it to 'features' or 'unit_features', or choose another form."
+            "loss.icg_space is 'embeddings'; loss.icg_form 'guided' compares features before and after the "
+            "enhancement, of which only the latter have embeddings. Set it to 'features' or 'unit_features', or choose "
+            "another form."
         )
     if num_ids >= 2 or not (loss.icg_weight or loss.triplet_weight):
         return findings

@@ -37,8 +37,8 @@ def objective(
       label_smoothing: see `identity_loss`.
       icg_weight: lambda; 0 leaves ICG out.
       icg_form, icg_rho1, icg_rho2, icg_hinge, icg_margin_unit: see `icg_terms`.
-      icg_space: what ICG compares: "features" f as they are, "unit_features" f / ||f||, or "embeddings" z / ||z||, which
-        retrieval compares too ("guided" has no o there). See docs/method.md for what becomes of each.
+      icg_space: what ICG compares: "features" f as they are, "unit_features" f / ||f||, or "embeddings" z / ||z||,
+        which retrieval compares too ("guided" has no o there). See docs/method.md for what becomes of each.
       guide_weight: of an ID loss on the pooled F_ig, with the same label smoothing; 0 leaves it out. Not the paper's.
       triplet_weight: 0 leaves the triplet loss out.
       triplet_form: "batch_hard" or "weighted", see `icre_jax.losses.triplet`.
