@@ -90,7 +90,7 @@ def get_config() -> ConfigDict:
     config.loss.icg_form = "relative"  # or "absolute", "guided"
     config.loss.icg_rho1 = 0.3
     config.loss.icg_rho2 = 0.3
-    config.loss.icg_space = "features"  # or "unit_features", "embeddings"
+    config.loss.icg_space = "embeddings"  # or "features", "unit_features"
     config.loss.icg_hinge = "hinge"  # or "softplus"
     config.loss.icg_margin_unit = "one"  # or "mean_distance"
     config.loss.guide_weight = 0.0  # an ID loss on MPFR's map, which is not the paper's

@@ -317,7 +317,7 @@ def objective_of(**changes):
     rng = np.random.default_rng(2)
     f, o = rng.standard_normal((2, 8, 3)).astype(np.float32)
     outputs = {"logits": jnp.asarray(f @ f.T), "features": jnp.asarray(f), "deep_features": jnp.asarray(o)}
-    config = base.get_config().loss.to_dict() | changes
+    config = base.get_config().loss.to_dict() | {"icg_space": "features"} | changes
     total, parts = objective(outputs, jnp.asarray(HAND_LABELS), jnp.asarray(HAND_MODALITY), **config)
     return f, o, float(total), {name: float(part) for name, part in parts.items()}
 

@@ -63,7 +63,12 @@ SMALL = {"width": 4, "mpfr": {"channels": 8}, "sdce": {"width": 8, "num_heads": 
 LOSSES = {
     "relative": {"label_smoothing": 0.1},
     "absolute and batch-hard triplet": {"icg_form": "absolute", "icg_rho1": 0.7, "triplet_weight": 1.0},
-    "guided and weighted triplet": {"icg_form": "guided", "triplet_weight": 1.0, "triplet_form": "weighted"},
+    "guided and weighted triplet": {
+        "icg_form": "guided",
+        "icg_space": "features",
+        "triplet_weight": 1.0,
+        "triplet_form": "weighted",
+    },
     "identity alone": {"icg_weight": 0.0},
 }
 # (processes, devices of each, door)

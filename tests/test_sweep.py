@@ -107,7 +107,7 @@ def test_the_plot_has_a_line_for_each_choice_of_the_other_fields(space):
     [
         ({WEIGHT: ["0.5"]}, False),  # one point, and not the config
         ({WEIGHT: ["1.0"]}, False),  # the config alone
-        ({"loss.icg_form": ["absolute", "guided"], "model.sdce.refinement": ["False"]}, True),
+        ({"loss.icg_form": ["absolute", "relative"], "model.sdce.refinement": ["False"]}, True),
         ({WEIGHT: ["0.1", "0.2"], RHO: ["0.1", "0.2", "0.4"], "loss.icg_rho2": ["0.1", "0.2", "0.4"]}, True),
     ],
 )

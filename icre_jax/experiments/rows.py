@@ -28,7 +28,7 @@ _VARIANTS = {
 _FORMS: dict[str, dict[str, Any]] = {
     "relative": {"loss.icg_form": "relative", "loss.icg_rho1": 0.3, "loss.icg_rho2": 0.3},
     "absolute": {"loss.icg_form": "absolute", "loss.icg_rho1": 0.7},
-    "guided": {"loss.icg_form": "guided", "loss.icg_rho1": 0.2},
+    "guided": {"loss.icg_form": "guided", "loss.icg_rho1": 0.2, "loss.icg_space": "features"},
 }
 _FORM_OF_ROW = {f"{FULL}_{form}": form for form in _FORMS}
 NAMES = (*_VARIANTS, FULL, *_FORM_OF_ROW)
