@@ -21,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.synthetic = ConfigDict()
     config.data.synthetic.seed = 0
     config.data.synthetic.difficulty = "default"
-    config.data.synthetic.num_train_ids = 200
+    config.data.synthetic.num_train_ids = 400
     config.data.synthetic.num_val_ids = 40
     config.data.synthetic.num_test_ids = 120
     config.data.synthetic.num_images_per_camera = 2
@@ -49,12 +49,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.head_learning_rate = 1e-2
     config.optimizer.backbone_weight_decay = 1e-4
     config.optimizer.head_weight_decay = 1e-4
-    config.schedule.num_epochs = 9
+    config.optimizer.ema_decay = 0.98
+    config.schedule.num_epochs = 10
     config.schedule.warmup_epochs = 0
     config.schedule.boundaries = (7,)
     config.schedule.factors = (0.1,)
-    config.evaluation.every_epochs = 3
-    config.logging.every_steps = 18
+    config.evaluation.every_epochs = 5
+    config.logging.every_steps = 20
     base.use_variant(config, variant)
     if variant == "agw":
         config.model.non_local_blocks = (0, 2, 2, 0)  # as many as a ResNet-18 has blocks
