@@ -109,7 +109,7 @@ def get_config() -> ConfigDict:
     config.optimizer.enhancement_weight_decay = 0.0  # decoupled
     config.optimizer.head_weight_decay = 5e-4
     config.optimizer.accumulate_steps = 1  # micro-batches of a batch; losses see the whole batch, BatchNorm each one
-    config.optimizer.ema_decay = placeholder(float)  # running averages of the weights, scored in their place
+    config.optimizer.ema_decay = 0.0  # of running averages of the weights, scored in their place; 0: none
 
     config.schedule = ConfigDict()
     config.schedule.num_epochs = 150

@@ -202,7 +202,7 @@ class Optimizer(_Group):
     enhancement_weight_decay: NotNegativeFloat  # decoupled; of the others it is part of the gradient
     head_weight_decay: NotNegativeFloat
     accumulate_steps: Positive  # micro-batches that a batch passes the network in
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None  # of running averages that are scored; None for none
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of running averages that are scored; 0 for none
 
 
 class Schedule(_Group):

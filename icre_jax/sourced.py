@@ -155,7 +155,7 @@ CHOICES = (
     Choice("recipe", "micro-batches of a batch: all losses see the whole of it, BatchNorm a micro-batch", "I",
            ("optimizer.accumulate_steps",)),
     Choice("recipe", "running averages of weights and statistics, scored in their place", "-",
-           ("optimizer.ema_decay",), applies=lambda s: s.optimizer.ema_decay is not None),
+           ("optimizer.ema_decay",), applies=lambda s: s.optimizer.ema_decay > 0),
     Choice("recipe", "learning rates of backbone, of MPFR and SDCE, of neck and classifier", "I",
            ("optimizer.backbone_learning_rate", "optimizer.enhancement_learning_rate",
             "optimizer.head_learning_rate")),

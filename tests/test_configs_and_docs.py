@@ -51,7 +51,7 @@ AGW_RECIPE = {
     "augment.erasing_probability": 0.0, "optimizer.name": "sgd", "optimizer.momentum": 0.9,
     "optimizer.backbone_weight_decay": 5e-4, "optimizer.head_weight_decay": 5e-4,
     "optimizer.backbone_learning_rate": 0.01, "optimizer.head_learning_rate": 0.1,
-    "optimizer.accumulate_steps": 1, "optimizer.ema_decay": None, "schedule.num_epochs": 81,
+    "optimizer.accumulate_steps": 1, "optimizer.ema_decay": 0.0, "schedule.num_epochs": 81,
     "schedule.warmup_epochs": 10, "schedule.boundaries": (20, 50), "schedule.factors": (0.1, 0.01),
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ SGD = Optimizer(
     enhancement_weight_decay=0.0,
     head_weight_decay=5e-4,
     accumulate_steps=1,
-    ema_decay=None,
+    ema_decay=0.0,
 )
 
 

@@ -153,7 +153,7 @@ def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alon
 
     plainly = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
     (loss, stats), gradients = plainly(start.params, BATCH["label"], BATCH["modality"])
-    state, metrics = jax.jit(step_of(program, accumulate_steps=2, ema_decay=None))(start, BATCH)
+    state, metrics = jax.jit(step_of(program, accumulate_steps=2, ema_decay=0.0))(start, BATCH)
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(gradients)), rel=1e-3)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, start.params, gradients)
@@ -165,7 +165,7 @@ def test_with_batch_norm_it_is_the_whole_loss_over_micro_batches_normalised_alon
 @pytest.mark.slow
 def test_micro_batches_need_less_memory(program, start):
     def temporary_bytes(num_micro):
-        step = step_of(program, accumulate_steps=num_micro, ema_decay=None)
+        step = step_of(program, accumulate_steps=num_micro, ema_decay=0.0)
         batch = {
             "image": jax.ShapeDtypeStruct((64, 64, 32, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((64,), jnp.int32),
@@ -179,7 +179,7 @@ def test_micro_batches_need_less_memory(program, start):
 
 def test_running_averages_by_hand(program, start):
     """keep = min(decay, (1 + t) / (10 + t)), t finished steps: 0.1, 2/11, 0.2 with a decay of 0.2."""
-    step, plain = jax.jit(step_of(program)), jax.jit(step_of(program, ema_decay=None))
+    step, plain = jax.jit(step_of(program)), jax.jit(step_of(program, ema_decay=0.0))
     state, alone = start, start.replace(ema=None)
     average = jax.tree.map(np.asarray, {"params": start.params, "batch_stats": start.batch_stats})
     for keep in (0.1, 2 / 11, 0.2):
@@ -197,11 +197,11 @@ def test_running_averages_by_hand(program, start):
 
 def test_settings_of_both(config):
     plain = parse(config)
-    assert (plain.optimizer.accumulate_steps, plain.optimizer.ema_decay) == (1, None)
+    assert (plain.optimizer.accumulate_steps, plain.optimizer.ema_decay) == (1, 0.0)
     config.optimizer.ema_decay = 0.999
     # Nothing of them can be switched within a run.
-    assert differences(plain, parse(config)) == ["optimizer.ema_decay: None -> 0.999"]
-    for field, value in (("ema_decay", 1.0), ("ema_decay", 0.0), ("accumulate_steps", 0)):
+    assert differences(plain, parse(config)) == ["optimizer.ema_decay: 0.0 -> 0.999"]
+    for field, value in (("ema_decay", 1.0), ("ema_decay", -0.1), ("accumulate_steps", 0)):
         with config.optimizer.unlocked():
             config.optimizer[field] = value
         with pytest.raises(InputError, match=rf"optimizer\.{field} = {value}"):

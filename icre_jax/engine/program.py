@@ -29,7 +29,7 @@ class Program:
       objective: the loss of the global batch.
       image_size: (height, width) in pixels.
       accumulate_steps: micro-batches that a batch passes the network in; see `icre_jax.engine.steps.train_step`.
-      ema_decay: of the running averages of the weights; None where none are kept.
+      ema_decay: of the running averages of the weights; 0 where none are kept.
     """
 
     network: ReIDNetwork
@@ -37,12 +37,12 @@ class Program:
     objective: Objective
     image_size: tuple[int, int]
     accumulate_steps: int = 1
-    ema_decay: float | None = None
+    ema_decay: float = 0.0
 
     def create_state(self, seed: Array) -> TrainState:
         """The state before the first step. Pure: call it under `jit` or `eval_shape`."""
         return create_state(
-            seed, network=self.network, tx=self.tx, image_size=self.image_size, ema=self.ema_decay is not None
+            seed, network=self.network, tx=self.tx, image_size=self.image_size, ema=self.ema_decay > 0
         )
 
     @functools.cached_property

@@ -86,7 +86,7 @@ def train_step(
     updates, opt_state = program.tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
-    if program.ema_decay is not None:
+    if program.ema_decay:
         ema = _average(ema, {"params": params, "batch_stats": batch_stats}, state.step, program.ema_decay)
     new_state = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
     metrics = {
