@@ -160,8 +160,7 @@ if LLCM_ARCHIVE:
     config.data.data_dir = str(data_dir)
 if WEIGHTS:
     config.pretrained = str(drive / WEIGHTS)
-if jax.default_backend() == "tpu":
-    config.model.dtype = "bfloat16"
+config.model.dtype = "bfloat16" if jax.default_backend() == "tpu" else "float32"
 config.data.prepared_dir = str(home / "prepared")
 config.update_from_flattened_dict(FIELDS)
 settings = parse(config)

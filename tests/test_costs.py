@@ -96,9 +96,9 @@ def test_a_backward_pass_is_twice_the_forward_pass():
 def test_the_attention_map_costs_nothing_where_nobody_reads_it():
     tokens = ShapeDtypeStruct((B, 60, 64), jnp.float32)
     attention = Attention(64, 4)
-    variables = jax.eval_shape(attention.init, jax.random.key(0), tokens, tokens)
-    unread = cost_of(lambda v, x: attention.apply(v, x, x)[0], variables, tokens)
-    both = cost_of(lambda v, x: attention.apply(v, x, x), variables, tokens)
+    variables = jax.eval_shape(attention.init, jax.random.key(0), tokens, tokens, tokens)
+    unread = cost_of(lambda v, x: attention.apply(v, x, x, x)[0], variables, tokens)
+    both = cost_of(lambda v, x: attention.apply(v, x, x, x), variables, tokens)
     assert both.flops - unread.flops >= 2 * B * 60 * 60 * 64  # the map is Q K^T once more
     by_hand = 4 * (2 * B * 60 * 64 * 64) + 2 * (2 * B * 60 * 60 * 64)  # four projections, two products
     assert unread.flops < 1.05 * by_hand

@@ -70,7 +70,9 @@ def embedding(program):
 def judging(program):
     """The loss alone and its gradient with respect to what the network gives out."""
     rows = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
-    outputs = {name: jax.ShapeDtypeStruct((BATCH, 32), jnp.float32) for name in ("features", "deep_features")}
+    outputs = {
+        name: jax.ShapeDtypeStruct((BATCH, 32), jnp.float32) for name in ("features", "deep_features", "embeddings")
+    }
     outputs["logits"] = jax.ShapeDtypeStruct((BATCH, 4), jnp.float32)
     return jax.jit(jax.grad(program.objective, has_aux=True)).trace(outputs, rows, rows)
 

@@ -27,6 +27,9 @@ LOSS = {
     "icg_rho1": 0.3,
     "icg_rho2": 0.3,
     "icg_space": "features",
+    "icg_hinge": "hinge",
+    "icg_margin_unit": "one",
+    "guide_weight": 0.0,
     "triplet_weight": 0.0,
     "triplet_form": "batch_hard",
     "triplet_margin": 0.3,
@@ -37,6 +40,7 @@ LOSSES = {
     "guided": {"icg_form": "guided", "triplet_weight": 1.0, "triplet_form": "weighted"},
     "batch-hard": {"icg_weight": 0.0, "triplet_weight": 1.0},
     "identity alone": {"icg_weight": 0.0},
+    "of embeddings": {"icg_space": "embeddings", "icg_hinge": "softplus", "icg_margin_unit": "mean_distance"},
 }
 RNG = np.random.default_rng(0)
 BATCH = {
@@ -81,6 +85,7 @@ class WithoutBatchNorm:
         outputs = {
             "features": features,
             "deep_features": features**2,
+            "embeddings": features - 0.1,
             "logits": features @ variables["params"]["classify"],
         }
         return (outputs, {}), {"batch_stats": {"mean": jnp.mean(images)}}

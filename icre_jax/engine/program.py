@@ -41,9 +41,7 @@ class Program:
 
     def create_state(self, seed: Array) -> TrainState:
         """The state before the first step. Pure: call it under `jit` or `eval_shape`."""
-        return create_state(
-            seed, network=self.network, tx=self.tx, image_size=self.image_size, ema=self.ema_decay > 0
-        )
+        return create_state(seed, network=self.network, tx=self.tx, image_size=self.image_size, ema=self.ema_decay > 0)
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
