@@ -16,10 +16,10 @@ test: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=12
 
 test-all: $(VENV)/test.installed
-	$(BIN)/pytest -m 'long and not slow'
+	$(BIN)/pytest -m "long and not slow" --durations=12
 
 slow: $(VENV)/test.installed
 	$(BIN)/pytest -m slow

@@ -21,13 +21,8 @@ from tests.test_own_pictures import make_folders
 
 # Of configs/synthetic.py every command has a file of its own: test_commands.py, test_export.py, test_describe.py, ...
 # The baseline, because it compiles in half the time; all variants are one network to a command.
-CONFIGS = ("sysu_mm01", "llcm", "regdb", "manifest")
-# For each data set, without the command, in test_datasets.py too.
-NOT_BY_DEFAULT = pytest.mark.parametrize(
-    "case",
-    [pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm")] + ["regdb", "manifest"],
-    indirect=True,
-)
+# Two of them in `make test`, two in `make test-all`; test_datasets.py has all of them without the commands.
+CONFIGS = [*(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm")), "regdb", "manifest"]
 # Commands that take no config, or train many: where they are started.
 ELSEWHERE = {"ablate": "test_ablate.py", "sweep": "test_sweep.py", "score": "test_score.py"}
 TRIAL = 3  # of RegDB
@@ -130,7 +125,6 @@ def test_export_takes_the_network_away(case, tmp_path):
     assert from_json((tmp_path / "out" / "config.json").read_text()).data.dataset == case.name
 
 
-@NOT_BY_DEFAULT
 def test_describe_counts_the_people(case):
     shown = succeed("icre_jax.describe", *case.flags, "--measure_steps", "0")
     number, source = count_training_ids(from_json((case.workdir / "config.json").read_text()).data)
@@ -139,7 +133,6 @@ def test_describe_counts_the_people(case):
         assert (number, source) == (5, f"of {case.data_dir / 'manifest.csv'}")
 
 
-@NOT_BY_DEFAULT
 def test_the_doctor_finds_all_well(case, tmp_path):
     assert "All is well." in succeed("icre_jax.doctor", *case.flags, "--workdir", str(tmp_path / "run"))
     assert not list(tmp_path.iterdir())
