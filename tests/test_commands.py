@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from icre_jax.errors import InputError
+from icre_jax.evals.results import read_results
 from icre_jax.settings import parse
 from tests.conftest import ROOT, flags_of, run_command
 
@@ -96,6 +97,24 @@ def test_evaluate_measures_in_another_way_beside_the_runs_own_results(trained):
     assert "gallery: python-random, 2 trials, features, flip, WITH RE-RANKING" in tex
     process = run_command("icre_jax.evaluate", "--workdir", str(trained), "--gallery_source", "official")
     refused(process, "exp/rand_perm_cam.mat", "not there")
+
+
+def test_evaluate_takes_parts_out_of_the_network(trained):
+    process = run_command("icre_jax.evaluate", "--workdir", str(trained), "--without", "masks, enhancement")
+    assert process.returncode == 0, process.stderr
+    whole, provenance = read_results(trained)
+    for part in ("masks", "enhancement"):
+        results, beside = read_results(trained / f"without_{part}")
+        assert [result.setting for result in results] == [result.setting for result in whole]
+        assert {result.feature for result in results} == {f"embeddings, {part} taken out"}
+        assert (beside["step"], beside["data_fingerprint"]) == (provenance["step"], provenance["data_fingerprint"])
+        assert f"without {part}: " in process.stdout
+    assert read_results(trained)[0] == whole  # the run's own stay
+
+
+def test_evaluate_refuses_a_part_that_is_not_there(trained):
+    process = run_command("icre_jax.evaluate", "--workdir", str(trained), "--without", "nose")
+    refused(process, "has no nose; it has masks, guide, cross_attention")
 
 
 def test_evaluate_refuses_a_damaged_config(trained, tmp_path):
