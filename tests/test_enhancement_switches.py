@@ -154,11 +154,6 @@ def test_the_classifier_of_the_map_is_for_training_alone():
 )
 def test_switches_that_do_not_fit_each_other(changes, words):
     config = base.get_config()
-    for name, value in changes.items():
-        *groups, field = name.split(".")
-        group = config
-        for key in groups:
-            group = group[key]
-        group[field] = value
+    config.update_from_flattened_dict(changes)
     with pytest.raises(InputError, match=words):
         parse(config)
