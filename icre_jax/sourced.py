@@ -123,7 +123,7 @@ CHOICES = (
     Choice("head", "BN neck without bias; classifier without bias, N(0, 0.001)", "I"),
     Choice("head", "scale of the neck at first: 1, or N(1, std) as in AGW, where std is 0.01", "I",
            ("model.neck_init_std",)),
-    Choice("head", "metric losses see the features before the neck, not normalised", "I"),
+    Choice("head", "triplet losses see the features before the neck, not normalised; ICG what its own field says", "I"),
     Choice("head", "retrieval by cosine of the embeddings after the neck", "I"),
     Choice("loss", "ID loss and ICG loss, and no other", "P",
            ("loss.icg_weight", "loss.triplet_weight"), {"loss.triplet_weight": 0.0}, applies=_icg),

@@ -1,8 +1,8 @@
 """Identity clues guided (ICG) loss: modality-aware centers pull identities together across modalities (docs/method.md).
 
 Three readings of the paper's loss, which is known by its purpose only: "relative", "absolute" and "guided". Notation:
-f [B, D] features of the whole batch, y identity, m modality and m' the other one, c_y^m the center of y in m, d the
-Euclidean distance. Gradients flow through the centers.
+f [B, D] features of the whole batch (or what `loss.icg_space` puts in their place), y identity, m modality and m' the
+other one, c_y^m the center of y in m, d the Euclidean distance. Gradients flow through the centers.
 """
 
 from collections.abc import Callable

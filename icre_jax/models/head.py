@@ -47,7 +47,7 @@ class Head(nn.Module):
           train: use (and update) the statistics of the batch in the neck.
 
         Returns:
-          "features" f [B, D], before the neck: what metric losses see;
+          "features" f [B, D], before the neck: what triplet losses see, and ICG if `loss.icg_space` says so;
           "embeddings" z [B, D], after the neck: what retrieval compares by cosine;
           "logits" [B, num_classes].
         """
