@@ -25,6 +25,8 @@ _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I")
 _ALPHA_MODES = ("RGBA", "LA", "PA")
 # Share of the pixels that 16-bit scaling lets fall at either end: dead and hot pixels must not set the scale.
 _OUTLIERS = 0.005
+# What Pillow raises of bytes that hold no whole image.
+_UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
@@ -37,13 +39,23 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
     Returns:
       [height, width, 3] uint8.
     """
-    height, width = image_size
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        # Grey is resized as it is, before it fills three channels: the same pixels for a third of the work.
-        pixels = image if image.mode == "L" else _to_rgb(image)
-        if pixels.size != (width, height):
-            pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(_to_rgb(pixels), dtype=np.uint8)
+        return _to_pixels(image, image_size)
+
+
+def decode_checked(data: bytes, image_size: tuple[int, int]) -> np.ndarray | str:
+    """`decode` of bytes that nobody has looked at yet: the pixels, or why there are none, as `find_defect` says it."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.load()
+            return find_image_defect(image) or _to_pixels(image, image_size)
+    except _UNREADABLE as error:
+        return describe_unreadable(data, error)
+
+
+def resize(pixels: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Pixels [h, w, 3] uint8 -> [height, width, 3] uint8, as `decode` gives them of a file that holds these pixels."""
+    return _to_pixels(Image.fromarray(pixels), image_size)
 
 
 def store_resized(data: bytes, image_size: tuple[int, int]) -> bytes:
@@ -65,7 +77,7 @@ def find_defect(data: bytes) -> str | None:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
             return find_image_defect(image)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         return describe_unreadable(data, error)
 
 
@@ -90,6 +102,15 @@ def describe_unreadable(data: bytes, error: Exception) -> str:
     # Pillow's message names the buffer's address, which differs from run to run.
     reason = f"no {', '.join(FORMATS)} file" if isinstance(error, UnidentifiedImageError) else str(error)
     return f"not readable ({reason})"
+
+
+def _to_pixels(image: Image.Image, image_size: tuple[int, int]) -> np.ndarray:
+    height, width = image_size
+    # Grey is resized as it is, before it fills three channels: the same pixels for a third of the work.
+    pixels = image if image.mode == "L" else _to_rgb(image)
+    if pixels.size != (width, height):
+        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(_to_rgb(pixels), dtype=np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -278,15 +278,12 @@ class Checkpoints:
 
     def _check_shapes(self, step: int, like: dict[str, Any]) -> None:
         """Compare names and shapes before reading: orbax itself would say less, or pad and cut."""
-        saved, wanted = _shapes(self._metadata(step, like)), _shapes(like)
-        if saved != wanted:
-            keys = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
-            lines = [f"  {key[1:]}: saved {saved.get(key)}, this network {wanted.get(key)}" for key in keys[:10]]
-            raise InputError(
-                f"The checkpoint of step {step} in {self._folder} is of another network; {len(keys)} arrays differ:\n"
-                + "\n".join(lines)
-                + "\nUse the config it was trained with, or another workdir."
-            )
+        _require_shapes(
+            f"The checkpoint of step {step} in {self._folder}",
+            self._metadata(step, like),
+            like,
+            "Use the config it was trained with, or another workdir.",
+        )
 
 
 def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
@@ -350,10 +347,48 @@ def write_variables(folder: Path, variables: dict[str, Any]) -> None:
         writer.save(folder.resolve(), variables)
 
 
-def read_variables(folder: Path) -> dict[str, Any]:
-    """What `write_variables` wrote."""
-    with ocp.StandardCheckpointer() as reader:
-        return reader.restore(folder.resolve())
+def read_variables(folder: Path, like: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `write_variables` wrote.
+
+    Args:
+      folder: that was written.
+      like: shapes, types and shardings to restore to. Size, names and shapes of what is there are compared with them
+        before any array is read. None takes it as it is.
+
+    Raises:
+      InputError: it is damaged, or of another network than `like`.
+    """
+    folder = folder.resolve()
+    damaged = "Export the run again, or take another copy."
+    if like is not None:
+        largest = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like)) + _SPARE_BYTES
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        if size > largest:
+            raise InputError(
+                f"{folder} holds {size:,} bytes, and this network has at most {largest:,}: it is of another network "
+                "than its config.json. Take both from one export."
+            )
+    try:
+        with _quiet_orbax(), ocp.StandardCheckpointer() as reader:
+            if like is None:
+                return reader.restore(folder)
+            saved = reader.metadata(folder).item_metadata
+            saved = saved.tree if hasattr(saved, "tree") else saved
+            _require_shapes(str(folder), saved, like, "Take it and its config.json from one export.")
+            return reader.restore(folder, like)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{folder} is no network, or a damaged one: {_reason(error)}. {damaged}") from error
+
+
+def _require_shapes(what: str, saved: Any, wanted: Any, fix: str) -> None:
+    there, needed = _shapes(saved), _shapes(wanted)
+    if there == needed:
+        return
+    keys = sorted(key for key in there.keys() | needed.keys() if there.get(key) != needed.get(key))
+    lines = [f"  {key[1:]}: saved {there.get(key)}, this network {needed.get(key)}" for key in keys[:10]]
+    raise InputError(
+        f"{what} is of another network; {len(keys)} arrays differ:\n" + "\n".join(lines) + f"\n{fix}"
+    )
 
 
 @contextlib.contextmanager

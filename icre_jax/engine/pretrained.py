@@ -20,11 +20,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 (NumPy knows bfloat16 by it)
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from icre_jax.engine.tensors import open_tensors, write_tensors
 from icre_jax.errors import InputError, join_findings
 from icre_jax.files import whole_file
 
@@ -171,7 +169,7 @@ def write_backbone(path: Path, variables: Mapping[str, Any], *, stem: str | None
         # What stands under `path` is whole and was read back.
         with whole_file(path) as partial:
             # "pt" is what readers of this format look for to know whose layout it is.
-            partial.write_bytes(save(tensors, metadata={"format": "pt"}))
+            write_tensors(partial, tensors, {"format": "pt"})
             again = _flatten(read_backbone(partial, variables))
             if any(again[target].tobytes() != leaf.tobytes() for target, leaf in chosen.items()):
                 raise InputError(f"{path} did not read back as it was written; nothing was kept. Is the disk sound?")
@@ -235,8 +233,7 @@ def _to_ours(tensor: np.ndarray) -> np.ndarray:
 
 
 def _to_torch(leaf: np.ndarray) -> np.ndarray:
-    # safetensors writes the memory as it lies, whatever the strides say.
-    return np.ascontiguousarray(leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf)
+    return leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf
 
 
 def _open(path: Path) -> Any:
@@ -244,12 +241,10 @@ def _open(path: Path) -> Any:
         "Only .safetensors is read, because pickles (.pth, .bin) execute code. timm publishes ImageNet weights in this "
         "form: the repository timm/resnet50.tv_in1k of the Hugging Face hub has a model.safetensors."
     )
-    if not path.is_file():
-        raise InputError(f"There is no weights file {path}. {advice}")
     try:
-        return safe_open(path, framework="np")
-    except SafetensorError as error:
-        raise InputError(f"{path} is no safetensors file, or a damaged one ({error}). {advice}") from error
+        return open_tensors(path)
+    except InputError as error:
+        raise InputError(f"{error} {advice}") from error
 
 
 def _depth(keys: Collection[str]) -> int | None:

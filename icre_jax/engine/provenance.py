@@ -1,9 +1,11 @@
 """Where a number comes from: what stands beside every result."""
 
+import dataclasses
 import importlib.metadata
 import platform
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +13,8 @@ import jax
 import icre_jax
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import CARDS
+from icre_jax.errors import InputError
+from icre_jax.evals.results import read_results
 from icre_jax.settings import Settings
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
@@ -38,6 +42,43 @@ def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpo
         **describe_machine(),
         "settings": settings.model_dump(mode="json"),
     }
+
+
+def describe_run(settings: Settings, facts: dict[str, Any], *, workdir: Path, step: int) -> dict[str, Any]:
+    """What is known of one checkpoint of a run without its data, JSON-able: what an export and its card say.
+
+    Args:
+      settings: of the run.
+      facts: that travel with the checkpoint.
+      workdir: of the run; scores are taken from there, if this very step was scored.
+      step: of the checkpoint.
+
+    Returns:
+      "config", "dataset", "trial", "data" (what the data is called: results and checkpoints carry the name of a real
+      data set only for the real one), "data_fingerprint", "num_training_identities", "pretrained" (the name of the
+      file its backbone started from, or None); with scores "results" (see `ProtocolResult`) and "scored" (the
+      "checkpoint", "selected_by" and "versions" beside them).
+    """
+    data = settings.data
+    about = {
+        "config": settings.name,
+        "dataset": data.dataset,
+        "trial": data.trial,
+        "data": facts.get("data") or ("synthetic people" if data.synthetic else f"{data.card.title}, says its config"),
+        "data_fingerprint": facts["data_fingerprint"],
+        "num_training_identities": len(facts["class_pids"]),
+        "pretrained": settings.pretrained and Path(settings.pretrained).name,
+    }
+    for folder in (workdir, workdir / "best", workdir / f"step_{step}"):
+        try:
+            results, beside = read_results(folder)
+        except InputError:
+            continue
+        if results and beside.get("step") == step and beside.get("data_fingerprint") == about["data_fingerprint"]:
+            scored = {name: beside.get(name) for name in ("checkpoint", "selected_by", "versions")}
+            found = [dataclasses.asdict(result) for result in results]
+            return about | {"data": results[0].dataset, "results": found, "scored": scored}
+    return about
 
 
 def _selected_by(metric: str) -> str:

@@ -12,7 +12,7 @@ from icre_jax.data.pipeline import training_batches
 from icre_jax.data.ready import prepare_data
 from icre_jax.engine.checkpoint import Checkpoints
 from icre_jax.engine.state import TrainState, find_not_finite
-from icre_jax.engine.trained import read_settings
+from icre_jax.engine.stored import read_settings
 from icre_jax.errors import InputError, join_findings
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences, from_json

@@ -21,6 +21,7 @@ from icre_jax.engine.optimizer import learning_rates
 from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
 from icre_jax.engine.pretrained import start_from
 from icre_jax.engine.program import Program, build_program
+from icre_jax.engine.provenance import dataset_label
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
@@ -121,6 +122,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
             "settings": settings.model_dump(mode="json"),
             "class_pids": plan.class_pids.tolist(),
             "data_fingerprint": prepared.fingerprint,
+            "data": dataset_label(prepared),
         },
     )
 

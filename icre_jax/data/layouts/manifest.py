@@ -52,25 +52,32 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
       InputError: there is no folder `data_dir`.
     """
     require_folder(MANIFEST.title, data_dir, HOW_TO_GET)
+    splits, findings = survey_lines(data_dir / NAME)
+    return splits, findings or _wrong_together(splits)
+
+
+def survey_lines(file: Path) -> tuple[dict[str, list[Record]], list[str]]:
+    """As `survey`, of a list of any name and line by line alone: whether the whole is fit to train and test is not
+    asked."""
     findings: list[str] = []
     splits: dict[str, list[Record]] = {name: [] for name in SPLITS}
     lines_of: dict[str, int] = {}
-    for number, row in _read(data_dir / NAME, findings):
-        wrong = _wrong_with(row, data_dir)
+    for number, row in _read(file, findings):
+        wrong = _wrong_with(row, file)
         if not wrong and row["path"] in lines_of:
             wrong = [f"{row['path']} is named in line {lines_of[row['path']]} already"]
         if wrong:
-            findings += [f"{NAME} line {number}: {words}" for words in wrong]
+            findings += [f"{file.name} line {number}: {words}" for words in wrong]
         else:
             lines_of[row["path"]] = number
             splits[row["split"]].append(Record(row["path"], int(row["pid"]), int(row["camid"]), row["modality"]))
-    return splits, findings or _wrong_together(splits)
+    return splits, findings
 
 
 def _read(path: Path, findings: list[str]) -> list[tuple[int, dict[str, str]]]:
     """(line number, fields) of every line that is not empty; none if the header is not right."""
     if not path.is_file():
-        findings.append(f"list {NAME} is missing")
+        findings.append(f"list {path.name} is missing")
         return []
     try:
         # Spreadsheets put a byte order mark in front.
@@ -78,7 +85,7 @@ def _read(path: Path, findings: list[str]) -> list[tuple[int, dict[str, str]]]:
             reader = csv.reader(stream, strict=True)
             header = [name.strip() for name in next(reader, [])]
             if sorted(header) != sorted(COLUMNS):
-                findings.append(f"{NAME} line 1 is {','.join(header)!r}; its columns must be {','.join(COLUMNS)}")
+                findings.append(f"{path.name} line 1 is {','.join(header)!r}; its columns must be {','.join(COLUMNS)}")
                 return []
             rows = []
             for fields in reader:
@@ -88,21 +95,21 @@ def _read(path: Path, findings: list[str]) -> list[tuple[int, dict[str, str]]]:
                     words = (field.strip() for field in fields)
                     rows.append((reader.line_num, dict(zip(header, words, strict=True))))
                 else:
-                    findings.append(f"{NAME} line {reader.line_num} has {len(fields)} fields, not {len(header)}")
+                    findings.append(f"{path.name} line {reader.line_num} has {len(fields)} fields, not {len(header)}")
     except (OSError, ValueError, csv.Error) as error:
-        findings.append(f"{NAME} cannot be read ({error})")
+        findings.append(f"{path.name} cannot be read ({error})")
         return []
     if not rows and not findings:
-        findings.append(f"{NAME} names no image")
+        findings.append(f"{path.name} names no image")
     return rows
 
 
-def _wrong_with(row: dict[str, str], data_dir: Path) -> list[str]:
+def _wrong_with(row: dict[str, str], file: Path) -> list[str]:
     wrong = []
     path = PurePosixPath(row["path"])
     if not row["path"] or path.is_absolute() or ".." in path.parts:
-        wrong.append(f"path is {row['path']!r}; it must be relative to the folder of {NAME} and stay in it")
-    elif not (data_dir / path).is_file():
+        wrong.append(f"path is {row['path']!r}; it must be relative to the folder of {file.name} and stay in it")
+    elif not (file.parent / path).is_file():
         wrong.append(f"{path} is missing")
     for name in ("pid", "camid"):
         text = row[name]

@@ -1,0 +1,72 @@
+"""Images of anybody's, files or pixels, to batches; what cannot be used is named, all of it at once."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from icre_jax.data.images import decode_checked, resize
+from icre_jax.errors import InputError, join_findings
+
+# What one item may be: a file, or pixels [H, W, 3] uint8.
+ImageLike = str | Path | np.ndarray
+# A crop of one person has a few kilobytes; a file far above that is something else, and is not read.
+_LARGEST_FILE = 64 * 2**20
+_SHOWN = 50
+
+
+def read_batches(images: Sequence[ImageLike], image_size: tuple[int, int], batch_size: int) -> Iterator[np.ndarray]:
+    """Every image once and in order.
+
+    Args:
+      images: files, or pixels [h, w, 3] uint8 of any size.
+      image_size: (height, width) that all are resized to.
+      batch_size: of a batch; the last may be shorter.
+
+    Returns:
+      An iterator over [B, height, width, 3] uint8. From the first image on that cannot be used it gives no more, but
+      looks at all others before it raises.
+
+    Raises:
+      InputError: naming every image that cannot be used.
+    """
+    findings: list[str] = []
+
+    def read(number: int) -> np.ndarray | str:
+        return _read(images[number], number, image_size)
+
+    with ThreadPoolExecutor() as pool:  # Pillow lets go of the interpreter lock while it decodes
+        for start in range(0, len(images), batch_size):
+            found = list(pool.map(read, range(start, min(start + batch_size, len(images)))))
+            findings += [words for words in found if isinstance(words, str)]
+            if not findings:
+                yield np.stack([pixels for pixels in found if isinstance(pixels, np.ndarray)])
+    if findings:
+        raise InputError(
+            f"{len(findings)} of {len(images)} images cannot be used:\n{join_findings(findings, limit=_SHOWN)}\n"
+            "Nothing was left out: repair or remove these, and start again."
+        )
+
+
+def _read(image: ImageLike, number: int, image_size: tuple[int, int]) -> np.ndarray | str:
+    """The pixels, or what is wrong."""
+    if isinstance(image, str | Path):
+        pixels = _decode(Path(image), image_size)
+        return pixels if isinstance(pixels, np.ndarray) else f"{image}: {pixels}"
+    if not isinstance(image, np.ndarray):
+        return f"images[{number}]: a {type(image).__name__}; a path or a NumPy array is needed"
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        return f"images[{number}]: {image.dtype} {list(image.shape)}; uint8 [H, W, 3], RGB from 0 to 255, is needed"
+    return resize(image, image_size)
+
+
+def _decode(path: Path, image_size: tuple[int, int]) -> np.ndarray | str:
+    try:
+        if not path.is_file():
+            return "no such file"
+        if path.stat().st_size > _LARGEST_FILE:
+            return f"{path.stat().st_size:,} bytes; an image of a person has at most {_LARGEST_FILE:,}"
+        return decode_checked(path.read_bytes(), image_size)
+    except (OSError, ValueError) as error:  # the second: a name that no file can have
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"

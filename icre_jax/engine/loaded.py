@@ -1,0 +1,159 @@
+"""A trained network in the hands of a program: images in, vectors out. What `icre_jax.load` gives."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icre_jax.data.reading import ImageLike, read_batches
+from icre_jax.datasets import MODALITIES, Modality
+from icre_jax.engine.steps import embed_step
+from icre_jax.engine.stored import Stored, hash_network, read_stored
+from icre_jax.errors import InputError
+from icre_jax.evals.ranking import average_directions, normalize
+from icre_jax.models.network import ReIDNetwork
+from icre_jax.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LoadedNetwork:
+    """A trained network, ready to embed images. `icre_jax.load` makes one.
+
+    It is a Flax module and its arrays, and stays so: `net.network.apply(net.variables, ...)` is the network, see
+    docs/network.md. Nothing of it changes, so that threads may share it.
+
+    Attributes:
+      settings: of the run that trained it.
+      network, variables: what `network.apply` takes, float32 on the first device of this process.
+      step: of its checkpoint.
+      origin: where it was loaded from, as given.
+      class_pids: class -> identity of the training data; a number of that data, of nobody else's.
+      provenance: what is known of how it was made, see `icre_jax.engine.provenance.describe_run`.
+
+    Example:
+      >>> import icre_jax
+      >>> net = icre_jax.load("synthetic")
+      >>> net.image_size, net.size
+      ((96, 48), 128)
+      >>> net.provenance["data"]
+      'synthetic people'
+    """
+
+    settings: Settings
+    network: ReIDNetwork
+    variables: dict[str, Any]
+    step: int
+    origin: str
+    class_pids: list[int]
+    provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        return f"<LoadedNetwork {self.origin!r}: step {self.step}, images {height}x{width} -> {self.size} numbers>"
+
+    @property
+    def size(self) -> int:
+        """D, the numbers of an embedding."""
+        return self.variables["params"]["head"]["neck"]["scale"].shape[-1]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that images are resized to."""
+        return self.settings.data.image_size
+
+    @functools.cached_property
+    def model_hash(self) -> str:
+        """sha256, as hex, of all that decides an embedding; vectors may be compared where it is equal.
+
+        Equal for a run and for what was exported of it, as long as no bit of an array changed: float16 storage gives
+        another network with a hash of its own.
+
+        Example:
+          >>> import icre_jax
+          >>> len(icre_jax.load("synthetic").model_hash)
+          64
+        """
+        return hash_network(self.settings, self.variables)
+
+    def embed(
+        self,
+        images: Sequence[ImageLike] | np.ndarray,
+        *,
+        modality: Modality,
+        batch_size: int = 64,
+        flip: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Images of one modality to vectors of length 1, whose inner products are cosine similarities.
+
+        Args:
+          images: paths of JPEG, PNG or BMP files, and pixels, uint8 [H, W, 3] of any size, in any order; or one uint8
+            array [N, H, W, 3]. RGB from 0 to 255; of infrared images all three channels are the same. Each shows one
+            person, cropped and upright.
+          modality: "visible" or "infrared": which stem they pass.
+          batch_size: images at a time. A smaller last batch is filled up, so that few programs are compiled.
+          flip: average in the mirrored image, which takes twice as long.
+          progress: called with (images done, images in all).
+
+        Returns:
+          [N, D] float32, rows in the order of `images`.
+
+        Raises:
+          InputError: another modality; or images that cannot be used, all of which are named. Nothing is left out.
+
+        Example:
+          >>> import icre_jax, numpy as np
+          >>> net = icre_jax.load("synthetic")
+          >>> images = np.random.default_rng(0).integers(0, 256, (3, 128, 64, 3), np.uint8)
+          >>> vectors = net.embed(images, modality="infrared")
+          >>> vectors.shape, bool(np.allclose(np.linalg.norm(vectors, axis=1), 1))
+          ((3, 128), True)
+        """
+        if modality not in MODALITIES:
+            raise InputError(f"modality is {modality!r}; allowed are {', '.join(map(repr, MODALITIES))}.")
+        if type(batch_size) is not int or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}; a whole number from 1 is needed.")
+        if isinstance(images, str | Path) or not hasattr(images, "__len__"):
+            raise InputError(f"images is {images!r}; give a list, of one path for one image.")
+        if isinstance(images, np.ndarray) and images.ndim == 3:
+            raise InputError(f"images is one array {list(images.shape)}; give a list of arrays, or [N, H, W, 3].")
+        vectors = np.empty((len(images), self.size), np.float32)
+        done = 0
+        for pixels in read_batches(images, self.image_size, batch_size):
+            vectors[done : done + len(pixels)] = self._embed_batch(pixels, modality, batch_size, flip=flip)
+            done += len(pixels)
+            if progress is not None:
+                progress(done, len(images))
+        return vectors
+
+    def _embed_batch(self, pixels: np.ndarray, modality: Modality, batch_size: int, *, flip: bool) -> np.ndarray:
+        # A power of two, so that few programs are compiled however many images come.
+        rows = min(batch_size, 1 << (len(pixels) - 1).bit_length())
+        filled = np.concatenate([pixels, np.repeat(pixels[-1:], rows - len(pixels), axis=0)])
+
+        def run(batch: np.ndarray) -> np.ndarray:
+            return np.asarray(embed_step(self.variables, batch, network=self.network, modality=modality))[: len(pixels)]
+
+        vectors = run(filled)
+        return average_directions(vectors, run(filled[:, :, ::-1])) if flip else normalize(vectors)
+
+
+def load(path: str | Path, *, step: int | None = None) -> LoadedNetwork:
+    """What `icre_jax.load` does, which says it."""
+    return from_stored(read_stored(path, step=step), str(path))
+
+
+def from_stored(stored: Stored, origin: str) -> LoadedNetwork:
+    """The network of `stored`, which came from `origin`."""
+    return LoadedNetwork(
+        settings=stored.settings,
+        network=stored.network,
+        variables=stored.variables,
+        step=stored.step,
+        origin=origin,
+        class_pids=list(stored.class_pids),
+        provenance=stored.about,
+    )

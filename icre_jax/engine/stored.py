@@ -1,0 +1,208 @@
+"""A trained network as it lies on disk, read without any of its data: the workdir of a run, or an export.
+
+An export is a folder of
+
+    config.json           the settings of the run, without the places of its machine
+    classes.json          the step, and the identity of each class
+    provenance.json       what is known of how it was made, and the hash of the network in each of its forms
+    README.md             the same for people: the model card
+    variables/            parameters and BatchNorm statistics, an orbax checkpoint
+    network.safetensors   the same in one file, kernels in float16 where that was asked for
+
+with one or both of the last two. Nothing of it is code, sizes are compared before arrays are read, and what does not
+have the hash that was written beside it is refused. That finds damage and mix-ups; it is no signature.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import numpy as np
+import optax
+
+import icre_jax
+from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint, read_variables
+from icre_jax.engine.provenance import describe_run
+from icre_jax.engine.state import create_state
+from icre_jax.engine.tensors import read_tensors
+from icre_jax.errors import InputError
+from icre_jax.models.network import ReIDNetwork, build_network
+from icre_jax.settings import Settings, from_json
+
+BOX = Path(icre_jax.__file__).parent / "box"
+IN_THE_BOX = ("synthetic",)  # networks that come with the package
+CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"
+VARIABLES, TENSORS = "variables", "network.safetensors"
+_FORM_OF = {VARIABLES: "orbax", TENSORS: "safetensors"}
+_LARGEST_JSON = 32 * 2**20  # a million identities
+_AGAIN = "Take another copy, or export the run again."
+_HOW = (
+    f"Give the workdir of a run, a folder that `python -m icre_jax.export` wrote, or the name of a network that comes "
+    f"with the package: {', '.join(IN_THE_BOX)}."
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stored:
+    """A network read from disk.
+
+    Attributes:
+      settings: of its run.
+      step: of its checkpoint.
+      network, variables: what `network.apply` takes, float32 on the first device of this process.
+      class_pids: class -> identity of the training data.
+      about: what is known of how it was made, JSON-able; see `icre_jax.engine.provenance.describe_run`.
+    """
+
+    settings: Settings
+    step: int
+    network: ReIDNetwork
+    variables: dict[str, Any]
+    class_pids: list[int]
+    about: dict[str, Any]
+
+
+def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
+    """The network at `path`.
+
+    Args:
+      path: a workdir, an export (of two forms orbax is taken), the network.safetensors of one, or, as a string, the
+        name of a network in the box.
+      step: which checkpoint of a workdir; None for the latest.
+
+    Raises:
+      InputError: nothing of that kind is there, or it is damaged, was changed, or is of another network than it says.
+    """
+    place = BOX / path if isinstance(path, str) and path in IN_THE_BOX else Path(path)
+    if place.is_dir() and (place / "checkpoints").is_dir():
+        return read_run(place, step=step)
+    folder, form = (place.parent, place.name) if place.name == TENSORS and place.is_file() else (place, None)
+    forms = [name for name in _FORM_OF if (folder / name).exists()] if form is None else [form]
+    if not forms or not (folder / CONFIG).is_file():
+        raise InputError(f"{path} holds no trained network. {_HOW}")
+    if step is not None:
+        raise InputError(f"{path} is an export and holds one step; a step ({step}) can be chosen of a workdir only.")
+    return _read_export(folder, forms[0])
+
+
+def read_run(
+    workdir: Path, *, step: int | None = None, accept: Callable[[dict[str, Any], Settings], None] | None = None
+) -> Stored:
+    """One checkpoint of a run.
+
+    Args:
+      workdir: of the run, which may be training on.
+      step: which checkpoint; None for the latest.
+      accept: called with the facts of the checkpoint and the settings of the run; raises if they do not fit.
+
+    Raises:
+      InputError: no run or no such checkpoint in `workdir`, or a checkpoint of another network; or what `accept` says.
+    """
+    settings = read_settings(workdir)
+
+    @functools.cache  # tracing takes longer than reading: once, however often a checkpoint is replaced meanwhile
+    def build(num_classes: int) -> tuple[ReIDNetwork, dict[str, Any]]:
+        network = build_network(settings, num_classes)
+        return network, shapes_of(network, settings.data.image_size)
+
+    def read(checkpoints: Checkpoints, chosen: int) -> tuple[int, dict[str, Any], ReIDNetwork, dict[str, Any]]:
+        facts = checkpoints.read_facts(chosen)
+        if accept is not None:
+            accept(facts, settings)
+        network, shapes = build(len(facts["class_pids"]))
+        return chosen, facts, network, checkpoints.restore_variables(chosen, shapes)
+
+    chosen, facts, network, variables = read_checkpoint(workdir, step, read)
+    about = describe_run(settings, facts, workdir=workdir, step=chosen)
+    return Stored(settings, chosen, network, variables, facts["class_pids"], about)
+
+
+def read_settings(workdir: Path) -> Settings:
+    """What the run in `workdir` was told to do.
+
+    Raises:
+      InputError: it is not the workdir of a run, or its config.json is damaged.
+    """
+    config_file = workdir / CONFIG
+    if not config_file.is_file():
+        raise InputError(f"{workdir} is not the workdir of a run: {config_file} is missing.")
+    return from_json(config_file.read_text(encoding="utf-8"))
+
+
+def shapes_of(network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, Any]:
+    """Shapes of the network's variables, placed on the first device of this process.
+
+    A checkpoint is restored to them whatever devices the network was trained on.
+    """
+    state = jax.eval_shape(
+        lambda: create_state(jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=image_size)
+    )
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state.variables)
+
+
+def hash_network(settings: Settings, variables: dict[str, Any]) -> str:
+    """sha256, as hex, of all that decides an embedding: every array by name, the model, the size of its images.
+
+    Equal for a run and for what was exported of it as long as no bit of an array changed.
+    """
+    model = settings.model.model_dump(mode="json", exclude={"remat"})
+    facts = {"model": model, "image_size": settings.data.image_size}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, leaf in sorted(flatten(variables).items()):
+        array = np.asarray(leaf, order="C")
+        digest.update(f"|{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def flatten(variables: dict[str, Any]) -> dict[str, Any]:
+    """Name -> leaf, as the arrays of a safetensors file are called: "params.backbone.layer1.0.conv1.kernel"."""
+    return flax.traverse_util.flatten_dict(variables, sep=".")
+
+
+def unflatten(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`."""
+    return flax.traverse_util.unflatten_dict(arrays, sep=".")
+
+
+def _read_export(folder: Path, form: str) -> Stored:
+    settings = from_json(json.dumps(_read_json(folder / CONFIG)))
+    classes, about = _read_json(folder / CLASSES), _read_json(folder / PROVENANCE)
+    pids, step, expected = classes.get("class_pids"), classes.get("step"), about.get("network_sha256")
+    if not (isinstance(pids, list) and all(type(pid) is int for pid in pids) and pids and type(step) is int):
+        raise InputError(f"{folder / CLASSES} must hold class_pids, a list of numbers, and step. {_AGAIN}")
+    if not isinstance(expected, dict) or not isinstance(expected.get(_FORM_OF[form]), str):
+        raise InputError(f"{folder / PROVENANCE} has no network_sha256 of {form}. {_AGAIN}")
+    network = build_network(settings, num_classes=len(pids))
+    shapes = shapes_of(network, settings.data.image_size)
+    if form == VARIABLES:
+        variables = read_variables(folder / form, shapes)
+    else:
+        arrays = read_tensors(folder / form, flatten(shapes))
+        variables = jax.device_put(unflatten(arrays), jax.devices()[0])
+    found = hash_network(settings, variables)
+    if found != expected[_FORM_OF[form]]:
+        raise InputError(
+            f"{folder / form} was changed since it was exported, or is of another export than {PROVENANCE} and "
+            f"{CONFIG} beside it: its hash is {found[:12]}, and {expected[_FORM_OF[form]][:12]} was written. {_AGAIN}"
+        )
+    return Stored(settings, step, network, variables, pids, about)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise InputError(f"{path} has {path.stat().st_size:,} bytes, more than such a file can have. {_AGAIN}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error}). {_AGAIN}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold an object. {_AGAIN}")
+    return content
