@@ -386,9 +386,7 @@ def _require_shapes(what: str, saved: Any, wanted: Any, fix: str) -> None:
         return
     keys = sorted(key for key in there.keys() | needed.keys() if there.get(key) != needed.get(key))
     lines = [f"  {key[1:]}: saved {there.get(key)}, this network {needed.get(key)}" for key in keys[:10]]
-    raise InputError(
-        f"{what} is of another network; {len(keys)} arrays differ:\n" + "\n".join(lines) + f"\n{fix}"
-    )
+    raise InputError(f"{what} is of another network; {len(keys)} arrays differ:\n" + "\n".join(lines) + f"\n{fix}")
 
 
 @contextlib.contextmanager
