@@ -14,8 +14,8 @@ def load(path: str | Path, *, step: int | None = None) -> "LoadedNetwork":
 
     Args:
       path: the workdir of a run, a folder that `python -m icre_jax.export` wrote (of two forms in it the orbax one is
-        taken), the network.safetensors of such a folder, or the string "synthetic": a small network that comes with
-        the package and was trained on rendered people.
+        taken), one of the forms in it (`variables` or `network.safetensors`), or the string "synthetic": a small
+        network that comes with the package and was trained on rendered people.
       step: which checkpoint of a workdir; None for the latest.
 
     Returns:

@@ -60,6 +60,7 @@ class Card:
       published: numbers of papers.
       note: what a reader of these numbers should know.
       official_draws: whether its authors published the gallery draws.
+      terms: under which its authors give it away, for whoever passes on a network that was trained on it.
       own_images: whether it is a user's own data: nothing is published, and the config says what the protocol excludes.
     """
 
@@ -72,6 +73,7 @@ class Card:
     published: tuple[Published, ...] = ()
     note: str = ""
     official_draws: bool = False
+    terms: str = ""
     own_images: bool = False
 
     @property
@@ -84,6 +86,10 @@ class Card:
         return f"{self.trials[0]} to {self.trials[-1]}" if self.trials else "None, as it has no trials"
 
 
+_ON_REQUEST = (
+    "Its authors give it on request, for academic research and under an agreement of their own; it shows real people. "
+    "Ask them before a network trained on it is passed on or used for anything else."
+)
 SYSU_MM01 = Card(
     name="sysu_mm01",
     title="SYSU-MM01",
@@ -112,6 +118,7 @@ SYSU_MM01 = Card(
     ),
     note="The gallery draw moves Rank-1 by about 0.5.",
     official_draws=True,
+    terms=_ON_REQUEST,
 )
 LLCM = Card(
     name="llcm",
@@ -125,6 +132,7 @@ LLCM = Card(
         Published("infrared_to_visible", "CSDN (as cited)", 0.558, 0.635),
         Published("infrared_to_visible", "DNS", 0.5745, 0.6411),
     ),
+    terms=_ON_REQUEST,
 )
 REGDB = Card(
     name="regdb",
@@ -140,8 +148,15 @@ REGDB = Card(
         Published("infrared_to_visible", "DNS", 0.9301, 0.8856),
     ),
     note="Means over the ten trials.",
+    terms=_ON_REQUEST,
 )
-MANIFEST = Card(name="manifest", title="own images", directions=(INFRARED, VISIBLE), own_images=True)
+MANIFEST = Card(
+    name="manifest",
+    title="own images",
+    directions=(INFRARED, VISIBLE),
+    terms="They belong to whoever trained it, who alone can say what the people shown have agreed to.",
+    own_images=True,
+)
 
 # A tree whose people were rendered says so by this file in its root, with how; no config can then call them real.
 RENDERED_MARK = "synthetic.json"

@@ -1,14 +1,14 @@
-"""Take a trained network away: `python -m icre_jax.export --workdir DIR --out DIR2 [--checkpoint STEP]`.
+"""Take a trained network away: `python -m icre_jax.export --workdir DIR --out DIR2 [--format FORMAT,...]`.
 
-DIR2 holds variables/ (an orbax checkpoint of parameters and BatchNorm statistics), config.json and classes.json (the
-identity of each class). What was written is read back, and must embed real images to the same bits, before the folder
-appears.
+DIR2 holds the network in each format, config.json, classes.json (the identity of each class), provenance.json and
+README.md (the model card). What was written is read back, and must embed real images equally, orbax to the same bits,
+before the folder appears. `icre_jax.load` and `python -m icre_jax.embed` read it. The run's data need not be there.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from icre_jax.engine.export import NUM_COMPARED, export
+from icre_jax.engine.export import FORMATS, NUM_COMPARED, export
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs
 from icre_jax.machine.screen import Screen
@@ -20,14 +20,25 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--workdir", required=True, type=Path, help="work folder of a run")
     parser.add_argument("--out", required=True, type=Path, help="a new folder for the network")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
+    parser.add_argument(
+        "--format", default="orbax", help=f"one or several of {', '.join(FORMATS)}, with commas; default: orbax"
+    )
+    parser.add_argument("--half", action="store_true", help="store the kernels of network.safetensors in float16")
     flags = parser.parse_args(arguments)
+    formats = [name.strip() for name in flags.format.split(",")]
     keep_compiled_programs()
     with Screen() as screen:
-        trained = export(flags.workdir, flags.out, step=flags.checkpoint, listener=screen)
-        screen.say(
-            f"{flags.out}: step {trained.step} of {flags.workdir}, read back; it embeds {2 * NUM_COMPARED} test "
-            "images to the same bits."
+        done = export(
+            flags.workdir, flags.out, step=flags.checkpoint, listener=screen, formats=formats, half=flags.half
         )
+        equal = "to the same bits" if formats == ["orbax"] else "equally"
+        screen.say(
+            f"{flags.out}: step {done.step} of {flags.workdir} as {', '.join(formats)}, read back; it embeds "
+            f"{2 * NUM_COMPARED} {done.compared} {equal}."
+        )
+        if flags.half:
+            distance = done.about["float16_cosine_distance"]
+            screen.say(f"float16 moved these embeddings by a cosine distance of at most {distance:.1e}.")
     return 0
 
 

@@ -404,6 +404,14 @@ def resolve_paths(settings: Settings) -> Settings:
     return settings.model_copy(update={"data": data, "pretrained": pretrained})
 
 
+def without_places(settings: Settings) -> Settings:
+    """The same run with the last name alone of each path: the rest says nothing on another machine, or too much."""
+    places = {name: Path(getattr(settings.data, name)).name for name in ("data_dir", "prepared_dir")}
+    pretrained = None if settings.pretrained is None else Path(settings.pretrained).name
+    data = settings.data.model_copy(update=places)
+    return settings.model_copy(update={"data": data, "pretrained": pretrained})
+
+
 def _finding(detail: Any) -> str:
     field = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":

@@ -16,7 +16,9 @@ _LARGEST_FILE = 64 * 2**20
 _SHOWN = 50
 
 
-def read_batches(images: Sequence[ImageLike], image_size: tuple[int, int], batch_size: int) -> Iterator[np.ndarray]:
+def read_batches(
+    images: Sequence[ImageLike] | np.ndarray, image_size: tuple[int, int], batch_size: int
+) -> Iterator[np.ndarray]:
     """Every image once and in order.
 
     Args:

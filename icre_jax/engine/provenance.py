@@ -19,6 +19,8 @@ from icre_jax.settings import Settings
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
 
+RENDERED = "synthetic people"  # what results call rendered data, whatever it is laid out like
+
 
 def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpoint: str) -> dict[str, Any]:
     """Facts that stand beside results: how they were made, of which checkpoint and data, and by which versions.
@@ -64,7 +66,7 @@ def describe_run(settings: Settings, facts: dict[str, Any], *, workdir: Path, st
         "config": settings.name,
         "dataset": data.dataset,
         "trial": data.trial,
-        "data": facts.get("data") or ("synthetic people" if data.synthetic else f"{data.card.title}, says its config"),
+        "data": facts.get("data") or (RENDERED if data.synthetic else f"{data.card.title}, says its config"),
         "data_fingerprint": facts["data_fingerprint"],
         "num_training_identities": len(facts["class_pids"]),
         "pretrained": settings.pretrained and Path(settings.pretrained).name,
@@ -102,7 +104,7 @@ def describe_machine() -> dict[str, Any]:
 
 def dataset_label(prepared: PreparedDataset) -> str:
     """The name results carry; that of the real data set only for the real data set."""
-    return "synthetic people" if prepared.synthetic else CARDS[prepared.dataset].title
+    return RENDERED if prepared.synthetic else CARDS[prepared.dataset].title
 
 
 def _command() -> str:

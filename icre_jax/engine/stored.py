@@ -72,8 +72,8 @@ def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
     """The network at `path`.
 
     Args:
-      path: a workdir, an export (of two forms orbax is taken), the network.safetensors of one, or, as a string, the
-        name of a network in the box.
+      path: a workdir, an export (of two forms orbax is taken), one of the forms in it, or, as a string, the name of a
+        network in the box.
       step: which checkpoint of a workdir; None for the latest.
 
     Raises:
@@ -82,8 +82,9 @@ def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
     place = BOX / path if isinstance(path, str) and path in IN_THE_BOX else Path(path)
     if place.is_dir() and (place / "checkpoints").is_dir():
         return read_run(place, step=step)
-    folder, form = (place.parent, place.name) if place.name == TENSORS and place.is_file() else (place, None)
-    forms = [name for name in _FORM_OF if (folder / name).exists()] if form is None else [form]
+    one = place.name in _FORM_OF and (place.parent / CONFIG).is_file()
+    folder = place.parent if one else place
+    forms = [name for name in ([place.name] if one else _FORM_OF) if (folder / name).exists()]
     if not forms or not (folder / CONFIG).is_file():
         raise InputError(f"{path} holds no trained network. {_HOW}")
     if step is not None:
