@@ -12,6 +12,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "export",
+    "embed",
     "prepare",
     "verify",
     "describe",

@@ -192,16 +192,16 @@ def _licences(about: dict[str, Any]) -> str:
 def _checks(about: dict[str, Any]) -> str:
     forms = list(about["network_sha256"])
     lines = [
-        f"After writing, each form was read back and embedded {about['compared_on']} of both modalities as the network\n"
-        "does that it was written from:\n"
+        f"After writing, each form was read back and embedded {about['compared_on']} of both modalities as the\n"
+        "network does that it was written from:\n"
     ]
     for form in forms:
         how = "to the same bits" if form == "orbax" else "within 1e-5 of each number of a vector of length 1"
         lines.append(f"- {_FILES[form]}: {how}")
     if "float16_cosine_distance" in about:
         lines.append(
-            f"\nThe kernels in `{TENSORS}` are stored in float16. That moved an embedding by a cosine distance of at most\n"
-            f"{about['float16_cosine_distance']:.1e} on these images, from the network as it was trained and scored."
+            f"\nThe kernels in `{TENSORS}` are stored in float16. That moved an embedding by a cosine distance of at\n"
+            f"most {about['float16_cosine_distance']:.1e} on these images. The scores are of the network before that."
         )
     lines.append(
         "\nWhat does not have the hash above is refused when it is read: that finds damage and mix-ups. It is no "

@@ -1,15 +1,18 @@
-"""Features of any code base, read from a NumPy archive and checked."""
+"""Features in files: of any code base, read from a NumPy archive and checked; ours, written for anybody."""
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
+from icre_jax.files import whole_file
 
+FORMATS = (".npz", ".parquet")  # of `write_features`
 _HOW_TO_WRITE = "Write it with numpy.savez(path, features=..., pid=..., camid=...)."
 
 
@@ -73,6 +76,62 @@ def read_features(path: Path, *, side: str, cameras: Sequence[int] | None, needs
         camid=camid,
         path=np.array([f"{path.name}[{row}]" for row in range(len(features))]),
     )
+
+
+def require_features_file(path: Path, flag: str) -> None:
+    """Find out before minutes of work whether `write_features` can write `path`, which `flag` names.
+
+    Raises:
+      InputError: another ending, something is there already, or pyarrow is needed and not installed.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"{flag} is {path}; it must end in {' or '.join(FORMATS)}.")
+    if path.suffix == ".parquet":
+        _pyarrow()
+    if path.exists():
+        raise InputError(f"{path} exists already. Choose another {flag} or delete it.")
+
+
+def write_features(path: Path, columns: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> None:
+    """Write one row per image, whole or not at all.
+
+    Args:
+      path: a file that `require_features_file` accepts: .npz, which `read_features` takes, or .parquet.
+      columns: `features` [N, D] float32, `path` [N] str, and `pid` and `camid` [N] where they are known.
+      facts: about all rows; in an .npz an array of one string each, in Parquet metadata of the schema.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as partial, partial.open("wb") as stream:
+            if path.suffix == ".npz":
+                arrays: dict[str, Any] = {**columns, **{name: np.array(text) for name, text in facts.items()}}
+                np.savez(stream, **arrays)
+            else:
+                _write_parquet(stream, columns, facts)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}. Free space, or name another file.") from error
+
+
+def _write_parquet(stream: IO[bytes], columns: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> None:
+    pyarrow = _pyarrow()
+    features = columns["features"]
+    flat = pyarrow.array(np.ascontiguousarray(features).reshape(-1))
+    arrays = {name: pyarrow.array(column) for name, column in columns.items() if name != "features"}
+    arrays["features"] = pyarrow.FixedSizeListArray.from_arrays(flat, features.shape[1])
+    pyarrow.parquet.write_table(pyarrow.table(arrays, metadata=dict(facts)), stream)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError(
+            "Parquet needs pyarrow, which is not installed. Install `icre_jax[parquet]`, or write an .npz."
+        ) from error
+    return pyarrow
 
 
 def _read_arrays(path: Path, side: str) -> dict[str, np.ndarray]:
