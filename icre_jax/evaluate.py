@@ -3,7 +3,7 @@
 Embeds every test image once, scores every setting of the protocol from that, prints the table and writes results.json,
 results.csv and results.tex into the work folder (or --out). --feature, --flip, --reranking and --gallery_source measure
 in another way: the results say so and go to a folder of their own, so that the run's own stay. --without takes a part
-out of the trained network first, to see what it does.
+out of the trained network first, to see what it does. --open_set asks how often strangers are taken for somebody.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from icre_jax.engine.evaluator import Measure, evaluate_checkpoint, evaluate_without
+from icre_jax.engine.open_set import evaluate_open_set
 from icre_jax.evals.tables import table
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs
@@ -23,9 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = command.make_parser("evaluate", __doc__)
     parser.add_argument("--workdir", required=True, type=Path, help="work folder of a run")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
-    parser.add_argument(
-        "--out", type=Path, help="for the results; default: the workdir, or what is asked for (e.g. step_90_flip) in it"
-    )
+    parser.add_argument("--out", type=Path, help="for the results; default: the workdir, or e.g. step_90_flip in it")
     parser.add_argument(
         "--feature",
         choices=("embeddings", "features"),
@@ -39,11 +38,13 @@ def main(arguments: Sequence[str]) -> int:
         choices=("official", "python-random"),
         help="who drew the galleries of SYSU-MM01; default: official if the data holds exp/rand_perm_cam.mat",
     )
-    parser.add_argument(
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument(
         "--without",
         metavar="PART,...",
         help=f"score it once for each of these parts, taken out of the network; or 'each'. Parts: {', '.join(PARTS)}",
     )
+    less.add_argument("--open_set", action="store_true", help="print FNIR at several FPIR, and write open_set.json")
     flags = parser.parse_args(arguments)
     keep_compiled_programs()
     measure = Measure(flags.feature, flags.flip, flags.reranking, flags.gallery_source)
@@ -65,7 +66,11 @@ def main(arguments: Sequence[str]) -> int:
             screen.say(f"Results: results.json, .csv and .tex in {', '.join(map(str, folders))}")
             return 0
         out = flags.out or place(measure)
-        results = evaluate_checkpoint(flags.workdir, step=flags.checkpoint, out=out, listener=screen, measure=measure)
+        how = {"step": flags.checkpoint, "out": out, "listener": screen, "measure": measure}
+        if flags.open_set:
+            screen.console.print(*evaluate_open_set(flags.workdir, **how))
+            return 0
+        results = evaluate_checkpoint(flags.workdir, **how)
         screen.console.print(table(results))
         screen.say(f"Results: {out / 'results.json'}, {out / 'results.csv'}, {out / 'results.tex'}")
     return 0

@@ -26,7 +26,6 @@ from icre_jax.retrieval.open_set import CONFIDENCE, NUM_DRAWS, Operating, Rate, 
 
 # A bound for a gallery so many times as large as the one that was measured says hardly anything.
 LARGEST_FACTOR = 10.0
-CURVE_RATES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 _LARGEST_FILE = 2**20  # bytes
 METHOD = (
     "Held-out persons are divided at random into enrolled and strangers, draw by draw. The threshold is the lowest at "
@@ -56,6 +55,7 @@ class Calibration(pydantic.BaseModel):
       model_hash, origin: of the network.
       created: UTC, by ISO 8601.
       query_modality, gallery_modality: who asks, and who is searched.
+      flip: whether mirrored images were averaged in.
       target: the FPIR that was asked for.
       threshold: similarity from which on somebody is a candidate.
       fpir, fnir: at this threshold; FNIR without a limit on the rank.
@@ -77,6 +77,7 @@ class Calibration(pydantic.BaseModel):
     created: str
     query_modality: Modality
     gallery_modality: Modality
+    flip: bool
     target: float = pydantic.Field(gt=0, lt=1)
     threshold: float = pydantic.Field(allow_inf_nan=False)
     fpir: Rate
@@ -133,6 +134,14 @@ class Calibration(pydantic.BaseModel):
                 f"are {query} queries and a gallery of {' and '.join(sorted(gallery))} images. Calibrate for them."
             )
 
+    def require_flip(self, flip: bool) -> None:
+        """Raise `InputError` unless mirrored images are averaged in, or not, as they were for this calibration."""
+        if flip != self.flip:
+            raise InputError(
+                f"The calibration was made {'with' if self.flip else 'without'} mirrored images averaged in, and the "
+                f"index {'with' if flip else 'without'}. Calibrate {'with' if flip else 'without'} --flip."
+            )
+
     def write(self, path: Path) -> None:
         """Write it, whole or not at all.
 
@@ -171,6 +180,7 @@ def calibrate(
     gallery_modality: Modality,
     model_hash: str,
     origin: str = "",
+    flip: bool = False,
     num_enrolled: int | None = None,
     num_draws: int = NUM_DRAWS,
     seed: int = 0,
@@ -183,6 +193,7 @@ def calibrate(
       fpir: the target.
       query_modality, gallery_modality: of the two.
       model_hash, origin: of the network that embedded them.
+      flip: whether mirrored images were averaged in.
       num_enrolled, num_draws, seed: as of `run_searches`.
 
     Raises:
@@ -196,6 +207,7 @@ def calibrate(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         query_modality=query_modality,
         gallery_modality=gallery_modality,
+        flip=flip,
         target=fpir,
         threshold=chosen.threshold,
         fpir=chosen.fpir,
@@ -209,6 +221,6 @@ def calibrate(
         num_held_out=len({*query.pid.tolist(), *gallery.pid.tolist()}),
         num_draws=num_draws,
         seed=seed,
-        curve=det_curve(searches, CURVE_RATES),
+        curve=det_curve(searches),
         method=METHOD,
     )

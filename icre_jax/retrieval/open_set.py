@@ -28,6 +28,7 @@ from icre_jax.evals.ranks import Float32Array, IntArray
 
 NUM_DRAWS = 20
 CONFIDENCE = 0.95
+RATES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # FPIR of the curves that are shown
 _BLOCK_ELEMENTS = 2**22  # of [queries, gallery] at a time
 
 
@@ -229,6 +230,6 @@ def operate(searches: Searches, fpir: float) -> Operating:
     )
 
 
-def det_curve(searches: Searches, rates: Sequence[float]) -> list[Operating]:
+def det_curve(searches: Searches, rates: Sequence[float] = RATES) -> list[Operating]:
     """The points of the curve at several FPIR; those that so few strangers cannot show are left out."""
     return [operate(searches, rate) for rate in rates if rate * searches.num_strangers >= 1 - 1e-9]

@@ -1,0 +1,115 @@
+"""Images of held-out people to a calibration."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import icre_jax
+from icre_jax.data.labelled import Labelled, Source, list_labelled, read_rendered_seed
+from icre_jax.data.ready import Listener
+from icre_jax.datasets import OTHER, Modality
+from icre_jax.engine.loaded import LoadedNetwork
+from icre_jax.errors import InputError, join_findings
+from icre_jax.evals.ranking import Embedded
+from icre_jax.retrieval.calibration import Calibration, calibrate
+
+
+def calibrate_on(
+    source: Source,
+    query: Modality,
+    *,
+    network: str,
+    fpir: float,
+    num_enrolled: int | None = None,
+    flip: bool = False,
+    seed: int = 0,
+    listener: Listener,
+) -> Calibration:
+    """Embed people whom the network was not trained on, and choose the threshold of a rate FPIR.
+
+    Args:
+      source: their images, labelled, of both modalities.
+      query: modality of what will be searched for; the gallery is of the other.
+      network: what `icre_jax.load` takes.
+      fpir: the rate.
+      num_enrolled: persons in a gallery; None for half of them.
+      flip: average in the mirrored images.
+      seed: of the draws.
+      listener: who is told how it goes.
+
+    Raises:
+      InputError: no such network, images that cannot be used or have no label, people whom the network is known to
+        have been trained on, or too few people for this rate.
+    """
+    listed = {modality: list_labelled(source, modality) for modality in (query, OTHER[query])}
+    _require_labels(source.path, [image for _, images in listed.values() for image in images])
+    net = icre_jax.load(network)
+    require_unseen(net, source, {image.person for _, images in listed.values() for image in images})
+    number = {name: i for i, name in enumerate(sorted({i.person for _, found in listed.values() for i in found}))}
+    sides = {}
+    for modality, (root, images) in listed.items():
+        vectors = net.embed(
+            [root / image.path for image in images],
+            modality=modality,
+            flip=flip,
+            progress=functools.partial(listener.advance, f"embedding {modality} images"),
+        )
+        sides[modality] = Embedded(
+            vectors,
+            pid=np.array([number[image.person] for image in images], np.int64),
+            camid=np.array([image.camid or 0 for image in images], np.int64),
+            path=np.array([image.path for image in images]),
+        )
+    return calibrate(
+        sides[query],
+        sides[OTHER[query]],
+        fpir=fpir,
+        query_modality=query,
+        gallery_modality=OTHER[query],
+        model_hash=net.model_hash,
+        origin=net.origin,
+        flip=flip,
+        num_enrolled=num_enrolled,
+        seed=seed,
+    )
+
+
+def require_unseen(net: LoadedNetwork, source: Source, persons: set[str]) -> None:
+    """Refuse people whom the network was trained on, where that can be known: rates would be far too good.
+
+    It can be known of rendered people, who are a seed and a number, and of the data set that the network was trained
+    on. Of own images it cannot: whoever calibrates has to see to it.
+
+    Raises:
+      InputError: saying who or why.
+    """
+    data = net.settings.data
+    seed = read_rendered_seed(source.path) if source.path.is_dir() else None
+    trained_seed = None if data.synthetic is None else data.synthetic.seed
+    if seed != trained_seed or (seed is None and source.dataset != data.dataset):
+        return
+    same = "the same data set" if seed is None else f"people rendered with the same seed ({seed})"
+    fix = "Calibrate on other people" + ("." if seed is None else ", for example on people of another seed.")
+    if source.dataset != data.dataset or source.trial != data.trial:
+        raise InputError(
+            f"{net.origin} was trained on {same}, divided in another way: people of {source.path} may be among its "
+            f"training identities, and the rates would be too good. {fix}"
+        )
+    # Both halves of a trial count their labels from 0, and are different people.
+    known = sorted(persons & {str(pid) for pid in net.class_pids}, key=int) if source.trial is None else []
+    if known:
+        raise InputError(
+            f"{net.origin} was trained on {same}, and {len(known)} of the {len(persons)} persons of {source.path} are "
+            f"among its training identities ({', '.join(known[:10])}): the rates would be too good. {fix}"
+        )
+
+
+def _require_labels(path: Path, images: Sequence[Labelled]) -> None:
+    nameless = [image.path for image in images if not image.person]
+    if nameless:
+        raise InputError(
+            f"{len(nameless)} images of {path} say of nobody whom they show; a calibration needs persons (folders "
+            f"visible/<person>/ and infrared/<person>/, a manifest, or --dataset):\n{join_findings(nameless)}"
+        )

@@ -1,0 +1,58 @@
+"""Search a gallery for the person on an image: `python -m icre_jax.search --index DIR --images PATH --modality M`.
+
+DIR is what `icre_jax.index` made. Every image of PATH (images, folders or lists) gets the most similar images of the
+gallery. With --calibration FILE (`icre_jax.calibrate`) it gets those above a threshold, or "not in the gallery", with
+the rate of false alarms that this was calibrated to. Candidates, not identifications: a person has to decide.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from icre_jax.datasets import MODALITIES
+from icre_jax.identify.searching import search_for, to_document
+from icre_jax.identify.tables import answers_page, answers_table
+from icre_jax.machine import command
+from icre_jax.machine.caches import keep_compiled_programs
+from icre_jax.machine.screen import Screen
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command."""
+    parser = command.make_parser("search", __doc__)
+    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="folder of the index")
+    parser.add_argument("--images", required=True, nargs="+", type=Path, metavar="PATH", help="images, folders, lists")
+    parser.add_argument("--modality", required=True, choices=MODALITIES, help="of these images")
+    parser.add_argument("--top", type=int, default=10, help="candidates of an image at most; default: 10")
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help='say "not in the gallery" below its threshold')
+    parser.add_argument("--network", help="where the index's network is, if it was moved")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the answers as well")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all images, in one file")
+    flags = parser.parse_args(arguments)
+    for flag in ("json", "html"):
+        if getattr(flags, flag) is not None:
+            command.require_writable(getattr(flags, flag), f"--{flag}")
+    keep_compiled_programs()
+    with Screen() as screen:
+        answers = search_for(
+            flags.index,
+            flags.images,
+            flags.modality,
+            top=flags.top,
+            calibration=flags.calibration,
+            network=flags.network,
+            listener=screen,
+        )
+        screen.console.print(answers_table(answers))
+        if flags.json is not None:
+            text = json.dumps(to_document(answers), indent=2, allow_nan=False)
+            command.write_output(flags.json, text + "\n", "--json")
+            screen.say(f"Answers: {flags.json}")
+        if flags.html is not None:
+            command.write_output(flags.html, answers_page(answers), "--html")
+            screen.say(f"Page: {flags.html}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)
