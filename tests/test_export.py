@@ -1,16 +1,24 @@
-"""`python -m icre_jax.export` as a user starts it, the lines of its docs page, and bad input."""
+"""`python -m icre_jax.export` as a user starts it, the lines of its docs page, and what is refused when it is read."""
 
+import dataclasses
 import json
 import re
+import shutil
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import yaml
+from safetensors.numpy import load_file, save_file
 
+import icre_jax
 from icre_jax.engine import export as module
 from icre_jax.engine.export import export
 from icre_jax.engine.steps import normalize_images
 from icre_jax.engine.trained import open_trained
 from icre_jax.errors import InputError
+from icre_jax.evals.results import read_results
 from icre_jax.machine.screen import Screen, open_console
 from tests.conftest import ROOT, flags_of, run_command
 from tests.test_commands import refused
@@ -31,14 +39,41 @@ def workdir(config, made):
     return made / "run"
 
 
+@pytest.fixture
+def exported(workdir, made):
+    """That run in both formats, kernels in float16 where that can be, made once for this file; read only."""
+    if not (made / "both").exists():
+        both = ("--format", "orbax,safetensors", "--half")
+        process = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(made / "both"), *both)
+        assert process.returncode == 0, process.stderr
+        (made / "said").write_text(process.stdout)
+    return made / "both"
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    """To be damaged."""
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+def quiet():
+    return Screen(open_console())
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, 40, 20, 3), dtype=np.uint8)
+
+
 @pytest.mark.versions
 def test_the_lines_of_the_docs_give_the_embeddings_of_the_run(workdir, made, monkeypatch):
     process = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(made / "exported"))
     assert process.returncode == 0, process.stderr
     assert "embeds 32 test images to the same bits" in process.stdout
-    assert {path.name for path in (made / "exported").iterdir()} == {"config.json", "classes.json", "variables"}
+    names = {"config.json", "classes.json", "provenance.json", "README.md", "variables"}
+    assert {path.name for path in (made / "exported").iterdir()} == names
 
-    trained = open_trained(workdir, step=None, listener=Screen(open_console()))
+    trained = open_trained(workdir, step=None, listener=quiet())
     images = module.first_images(trained.prepared, trained.settings.data.image_size)["visible"]
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)[1]
     monkeypatch.chdir(made)
@@ -50,25 +85,243 @@ def test_the_lines_of_the_docs_give_the_embeddings_of_the_run(workdir, made, mon
     assert len(names["class_pids"]) == 8
 
 
+def test_a_run_and_its_exports_are_one_network(workdir, exported, made, images):
+    run = icre_jax.load(workdir)
+    # Without a form, orbax; a form may be named.
+    for path in (exported, exported / "variables"):
+        net = icre_jax.load(path)
+        assert net.model_hash == run.model_hash
+        assert (net.step, net.class_pids) == (run.step, run.class_pids)
+        for modality in ("visible", "infrared"):
+            assert net.embed(images, modality=modality).tobytes() == run.embed(images, modality=modality).tobytes()
+    half = icre_jax.load(exported / "network.safetensors")
+    assert half.model_hash != run.model_hash
+    cosine = np.sum(half.embed(images, modality="visible") * run.embed(images, modality="visible"), axis=1)
+    assert cosine.min() > 0.999
+    # As NumPy rounds: kernels and nothing else.
+    stored = load_file(exported / "network.safetensors")
+    ours = {
+        ".".join(entry.key for entry in path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(run.variables)
+    }
+    assert stored.keys() == ours.keys()
+    for name, array in ours.items():
+        expected = array.astype(np.float16) if array.ndim > 1 else array
+        np.testing.assert_array_equal(stored[name], expected)
+        assert stored[name].dtype == expected.dtype
+    said = (made / "said").read_text()
+    assert "as orbax, safetensors, read back; it embeds 32 test images equally" in said
+    assert "float16 moved these embeddings by a cosine distance of at most" in said
+
+
+def test_float32_safetensors_have_the_bits_of_the_run_also_where_its_data_is_gone(workdir, tmp_path, images, capsys):
+    away = Path(shutil.copytree(workdir, tmp_path / "run"))
+    settings = json.loads((away / "config.json").read_text())
+    settings["data"] |= {"data_dir": str(tmp_path / "gone"), "prepared_dir": str(tmp_path / "gone_too")}
+    (away / "config.json").write_text(json.dumps(settings))
+    done = export(away, tmp_path / "out", step=None, listener=quiet(), formats=("safetensors",))
+    assert done.compared == "rendered images"
+    assert "rendered people, as its data is not here" in capsys.readouterr().out
+    assert not (tmp_path / "gone").exists()
+    net, run = icre_jax.load(tmp_path / "out"), icre_jax.load(workdir)
+    assert net.model_hash == run.model_hash
+    assert net.embed(images, modality="visible").tobytes() == run.embed(images, modality="visible").tobytes()
+
+
+def test_data_of_another_kind_is_not_what_it_is_compared_on(workdir, tmp_path, llcm_tree, capsys):
+    away = Path(shutil.copytree(workdir, tmp_path / "run"))
+    settings = json.loads((away / "config.json").read_text())
+    settings["data"] |= {"data_dir": str(llcm_tree), "prepared_dir": str(tmp_path / "prepared")}
+    (away / "config.json").write_text(json.dumps(settings))
+    assert export(away, tmp_path / "out", step=None, listener=quiet()).compared == "rendered images"
+    assert "as its data cannot be used: " in capsys.readouterr().out
+
+
+def test_nothing_of_the_machine_travels(exported, workdir):
+    for name in ("config.json", "classes.json", "provenance.json", "README.md"):
+        text = (exported / name).read_text()
+        assert str(workdir.parent) not in text
+        assert "/tmp" not in text
+
+
+def test_the_card_says_what_is_known(exported, workdir):
+    text = (exported / "README.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    facts = yaml.safe_load(front)
+    assert (facts["license"], facts["library_name"]) == ("apache-2.0", "icre_jax")
+    results, _ = read_results(workdir)
+    index = facts["model-index"][0]["results"]
+    assert [entry["dataset"]["name"] for entry in index] == [f"synthetic people, {r.setting}" for r in results]
+    for entry, result in zip(index, results, strict=True):
+        values = {metric["type"]: metric["value"] for metric in entry["metrics"]}
+        assert values == {name: round(100 * result.mean[name], 2) for name in ("rank1", "mAP", "mINP")}
+        assert f"| {result.setting} | {100 * result.mean['rank1']:.2f} ±{100 * result.std['rank1']:.2f} |" in body
+    net = icre_jax.load(exported)
+    for words in (
+        net.model_hash,
+        icre_jax.load(exported / "network.safetensors").model_hash,
+        "synthetic people (SYSU-MM01 protocol), infrared->visible, gallery: python-random, 2 trials",
+        "They say nothing about images of real people",
+        "## Intended use",
+        "## Not intended",
+        "stored in float16",
+        "8 training identities",
+    ):
+        assert words in " ".join(body.split()), words
+    assert max(map(len, body.splitlines())) < 200
+
+
+def test_the_card_of_real_data_grants_nothing(exported):
+    """With the provenance such a run would have."""
+    from icre_jax.engine.card import write_card
+    from icre_jax.engine.stored import read_stored
+
+    stored = read_stored(exported)
+    stored.about.update(data="SYSU-MM01", pretrained="resnet50.safetensors")
+    del stored.about["results"]
+    text = write_card(stored)
+    assert yaml.safe_load(text.split("---\n", 2)[1])["license"] == "other"
+    for words in (
+        "on request, for academic research",
+        "`resnet50.safetensors` that the backbone started from: under their own licence",
+        "nothing is granted by this card alone",
+        "This step was not scored",
+    ):
+        assert words in " ".join(text.split()), words
+    assert "rendered" not in text.replace("rendered images", "").lower()
+
+
 def test_bad_input(workdir, made, tmp_path):
     (tmp_path / "there").mkdir()
     there = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(tmp_path / "there"))
     refused(there, f"{tmp_path / 'there'} exists already")
     absent = run_command("icre_jax.export", "--workdir", str(tmp_path / "no"), "--out", str(tmp_path / "out"))
     refused(absent, "is not the workdir of a run")
+    out = ("--workdir", str(workdir), "--out", str(tmp_path / "out"))
+    refused(run_command("icre_jax.export", *out, "--format", "onnx"), "'onnx'; allowed are orbax, safetensors")
+    refused(run_command("icre_jax.export", *out, "--half"), "--half is of network.safetensors")
+    for formats in ((), ("orbax", "orbax")):
+        with pytest.raises(InputError, match="each at most once"):
+            export(workdir, tmp_path / "out", step=None, listener=quiet(), formats=formats)
     assert not (tmp_path / "out").exists()
 
 
-def test_what_reads_back_differently_is_not_kept(workdir, tmp_path, monkeypatch):
-    def damaged(folder):
-        variables = dict(original(folder))
-        variables["params"] = variables["params"] | {
-            "head": {**variables["params"]["head"], "neck": {"scale": 2 * variables["params"]["head"]["neck"]["scale"]}}
-        }
-        return variables
+@pytest.mark.parametrize("name", module.FORMATS)
+def test_what_reads_back_differently_is_not_kept(workdir, tmp_path, monkeypatch, name):
+    def damaged(path):
+        stored = original(path)
+        params = dict(stored.variables["params"])
+        scale = np.asarray(params["head"]["neck"]["scale"])
+        params["head"] = {**params["head"], "neck": {"scale": scale * np.linspace(1, 2, len(scale), dtype=np.float32)}}
+        return dataclasses.replace(stored, variables=stored.variables | {"params": params})
 
-    original = module.read_variables
-    monkeypatch.setattr(module, "read_variables", damaged)
-    with pytest.raises(InputError, match=r"embeds (visible|infrared) images differently"):
-        export(workdir, tmp_path / "out", step=None, listener=Screen(open_console()))
+    original = module.read_stored
+    monkeypatch.setattr(module, "read_stored", damaged)
+    with pytest.raises(InputError, match=rf"written as {name} embeds (visible|infrared) images differently"):
+        export(workdir, tmp_path / "out", step=None, listener=quiet(), formats=(name,))
     assert list(tmp_path.iterdir()) == []
+
+
+def flip_a_bit(file: Path, position: int = -1) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def test_what_was_changed_is_refused(copy):
+    flip_a_bit(copy / "network.safetensors")
+    with pytest.raises(
+        InputError, match=r"network.safetensors was changed since it was exported.* export the run again"
+    ):
+        icre_jax.load(copy / "network.safetensors")
+    # Settings that decide an embedding are part of the hash, also where every array still fits.
+    settings = json.loads((copy / "config.json").read_text())
+    settings["data"]["image_size"] = [64, 32]
+    (copy / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"variables was changed since it was exported"):
+        icre_jax.load(copy)
+
+
+def test_damage_in_an_orbax_checkpoint_is_found(copy):
+    largest = max((copy / "variables").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    flip_a_bit(largest, largest.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"variables (was changed|is no network, or a damaged one)"):
+        icre_jax.load(copy)
+    shutil.rmtree(copy / "variables")
+    (copy / "variables").mkdir()
+    with pytest.raises(InputError, match="variables is no network, or a damaged one"):
+        icre_jax.load(copy)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 5000, -1])
+def test_a_truncated_file_is_refused(copy, keep):
+    file = copy / "network.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(InputError, match="no safetensors file, or a damaged one"):
+        icre_jax.load(file)
+
+
+def test_foreign_arrays_are_named_before_they_are_read(copy):
+    file = copy / "network.safetensors"
+    arrays = load_file(file)
+    del arrays["params.head.neck.scale"]
+    arrays["fc.weight"] = np.zeros((3, 2), np.float32)
+    arrays["params.head.classifier.kernel"] = arrays["params.head.classifier.kernel"][:, :5].copy()
+    save_file(arrays, file)
+    with pytest.raises(InputError) as caught:
+        icre_jax.load(file)
+    for words in ("fc.weight: [3, 2] in the file, absent", "params.head.neck.scale: absent in the file", ", 5] in"):
+        assert words in str(caught.value)
+    arrays = {name: array.astype(np.float64) for name, array in load_file(file).items()}
+    save_file(arrays, file)
+    with pytest.raises(InputError, match=r"stored as F64; float32 or float16 is read"):
+        icre_jax.load(file)
+    with file.open("ab") as stream:
+        stream.truncate(2**26)  # sparse: it takes no room
+    with pytest.raises(InputError, match=r"has 67,108,864 bytes, and this network at most"):
+        icre_jax.load(file)
+    with (copy / "variables" / "much").open("wb") as stream:
+        stream.truncate(2**26)
+    with pytest.raises(InputError, match=r"variables holds 67,\d+,\d+ bytes, and this network has at most"):
+        icre_jax.load(copy)
+
+
+def test_an_orbax_checkpoint_of_another_network_is_refused(copy):
+    settings = json.loads((copy / "config.json").read_text())
+    settings["model"]["width"] = 8
+    (copy / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"variables is of another network; \d+ arrays differ"):
+        icre_jax.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("config.json", "{", "config.json cannot be read"),
+        ("config.json", "[]", "config.json must hold an object"),
+        ("config.json", "[" * 10**5, "config.json cannot be read"),
+        ("config.json", "{}", "The config cannot be used"),
+        ("classes.json", '{"step": 1}', "must hold class_pids"),
+        ("classes.json", '{"step": 1, "class_pids": [1, "2"]}', "must hold class_pids"),
+        ("classes.json", '{"step": true, "class_pids": [1]}', "must hold class_pids"),
+        ("classes.json", " " * (32 * 2**20 + 1), "more than such a file can have"),
+        ("provenance.json", "{}", "has no network_sha256 of orbax"),
+        ("provenance.json", None, "provenance.json cannot be read"),
+    ],
+)
+def test_damaged_descriptions_are_refused(copy, name, text, words):
+    (copy / name).unlink() if text is None else (copy / name).write_text(text)
+    with pytest.raises(InputError, match=words):
+        icre_jax.load(copy)
+
+
+def test_a_step_is_of_a_workdir(workdir, exported, tmp_path):
+    step = icre_jax.load(workdir).step
+    assert icre_jax.load(workdir, step=step).step == step
+    with pytest.raises(InputError, match="no checkpoint of step 12345"):
+        icre_jax.load(workdir, step=12345)
+    with pytest.raises(InputError, match=r"is an export and holds one step; a step \(1\) can be chosen of a workdir"):
+        icre_jax.load(exported, step=1)
+    for path in (tmp_path, tmp_path / "no", "no such network"):
+        with pytest.raises(InputError, match=r"holds no trained network.*that comes with the package: synthetic"):
+            icre_jax.load(path)

@@ -372,6 +372,8 @@ def read_variables(folder: Path, like: dict[str, Any] | None = None) -> dict[str
         with _quiet_orbax(), ocp.StandardCheckpointer() as reader:
             if like is None:
                 return reader.restore(folder)
+            if not (folder / "_METADATA").is_file():  # orbax would take it for a network without arrays
+                raise FileNotFoundError("it has no _METADATA")
             saved = reader.metadata(folder).item_metadata
             saved = saved.tree if hasattr(saved, "tree") else saved
             _require_shapes(str(folder), saved, like, "Take it and its config.json from one export.")

@@ -180,7 +180,7 @@ def _read_export(folder: Path, form: str) -> Stored:
     if not (isinstance(pids, list) and all(type(pid) is int for pid in pids) and pids and type(step) is int):
         raise InputError(f"{folder / CLASSES} must hold class_pids, a list of numbers, and step. {_AGAIN}")
     if not isinstance(expected, dict) or not isinstance(expected.get(_FORM_OF[form]), str):
-        raise InputError(f"{folder / PROVENANCE} has no network_sha256 of {form}. {_AGAIN}")
+        raise InputError(f"{folder / PROVENANCE} has no network_sha256 of {_FORM_OF[form]}. {_AGAIN}")
     network = build_network(settings, num_classes=len(pids))
     shapes = shapes_of(network, settings.data.image_size)
     if form == VARIABLES:
