@@ -70,5 +70,5 @@ def _decode(path: Path, image_size: tuple[int, int]) -> np.ndarray | str:
         if path.stat().st_size > _LARGEST_FILE:
             return f"{path.stat().st_size:,} bytes; an image of a person has at most {_LARGEST_FILE:,}"
         return decode_checked(path.read_bytes(), image_size)
-    except (OSError, ValueError) as error:  # the second: a name that no file can have
-        return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
