@@ -195,11 +195,12 @@ def test_bad_input(workdir, made, tmp_path):
     (tmp_path / "there").mkdir()
     there = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(tmp_path / "there"))
     refused(there, f"{tmp_path / 'there'} exists already")
-    absent = run_command("icre_jax.export", "--workdir", str(tmp_path / "no"), "--out", str(tmp_path / "out"))
-    refused(absent, "is not the workdir of a run")
+    with pytest.raises(InputError, match="is not the workdir of a run"):
+        export(tmp_path / "no", tmp_path / "out", step=None, listener=quiet())
     out = ("--workdir", str(workdir), "--out", str(tmp_path / "out"))
     refused(run_command("icre_jax.export", *out, "--format", "onnx"), "'onnx'; allowed are orbax, safetensors")
-    refused(run_command("icre_jax.export", *out, "--half"), "--half is of network.safetensors")
+    with pytest.raises(InputError, match=r"--half is of network.safetensors, and --format is 'orbax'"):
+        export(workdir, tmp_path / "out", step=None, listener=quiet(), half=True)
     for formats in ((), ("orbax", "orbax")):
         with pytest.raises(InputError, match="each at most once"):
             export(workdir, tmp_path / "out", step=None, listener=quiet(), formats=formats)

@@ -17,6 +17,8 @@ from PIL import Image
 import icre_jax
 from icre_jax.engine import stored
 from icre_jax.errors import InputError
+from icre_jax.retrieval.index import GalleryIndex
+from icre_jax.retrieval.storage import Entry
 from tests.conftest import ROOT
 
 BOX = ROOT / "icre_jax" / "box" / "synthetic"
@@ -141,6 +143,38 @@ def test_what_is_no_request(net, images, flags, words):
         net.embed(images, **{"modality": "visible"} | flags)
 
 
+def test_search_finds_what_sorting_all_cosines_finds(net, pixels, tmp_path):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (40, *net.image_size, 3), dtype=np.uint8)
+    gallery = net.embed(images, modality="visible")
+    queries = net.embed(pixels, modality="infrared")
+    cosine = queries.astype(np.float64) @ gallery.T.astype(np.float64)
+    found = net.search(pixels, gallery, modality="infrared", top=7)
+    np.testing.assert_array_equal(found.indices, np.argsort(-cosine, axis=1)[:, :7])
+    np.testing.assert_allclose(found.similarities, -np.sort(-cosine, axis=1)[:, :7], atol=1e-6)
+    again = net.search(queries, gallery, modality="infrared", top=7)
+    np.testing.assert_array_equal(again.indices, found.indices)
+
+    entries = [Entry(f"{number}.png", "", None, "visible", "/") for number in range(40)]
+    mirrored = net.embed(images, modality="visible", flip=True)
+    index = GalleryIndex.create(
+        tmp_path / "index", mirrored, entries, model_hash=net.model_hash, preprocessing={"flip": True}
+    )
+    expected = net.embed(pixels, modality="infrared", flip=True) @ mirrored.T
+    for place in (index, tmp_path / "index", str(tmp_path / "index")):
+        found = net.search(pixels, place, modality="infrared", top=1)
+        # float16 rows: the best, or one as good as that.
+        chosen = np.take_along_axis(expected, found.indices, axis=1)[:, 0]
+        np.testing.assert_allclose(chosen, expected.max(axis=1), atol=1e-3)
+    other = GalleryIndex.create(tmp_path / "other", mirrored, entries, model_hash="0" * 64)
+    with pytest.raises(InputError, match="was made with another network than synthetic"):
+        net.search(pixels, other, modality="infrared")
+    with pytest.raises(InputError):
+        net.search(pixels, tmp_path / "none", modality="infrared")
+    with pytest.raises(InputError, match="modality is 'thermal'"):
+        net.search(queries, gallery, modality="thermal")
+
+
 @pytest.mark.versions
 def test_the_lines_of_the_docs(net, pixels, tmp_path, monkeypatch):
     """Five lines, the functional network and NNX, in one go."""
@@ -156,7 +190,7 @@ def test_the_lines_of_the_docs(net, pixels, tmp_path, monkeypatch):
         exec(compile(block, "docs/python.md", "exec"), names)
         found.append(names.pop("outputs", None))
     similarity = (
-        by_hand(net, [pixels[0]], "infrared") @ by_hand(net, [Image_of("one.jpg"), Image_of("two.jpg")], "visible").T
+        by_hand(net, [pixels[0]], "infrared") @ by_hand(net, [pixels_of("one.jpg"), pixels_of("two.jpg")], "visible").T
     )
     np.testing.assert_allclose(names["similarity"], similarity, atol=1e-5)
     assert found[0] is None
@@ -164,7 +198,7 @@ def test_the_lines_of_the_docs(net, pixels, tmp_path, monkeypatch):
     assert len(jax.tree.leaves(names["nnx"].state(names["model"]))) == len(jax.tree.leaves(net.variables))
 
 
-def Image_of(name):  # noqa: N802 (as the function of Pillow)
+def pixels_of(name):
     return np.asarray(Image.open(name))
 
 
@@ -175,7 +209,7 @@ def test_examples_in_docstrings_run(name):
     assert found.failed == 0
     assert found.attempted > 0
     if name.endswith("loaded"):
-        for part in ("LoadedNetwork", "LoadedNetwork.embed", "LoadedNetwork.model_hash"):
+        for part in ("LoadedNetwork", "LoadedNetwork.embed", "LoadedNetwork.search", "LoadedNetwork.model_hash"):
             public = eval(part, vars(module))
             assert ">>>" in public.__doc__, part
 

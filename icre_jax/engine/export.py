@@ -126,7 +126,7 @@ def export(
     if unknown or not formats or len(set(formats)) < len(formats):
         raise InputError(f"--format is {','.join(formats)!r}; allowed are {', '.join(FORMATS)}, each at most once.")
     if half and "safetensors" not in formats:
-        raise InputError(f"--half is of network.safetensors, and --format is {','.join(formats)}. Add safetensors.")
+        raise InputError(f"--half is of network.safetensors, and --format is {','.join(formats)!r}. Add safetensors.")
     stored = read_run(workdir, step=step)
     images, compared = images_to_compare(stored, listener)
     stored = dataclasses.replace(stored, settings=without_places(stored.settings))

@@ -1,4 +1,4 @@
-"""A trained network in the hands of a program: images in, vectors out. What `icre_jax.load` gives."""
+"""A trained network in the hands of a program: images in, vectors or the most alike out. What `icre_jax.load` gives."""
 
 import dataclasses
 import functools
@@ -15,6 +15,8 @@ from icre_jax.engine.stored import Stored, hash_network, read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import average_directions, normalize
 from icre_jax.models.network import ReIDNetwork
+from icre_jax.retrieval.index import GalleryIndex
+from icre_jax.retrieval.search import Found, search
 from icre_jax.settings import Settings
 
 
@@ -112,8 +114,7 @@ class LoadedNetwork:
           >>> vectors.shape, bool(np.allclose(np.linalg.norm(vectors, axis=1), 1))
           ((3, 128), True)
         """
-        if modality not in MODALITIES:
-            raise InputError(f"modality is {modality!r}; allowed are {', '.join(map(repr, MODALITIES))}.")
+        _require_modality(modality)
         if type(batch_size) is not int or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}; a whole number from 1 is needed.")
         if isinstance(images, str | Path) or not hasattr(images, "__len__"):
@@ -129,6 +130,51 @@ class LoadedNetwork:
                 progress(done, len(images))
         return vectors
 
+    def search(
+        self,
+        queries: Sequence[ImageLike] | np.ndarray,
+        gallery: GalleryIndex | str | Path | np.ndarray,
+        *,
+        modality: Modality,
+        top: int = 10,
+    ) -> Found:
+        """The images of a gallery that are most alike to each query, exactly.
+
+        Args:
+          queries: images as of `embed`, or their embeddings [Q, D] as floats.
+          gallery: an index (`python -m icre_jax.index`), its folder, or embeddings [N, D] of length 1 as floats.
+          modality: of the queries.
+          top: images of the gallery for each query at most.
+
+        Returns:
+          `indices` [Q, k] of rows of the gallery, best first, and their `similarities` [Q, k], cosines. The most alike
+          need not show the same person: a person has to look.
+
+        Raises:
+          InputError: as `embed`; there is no such index, or another network made it; or sizes that differ.
+
+        Example:
+          >>> import icre_jax, numpy as np
+          >>> net = icre_jax.load("synthetic")
+          >>> images = np.random.default_rng(0).integers(0, 256, (3, 96, 48, 3), np.uint8)
+          >>> gallery = net.embed(images, modality="visible")
+          >>> net.search(images[1:], gallery, modality="visible", top=1).indices.tolist()
+          [[1], [2]]
+        """
+        _require_modality(modality)
+        flip = False
+        if isinstance(gallery, str | Path):
+            gallery = GalleryIndex.open(Path(gallery))
+        if isinstance(gallery, GalleryIndex):
+            gallery.require_model(self.model_hash, self.origin)
+            flip = bool(gallery.header.preprocessing.get("flip"))
+            rows = gallery.embeddings
+        else:
+            rows = gallery
+        if isinstance(queries, np.ndarray) and queries.dtype.kind == "f":
+            return search(queries, rows, top=top)
+        return search(self.embed(queries, modality=modality, flip=flip), rows, top=top)
+
     def _embed_batch(self, pixels: np.ndarray, modality: Modality, batch_size: int, *, flip: bool) -> np.ndarray:
         # A power of two, so that few programs are compiled however many images come.
         rows = min(batch_size, 1 << (len(pixels) - 1).bit_length())
@@ -139,6 +185,11 @@ class LoadedNetwork:
 
         vectors = run(filled)
         return average_directions(vectors, run(filled[:, :, ::-1])) if flip else normalize(vectors)
+
+
+def _require_modality(modality: str) -> None:
+    if modality not in MODALITIES:
+        raise InputError(f"modality is {modality!r}; allowed are {', '.join(map(repr, MODALITIES))}.")
 
 
 def load(path: str | Path, *, step: int | None = None) -> LoadedNetwork:
