@@ -18,6 +18,7 @@ COMMANDS = (
     "doctor",
     "ablate",
     "sweep",
+    "noise",
     "average",
     "score",
     "convert",
