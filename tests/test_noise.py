@@ -109,7 +109,8 @@ def test_the_files_say_it_in_numbers_and_in_words(tmp_path):
     assert float(seeds["resolved_by_8"]) == pytest.approx(0.01 * smallest_difference(8))
     assert (seeds["ratio_value"], seeds["verdict"], perturbed["resolved_by_3"]) == ("", "", "")
     assert float(perturbed["ratio_value"]) == pytest.approx(math.sqrt(0.0004 / 0.0002))
-    # F = 2 with 2 and 1 degrees: P(F > f) = 1 / sqrt(1 + 2 f).
+    # F = 2 with 2 and 1 degrees: P(F > f) = 1 / sqrt(1 + 2 f), which is 0.975 at (1 / 0.975^2 - 1) / 2.
+    assert float(perturbed["ratio_high"]) == pytest.approx(2 / math.sqrt(1 / 0.975**2 - 1))
     assert float(perturbed["ratio_p"]) == pytest.approx(2 / math.sqrt(5))
     assert (perturbed["verdict"], of_map["verdict"]) == ("not resolved", "nothing can be said")
     markdown = (tmp_path / "noise.md").read_text()
@@ -117,7 +118,7 @@ def test_the_files_say_it_in_numbers_and_in_words(tmp_path):
         "| seeds | Rank-1 | 3 | 12.00 | 1.00 | 0.52 to 6.28 |",
         "| perturbations | mAP | 3 | 20.00 | 0.00 | 0.00 to 0.00 |",
         "| 8 | 1.52 | 1.52 | 0.79 to 9.55 |",
-        "| Rank-1 | 1.41 | 0.05 to 39.98 | 0.894 | not resolved |",
+        "| Rank-1 | 1.41 | 0.05 to 8.78 | 0.894 | not resolved |",
         "| mAP | - | - | - | nothing can be said |",
         "synthetic people, all/single, infrared->visible",
     ):
