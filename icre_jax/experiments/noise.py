@@ -1,8 +1,9 @@
 """How far one config scatters: runs that differ in the seed, and runs that differ in next to nothing."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from icre_jax.errors import InputError
 from icre_jax.experiments.experiment import Experiment, resolve_out
@@ -40,14 +41,15 @@ def plan_noise(config_flags: Sequence[str], num_runs: int, out: Path) -> Experim
     plain = space.make({})
     perturbed = [space.make({_FIELD: str(number)}) for number in range(1, num_runs)]
     runs = [make_run(plain, 0, out)]
-    for number, row in enumerate(perturbed, start=1):
-        runs += [make_run(plain, number, out), make_run(row, 0, out)]
-    found = [make_run(row, seed, out) for name, seed in find_runs(out) if (row := space.parse(name))]
-    others = [
-        run
-        for run in found
-        if run not in runs
-        and (space.changed(run.row).keys() == set() or (space.changed(run.row).keys() == {_FIELD} and run.seed == 0))
-    ]
+    for number, other in enumerate(perturbed, start=1):
+        runs += [make_run(plain, number, out), make_run(other, 0, out)]
+    found = [(row, seed) for name, seed in find_runs(out) if (row := space.parse(name))]
+    others = [make_run(row, seed, out) for row, seed in found if _belongs(space.changed(row), seed)]
+    others = [run for run in others if run not in runs]
     numbers = {run.row.name: run.settings.perturbation for run in (*runs, *others)}
     return Experiment(out, runs, others, removal=False, make_tables=functools.partial(make_tables, numbers))
+
+
+def _belongs(changed: Mapping[str, Any], seed: int) -> bool:
+    """Whether a run that was found is of one of the groups: what it changes of the config, and its seed."""
+    return not changed or (changed.keys() == {_FIELD} and seed == 0)

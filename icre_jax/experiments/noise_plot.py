@@ -25,7 +25,7 @@ def draw_png(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str) ->
     with styled():
         figure = Figure(figsize=(10.5, 1.6 + _INCHES_PER_GROUP * len(groups)), layout="constrained")
         figure.suptitle(title, fontsize=10)
-        block = figure.subfigures(1, 1)
+        block = figure.subfigures(1, 1, squeeze=False)[0, 0]
         panels = block.subplots(1, len(IN_TABLES), sharey=True, squeeze=False)[0]
         for panel, metric in zip(panels, IN_TABLES, strict=True):
             _draw(panel, metric, [scores[metric] for scores in groups.values()])
@@ -44,7 +44,7 @@ def _draw(panel: Axes, metric: str, groups: Sequence[Sequence[float]]) -> None:
         if not math.isnan(made.value):
             # The true standard deviation may be as large as the thin line says.
             for spread, width, color, label in (
-                (made.high, 1.0, MUTED, "mean ± upper end of its 95 % interval"),
+                (made.high, 1.0, MUTED, "mean ± upper 95 % limit of the standard deviation"),
                 (made.value, 2.5, COLORS[0], "mean ± standard deviation"),
             ):
                 panel.errorbar(
