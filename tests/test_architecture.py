@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "icre_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 OTHERS = [file for name in ("configs", "benchmarks", "colabs") for file in sorted((ROOT / name).glob("*.py"))]
-# What the first version had.
-ARROWS_AT_FIRST = 216
+# On average; the first version had 4.7.
+MOST_ARROWS_PER_ROOM = 3.5
 
 # Importable by all, and among each other in this order.
 GROUND_FLOOR = ("errors", "files", "datasets", "settings", "sourced")
@@ -101,7 +101,7 @@ def test_few_arrows_and_no_circle(capsys):
     number = sum(map(len, arrows.values()))
     with capsys.disabled():
         print(f"\n{len(arrows)} rooms, {number} arrows between them")
-    assert number <= ARROWS_AT_FIRST / 2
+    assert number <= MOST_ARROWS_PER_ROOM * len(arrows)
     while arrows:
         free = {room for room, used in arrows.items() if not used & arrows.keys()}
         assert free, f"a circle among {sorted(arrows)}"
