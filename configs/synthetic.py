@@ -55,7 +55,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.schedule.factors = (0.1,)
     config.evaluation.every_epochs = 5
     config.logging.every_steps = 20
+    use_variant(config, variant)
+    return config
+
+
+def use_variant(config: ConfigDict, variant: str) -> None:
+    """As `base.use_variant`, for a ResNet-18."""
     base.use_variant(config, variant)
     if variant == "agw":
-        config.model.non_local_blocks = (0, 2, 2, 0)  # as many as a ResNet-18 has blocks
-    return config
+        config.model.non_local_blocks = (0, 2, 2, 0)  # as many as it has blocks

@@ -22,6 +22,7 @@ COMMANDS = (
     "doctor",
     "ablate",
     "sweep",
+    "noise",
     "average",
     "score",
     "convert",

@@ -247,6 +247,7 @@ class Settings(_Group):
 
     name: Annotated[str, AfterValidator(_a_name)]
     seed: Seed
+    perturbation: Seed  # 0: none; n: each first weight moved by a relative 1e-6, see `icre_jax.engine.state.perturb`
     pretrained: str | None
     parallel: Literal["jit", "pmap"]
     data: Data

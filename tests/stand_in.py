@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from icre_jax.evals.results import CMC_LENGTH, METRICS, ProtocolResult, to_document
-from icre_jax.experiments import ablation_tables, experiment, sweep_tables
+from icre_jax.experiments import ablation_tables, experiment, noise_tables, sweep_tables
 from icre_jax.experiments.experiment import Experiment, carry_out
 from icre_jax.experiments.removal import folder_without, parts_of
 from icre_jax.experiments.runs import Run, RunScore
@@ -101,7 +101,11 @@ class StandIn:
         self.removal_code, self.removal_waits, self.lost = 0, False, set()
         monkeypatch.setattr(Run, "arguments", property(self._train))
         monkeypatch.setattr(experiment, "arguments_without", self._without)
-        for tables in (ablation_tables, sweep_tables):  # half a second each; drawn where the tables are tested
+        for tables in (
+            ablation_tables,
+            sweep_tables,
+            noise_tables,
+        ):  # half a second each; drawn where the tables are tested
             monkeypatch.setattr(tables, "draw_png", lambda *_, **__: b"an image")
 
     def _document(self, settings, rank1: float, checkpoint: str, **changes) -> str:
@@ -120,7 +124,7 @@ class StandIn:
             "code": self.codes.get(run.row.name, 0),
             "error": "the dog ate it",
             "config": run.settings.model_dump_json(),
-            "results": self._document(run.settings, 0.1 + 0.1 * run.seed, "last"),
+            "results": self._document(run.settings, 0.1 + 0.1 * run.seed + 0.01 * run.settings.perturbation, "last"),
         }
         return ["-c", TRAIN, str(run.folder), json.dumps(plan)]
 

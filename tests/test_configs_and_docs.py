@@ -14,7 +14,7 @@ from icre_jax.models.network import build_network
 from icre_jax.settings import flatten, parse
 from tests.conftest import ROOT
 
-FILES = ("synthetic", "manifest", "sysu_mm01", "llcm", "regdb")
+FILES = ("synthetic", "instrument", "instrument_second", "instrument_thermal", "manifest", "sysu_mm01", "llcm", "regdb")
 VARIANTS = ("", "baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "offset", "local", "adam")
 
 
@@ -63,7 +63,7 @@ def test_agw_is_the_released_one_on_the_real_data_sets(file):
     assert {name: values[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("file", ["synthetic", "manifest"])
+@pytest.mark.parametrize("file", ["synthetic", "instrument", "instrument_thermal", "manifest"])
 def test_agw_on_a_small_network_has_the_recipe_of_its_file(file):
     settings, plain = settings_of(file, "agw"), settings_of(file, "")
     assert settings.model.depth == 18

@@ -24,7 +24,7 @@ from tests.test_own_pictures import make_folders
 # Two of them in `make test`, two in `make test-all`; test_datasets.py has all of them without the commands.
 CONFIGS = [*(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm")), "regdb", "manifest"]
 # Commands that take no config, or train many: where they are started.
-ELSEWHERE = {"ablate": "test_ablate.py", "sweep": "test_sweep.py", "score": "test_score.py"}
+ELSEWHERE = {"ablate": "test_ablate.py", "sweep": "test_sweep.py", "noise": "test_noise.py", "score": "test_score.py"}
 TRIAL = 3  # of RegDB
 SHORT = (
     *TINY_NETWORK,

@@ -64,6 +64,7 @@ interruptions = st.builds(
 @pytest.fixture
 def small(small):
     """Four epochs of three steps, scored at every second."""
+    small.perturbation = 4  # of the first weights, and not again of those that it continues from
     small.schedule.num_epochs = 4
     small.evaluation.every_epochs = 2
     return small

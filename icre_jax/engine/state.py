@@ -10,6 +10,9 @@ from jax import Array
 
 from icre_jax.models.network import ReIDNetwork
 
+PERTURBATION = 1e-6  # relative; a weight in float32 is itself rounded by up to 6e-8
+_PERTURBATION_STREAM = 1  # apart from the stream that the first weights are drawn from
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -62,6 +65,29 @@ def create_state(
         opt_state=tx.init(params),
         ema={"params": params, "batch_stats": batch_stats} if ema else None,
     )
+
+
+def perturb(state: TrainState, number: Array) -> TrainState:
+    """Another start by next to nothing: every parameter times 1 + `PERTURBATION` z, z ~ N(0, 1). Pure.
+
+    What two such runs differ by at their end is what training makes of rounding.
+
+    Args:
+      state: before the first step; its optimizer's state does not depend on the parameters.
+      number: [] int, that z is drawn from; independent of the seed of the same number.
+    """
+    leaves, tree = jax.tree.flatten(state.params)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(number), _PERTURBATION_STREAM), len(leaves))
+    params = jax.tree.unflatten(
+        tree,
+        [
+            # Not leaf * (1 + ...): that would round z away.
+            leaf + leaf * (PERTURBATION * jax.random.normal(key, leaf.shape, leaf.dtype))
+            for key, leaf in zip(keys, leaves, strict=True)
+        ],
+    )
+    ema = None if state.ema is None else state.ema | {"params": params}
+    return state.replace(params=params, ema=ema)  # type: ignore[attr-defined]
 
 
 @jax.jit

@@ -14,7 +14,7 @@ from icre_jax.evals.tables import condition_parts
 from icre_jax.settings import FREE_TO_CHANGE, flatten
 
 # Fields in which the runs of one mean differ: what they are called, which trial they are of, and what is noise.
-_OF_A_RUN = ("name", "seed", "data.trial")
+_OF_A_RUN = ("name", "seed", "perturbation", "data.trial")
 
 
 def average_runs(folders: Sequence[Path]) -> tuple[list[ProtocolResult], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The flags that ablate and sweep share, and what becomes of their plan."""
+"""The flags that ablate, sweep and noise share, and what becomes of their plan."""
 
 import argparse
 import os
@@ -12,16 +12,19 @@ from icre_jax.machine import command
 from icre_jax.machine.screen import Screen
 
 
-def add_flags(parser: argparse.ArgumentParser, *, out: str, seeds: str) -> None:
+def add_flags(parser: argparse.ArgumentParser, *, out: str, seeds: str = "") -> None:
     """Declare them.
 
     Args:
       parser: of the command.
       out: what the default of --out is, in words.
-      seeds: the default of --seeds.
+      seeds: the default of --seeds; empty where the command has no such flag.
     """
     parser.add_argument("--out", type=Path, help=f"where everything goes; default: {out}")
-    parser.add_argument("--seeds", default=seeds, help=f"one run each for every line of the table; default: {seeds}")
+    if seeds:
+        parser.add_argument(
+            "--seeds", default=seeds, help=f"one run each for every line of the table; default: {seeds}"
+        )
     parser.add_argument("--num_parallel", type=int, default=1, metavar="N", help="runs at a time, on shares of the CPU")
     parser.add_argument(
         "--print_commands", action="store_true", help="print a command line per run, for a scheduler; train nothing"

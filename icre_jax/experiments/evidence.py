@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-_SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.05
 # Differences of fractions below this are those of rounding.
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Outcome:
         where all of both are equal, because equal scores of few runs are chance, not certainty.
     """
     difference = float(np.mean(first) - np.mean(second))
-    if min(len(first), len(second)) < 2 or max(np.std(first), np.std(second)) < _ROUNDING:
+    if min(len(first), len(second)) < 2 or max(np.std(first), np.std(second)) < ROUNDING:
         return Outcome(difference, math.nan, math.nan, math.nan)
     result = stats.ttest_ind(first, second, equal_var=False)
     interval = result.confidence_interval(CONFIDENCE)
@@ -55,9 +55,9 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Outcome:
     difference = float(np.mean(differences))
     if len(differences) < 2:
         return Outcome(difference, math.nan, math.nan, math.nan)
-    if np.max(np.abs(differences)) < _ROUNDING:
+    if np.max(np.abs(differences)) < ROUNDING:
         return Outcome(0.0, 0.0, 0.0, 1.0)
-    if np.std(differences) < _ROUNDING:
+    if np.std(differences) < ROUNDING:
         return Outcome(difference, math.nan, math.nan, math.nan)
     result = stats.ttest_rel(first, second)
     interval = result.confidence_interval(CONFIDENCE)
@@ -96,7 +96,7 @@ def verdict(test: Outcome, adjusted: float, *, num_runs: int, margin: float) -> 
     """
     if num_runs < 2:
         return "one run: nothing can be said"
-    if adjusted < _SIGNIFICANCE:
+    if adjusted < SIGNIFICANCE:
         return f"resolved: {'better' if test.difference > 0 else 'worse'}"
     if -margin <= 100 * test.low and 100 * test.high <= margin:
         return f"no effect larger than {margin}"

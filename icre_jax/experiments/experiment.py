@@ -1,6 +1,6 @@
-"""What an ablation and a sweep have in common: runs that are trained where they are missing, and tables of all of them.
+"""What ablation, sweep and noise have in common: runs that are trained where they are missing, and tables of all.
 
-Which rows there are, and what the tables say, is the plan of each: `ablation.py` and `sweep.py`.
+Which rows there are, and what the tables say, is the plan of each: `ablation.py`, `sweep.py` and `noise.py`.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from icre_jax.report.numbers import duration
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The plan of an ablation or a sweep.
+    """The plan of an ablation, a sweep or a measurement of noise.
 
     Attributes:
       out: where the work folders and the tables go; absolute.
@@ -93,7 +93,6 @@ def carry_out(experiment: Experiment, *, num_parallel: int, screen: Screen) -> b
     for run in everything:
         require_same_config(run)
     with lock_folder(out, flag="--out") as lock:
-        prepare_data(experiment.runs[0].settings.data, screen)  # once, not by several runs at a time
         scores = {run.folder: score for run in everything if (score := read_score(run))}
         jobs = [_missing_commands(experiment, run, scores.get(run.folder)) for run in experiment.runs]
         num_runs, num_done = len(jobs), sum(not job for job in jobs)
@@ -101,6 +100,9 @@ def carry_out(experiment: Experiment, *, num_parallel: int, screen: Screen) -> b
             f"{num_runs} runs, {num_done} of them finished already; "
             f"{num_parallel} at a time, output in {out}/NAME/seed_N/output.txt"
         )
+        if any(jobs):
+            # Once, not by several runs at a time; tables of what is finished need no data.
+            prepare_data(experiment.runs[0].settings.data, screen)
         began = time.monotonic()
 
         def tell(command: Command, seconds: float) -> None:

@@ -19,6 +19,7 @@ DEFAULT = {
 OWN = "config"  # the folder of the point where no field has another value than the config's own
 # Why a field may not be varied.
 _REFUSED = {
+    "perturbation": "it changes nothing but chance; `icre_jax.noise` trains a config with several",
     "seed": "every point is trained with each of --seeds",
     "name": "it is the name of the config",
     "pretrained": "it is a path; give each file a sweep of its own, with --config.pretrained",

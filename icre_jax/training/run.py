@@ -22,7 +22,7 @@ from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_tra
 from icre_jax.engine.pretrained import start_from
 from icre_jax.engine.program import Program, build_program
 from icre_jax.engine.provenance import dataset_label
-from icre_jax.engine.state import TrainState
+from icre_jax.engine.state import TrainState, perturb
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult
@@ -128,7 +128,14 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
 
 
 def _start(run: Run) -> TrainState:
-    """The initial state, with the backbone of `settings.pretrained` if there is one."""
+    """The initial state; with the backbone of `settings.pretrained` if there is one, then perturbed if asked for."""
+    state = _with_backbone(run)
+    if run.settings.perturbation == 0:
+        return state
+    return jax.jit(perturb, out_shardings=state.step.sharding)(state, np.int32(run.settings.perturbation))
+
+
+def _with_backbone(run: Run) -> TrainState:
     state = run.create_state()
     if run.settings.pretrained is None:
         return state

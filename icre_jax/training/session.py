@@ -20,7 +20,7 @@ from rich.console import Console
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import describe_data, prepare_data
 from icre_jax.engine.checkpoint import Checkpoints
-from icre_jax.engine.state import TrainState, num_parameters
+from icre_jax.engine.state import PERTURBATION, TrainState, num_parameters
 from icre_jax.errors import InputError, NotSavedError, join_findings
 from icre_jax.evals import PROTOCOLS, VALIDATION
 from icre_jax.evals.protocol import Protocol
@@ -182,6 +182,12 @@ def _open_log(run: Run, saved_step: int | None, stack: contextlib.ExitStack) -> 
 
 
 def _describe_start(settings: Settings) -> str:
+    number = settings.perturbation
+    moved = f" Every weight is moved by a relative {PERTURBATION:.0e} (perturbation {number})." if number else ""
+    return _describe_weights(settings) + moved
+
+
+def _describe_weights(settings: Settings) -> str:
     if settings.pretrained is not None:
         return f"The backbone starts from {settings.pretrained}."
     advice = (

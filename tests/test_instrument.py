@@ -1,0 +1,116 @@
+"""The three configs of the instrument: alike but for their people, rows for all, and the whole way on small data."""
+
+import importlib
+import math
+
+import pytest
+
+from icre_jax import describe
+from icre_jax.evals.results import read_results
+from icre_jax.experiments.noise import plan_noise
+from icre_jax.experiments.rows import NAMES, plan_rows
+from icre_jax.rendering import SyntheticSettings
+from icre_jax.rendering.layouts import LAYOUTS
+from icre_jax.settings import differences, flatten, parse
+from tests.conftest import TINY_NETWORK
+from tests.small_runs import run
+
+# ml_collections reads a config file that way; elsewhere in the tests processes of their own do so.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+
+FILES = ("instrument", "instrument_second", "instrument_thermal")
+HEADLINE = {"instrument": "all/single", "instrument_second": "all/single", "instrument_thermal": "visible_to_infrared"}
+each_file = pytest.mark.parametrize("file", FILES)
+
+
+def config_of(file: str, variant: str = ""):
+    return importlib.import_module(f"configs.{file}").get_config(variant)
+
+
+@pytest.mark.parametrize("variant", ["", "baseline", "agw", "icg"])
+def test_they_differ_in_their_people_alone(variant):
+    first, second, thermal = (parse(config_of(file, variant)) for file in FILES)
+    assert {line.split(":")[0] for line in differences(first, second)} == {
+        "name", "data.synthetic.seed", "data.synthetic.difficulty",
+    }  # fmt: skip
+    assert {line.split(":")[0] for line in differences(first, thermal)} == {
+        "name", "checkpoint.best_metric", "data.dataset", "data.trial", "data.train_splits", "data.synthetic.seed",
+        "data.synthetic.num_train_ids", "data.synthetic.num_val_ids", "data.synthetic.num_images_per_camera",
+    }  # fmt: skip
+    all_three = (first, second, thermal)
+    for field in ("name", "data.data_dir", "data.prepared_dir", "data.synthetic.seed"):
+        assert len({flatten(settings)[field] for settings in all_three}) == 3
+    assert all(settings.data.data_dir.startswith("data/instrument") for settings in all_three)
+
+
+def num_steps(settings) -> int:
+    """Of one epoch, counted in the names of the images that would be rendered."""
+    people = SyntheticSettings(**settings.data.synthetic.model_dump(exclude={"num_workers"}))
+    layout = LAYOUTS[settings.data.dataset](people)
+    lists = [text for path, text in layout.texts.items() if path.name in ("train_id.txt", "val_id.txt")]
+    pids = [int(pid) for text in lists for pid in text.split(",")] or range(1, people.num_train_ids + 1)
+    shots = [shot for pid in pids for shot in layout.shots[pid]]
+    larger = max(sum(shot.camera.modality == modality for shot in shots) for modality in ("visible", "infrared"))
+    return math.ceil(larger / (settings.sampling.num_ids_per_batch * settings.sampling.num_images_per_id))
+
+
+def test_they_train_on_as_many_people_for_as_long():
+    all_three = [parse(config_of(file)) for file in FILES]
+    ids = [settings.data.synthetic.num_train_ids + settings.data.synthetic.num_val_ids for settings in all_three]
+    assert len({*ids}) == 1
+    steps = [num_steps(settings) for settings in all_three]
+    # Which people never pass one of the cameras is left to chance.
+    assert max(steps) - min(steps) < 0.02 * min(steps)
+
+
+@each_file
+def test_the_ablation_has_its_rows_on_each_at_one_budget(file):
+    planned = plan_rows(NAMES, [f"--config=configs/{file}.py"])
+    assert len(planned) == len(NAMES) - 1  # the config's own form of ICG is the row icre
+    assert not any(row.reset_fields for row in planned)
+    assert {row.settings.data for row in planned} == {planned[0].settings.data}
+    assert (planned[0].settings.name, planned[0].settings.data.dataset) == (
+        f"{file}_baseline",
+        "regdb" if file == "instrument_thermal" else "sysu_mm01",
+    )
+
+
+def tiny(file: str, config, folder):
+    """The config of a file with the small network, recipe and people of the fixture `config`."""
+    made = config_of(file)
+    for group in ("sampling", "model", "optimizer", "schedule", "evaluation", "logging"):
+        made[group].update(config[group].to_dict())
+    made.data.image_size = config.data.image_size
+    made.data.data_dir, made.data.prepared_dir = str(folder / "tree"), str(folder / "prepared")
+    thermal = file == "instrument_thermal"
+    made.data.synthetic.update(
+        num_train_ids=8 if thermal else 6,
+        num_val_ids=0 if thermal else 2,
+        num_test_ids=4,
+        num_images_per_camera=9 if thermal else 3,
+        image_size=(64, 32),
+        num_workers=0,
+    )
+    return made
+
+
+@each_file
+def test_a_small_one_is_described_prepared_trained_and_scored(file, small, tmp_path, capsys):
+    flags = ["--config", f"configs/{file}.py:baseline", *TINY_NETWORK, f"--config.data.data_dir={tmp_path / 'absent'}"]
+    assert describe.main([*flags, "--measure_steps", "0"]) == 0
+    assert f"{file}_baseline, 1000 training identities" in capsys.readouterr().out
+    small.schedule.num_epochs = 1
+    small.schedule.warmup_epochs = 0
+    small.schedule.boundaries = small.schedule.factors = ()
+    _, screen = run(tiny(file, small, tmp_path), tmp_path / "run")
+    assert f"{file}: ResNet-18" in screen
+    results, provenance = read_results(tmp_path / "run")
+    assert (results[0].setting, results[0].dataset) == (HEADLINE[file], "synthetic people")
+    assert provenance["config"] == file
+    assert (tmp_path / "run" / "best" / "results.json").is_file()
+
+
+@each_file
+def test_its_noise_can_be_measured(file, tmp_path):
+    plan = plan_noise([f"--config=configs/{file}.py:baseline"], 3, tmp_path)
+    assert {run.settings.name for run in plan.runs} == {f"{file}_baseline"}
