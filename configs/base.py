@@ -74,9 +74,10 @@ def get_config() -> ConfigDict:
     config.model.sdce.refinement = True
     config.model.sdce.roles = "deep_guide_guide"  # query, key, value; or "guide_deep_deep", "guide_guide_deep"
     config.model.sdce.positions = "none"  # or "sine"
+    config.model.sdce.residual = True  # False: what cross-attention gives takes the place of the deep tokens
     config.model.enhancement = ConfigDict()
     config.model.enhancement.gate_init = 0.1
-    config.model.enhancement.join = "map"  # or "vector"
+    config.model.enhancement.join = "map"  # or "vector", "concat"
     config.model.enhancement.placement = "after_layer4"  # or "before_layer4"
     config.model.enhancement.control = "none"  # or "offset", "local", in the place of MPFR and SDCE
     config.model.gem_p = 3.0

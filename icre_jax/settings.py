@@ -142,13 +142,14 @@ class Sdce(_Group):
     refinement: bool
     roles: Literal["deep_guide_guide", "guide_deep_deep", "guide_guide_deep"]  # query, key, value
     positions: Literal["none", "sine"]
+    residual: bool = True  # X1 = X0 + MHA(...), or MHA(...) alone; configs from before this field have the first
 
 
 class Enhancement(_Group):
     """How MPFR and SDCE come to the deep features, and what to compare them with; see `icre_jax.models.gate`."""
 
     gate_init: NotNegativeFloat  # the first value of the scale of what is added
-    join: Literal["map", "vector"]  # f = GeM(F4 + Delta), or f = GeM(F4) + mean(Delta)
+    join: Literal["map", "vector", "concat"]  # f = GeM(F4 + Delta), GeM(F4) + mean(Delta), or both side by side
     placement: Literal["after_layer4", "before_layer4"]  # of what is enhanced
     control: Literal["none", "offset", "local"]  # in the place of MPFR and SDCE
 
@@ -247,7 +248,7 @@ class Settings(_Group):
 
     name: Annotated[str, AfterValidator(_a_name)]
     seed: Seed
-    perturbation: Seed  # 0: none; n: each first weight moved by a relative 1e-6, see `icre_jax.engine.state.perturb`
+    perturbation: Seed = 0  # none; n: each first weight moved by a relative 1e-6, see `icre_jax.engine.state.perturb`
     pretrained: str | None
     parallel: Literal["jit", "pmap"]
     data: Data
@@ -357,7 +358,9 @@ def _check_enhancement(settings: Settings) -> list[str]:
         )
     if enhancement.placement == "before_layer4":
         if enhancement.join != "map":
-            findings.append("model.enhancement.join is 'vector'; it needs model.enhancement.placement 'after_layer4'.")
+            findings.append(
+                f"model.enhancement.join is {enhancement.join!r}; it needs model.enhancement.placement 'after_layer4'."
+            )
         if model.mpfr.enabled and 4 in model.mpfr.taps:
             findings.append(
                 f"model.mpfr.taps is {model.mpfr.taps}; before layer4 MPFR cannot read it. Set them to (1, 2, 3), or "
@@ -368,6 +371,11 @@ def _check_enhancement(settings: Settings) -> list[str]:
                 "loss.icg_form is 'guided', which compares features before and after the enhancement; it needs "
                 "model.enhancement.placement 'after_layer4'."
             )
+    if loss.icg_weight and loss.icg_form == "guided" and enhancement.join == "concat":
+        findings.append(
+            "model.enhancement.join is 'concat', which makes the enhanced features longer than those before; "
+            "loss.icg_form 'guided' compares the two. Set the join to 'map' or 'vector', or choose another form."
+        )
     if loss.guide_weight and not model.mpfr.enabled:
         findings.append(
             f"loss.guide_weight is {loss.guide_weight}; it is of MPFR's map, and model.mpfr.enabled is False. "

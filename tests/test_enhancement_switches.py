@@ -52,11 +52,15 @@ def test_the_gate_starts_where_it_is_told(variant, gate_init):
 
 
 def test_the_map_is_pooled_with_what_was_added_or_the_vector_added_to():
-    for join in ("map", "vector"):
+    for join in ("map", "vector", "concat"):
         outputs, maps, _ = build(small(gate_init=0.3, join=join))
         deep = maps["stages"]["layer4"]
-        delta = maps["enhanced"] - deep
-        expected = gem_pool(maps["enhanced"]) if join == "map" else gem_pool(deep) + delta.mean(axis=(1, 2))
+        added = (maps["enhanced"] - deep).mean(axis=(1, 2))
+        expected = {
+            "map": gem_pool(maps["enhanced"]),
+            "vector": gem_pool(deep) + added,
+            "concat": jnp.concatenate([gem_pool(deep), added], axis=1),
+        }[join]
         np.testing.assert_allclose(outputs["features"], expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(outputs["deep_features"], gem_pool(deep), rtol=1e-5)
 
@@ -120,6 +124,22 @@ def test_without_positions_attention_does_not_know_places():
     assert moved["sine"] > 1e-3
 
 
+def test_without_the_residual_sdce_holds_nothing_but_its_values():
+    """Other deep features turn the attention alone: with one guide for all tokens they change nothing."""
+    moved = {}
+    for residual in (True, False):
+        config = small(gate_init=0.5)
+        config.model.sdce.residual = residual
+        network = build_network(parse(config), num_classes=5)
+        deep, other = (jax.random.normal(jax.random.key(i), (2, 4, 2, 64)) for i in (1, 2))
+        guide = jnp.broadcast_to(jax.random.normal(jax.random.key(3), (2, 1, 1, 16)), (2, 4, 2, 16))
+        variables = network.sdce.init(jax.random.key(0), deep, guide, train=False)
+        deltas = [network.sdce.apply(variables, x, guide, train=False)[0] for x in (deep, other)]
+        moved[residual] = float(np.abs(deltas[0] - deltas[1]).max())
+    assert moved[True] > 1e-2
+    assert moved[False] < 1e-5
+
+
 def test_the_classifier_of_the_map_is_for_training_alone():
     config = small()
     config.loss.guide_weight = 0.5
@@ -143,7 +163,11 @@ def test_the_classifier_of_the_map_is_for_training_alone():
         ({"model.enhancement.control": "local"}, "stands in the place of MPFR and SDCE"),
         (
             {"model.enhancement.placement": "before_layer4", "model.enhancement.join": "vector"},
-            "needs .*after",
+            "'vector'; it needs .*after",
+        ),
+        (
+            {"model.enhancement.join": "concat", "loss.icg_form": "guided", "loss.icg_space": "features"},
+            "longer than those before",
         ),
         ({"model.enhancement.placement": "before_layer4", "model.mpfr.taps": (2, 3, 4)}, r"Set them to \(1, 2, 3\)"),
         ({"model.enhancement.placement": "before_layer4", "loss.icg_form": "guided"}, "before and after"),

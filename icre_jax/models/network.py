@@ -31,7 +31,8 @@ class ReIDNetwork(nn.Module):
       control: in the place of both, an `Offset` or a `LocalAddition`, to compare them with.
       guide_head: classifies the pooled F_ig in training.
       gem_p: exponent of `gem_pool`.
-      join: where Delta joins: "map", f = GeM(F4 + Delta); "vector", f = GeM(F4) + mean(Delta).
+      join: where Delta joins: "map", f = GeM(F4 + Delta); "vector", f = GeM(F4) + mean(Delta); "concat",
+        f = [GeM(F4), mean(Delta)], of twice the length.
       placement: what is enhanced: F4, "after_layer4", or F3, "before_layer4", which layer4 then reads.
       gate_init: see `Gate`; of the gate that stands after MPFR alone.
       precision: of products of float32 numbers, "highest", "high" or "default"; see `icre_jax.models.precision`. Where
@@ -74,7 +75,8 @@ class ReIDNetwork(nn.Module):
             elif self.join == "map":
                 features = gem_pool(maps["enhanced"], p=self.gem_p)
             else:
-                features = deep_features + jnp.mean(delta.astype(jnp.float32), axis=(1, 2))
+                added = jnp.mean(delta.astype(jnp.float32), axis=(1, 2))
+                features = deep_features + added if self.join == "vector" else jnp.hstack([deep_features, added])
             outputs = self.head(features, train=train) | {"deep_features": deep_features}
             if self.guide_head is not None and train:
                 pooled = jnp.mean(maps["guide"].astype(jnp.float32), axis=(1, 2))

@@ -78,6 +78,7 @@ class SDCE(nn.Module):
       cross_attention, self_attention, refinement: which of the three steps are there.
       roles: of the cross-attention, a key of `ROLES`.
       positions: what queries and keys are told of where a token stands: "none", or "sine" (see `positions`).
+      residual: X1 = X0 + MHA(...); without it X1 = MHA(...), which holds nothing but what the values are.
       gate_init: the first value of the gate's scale, see `Gate`.
       dtype, axis_name: as in `DualStreamResNet`.
     """
@@ -90,6 +91,7 @@ class SDCE(nn.Module):
     refinement: bool = True
     roles: str = "deep_guide_guide"
     positions: str = "none"
+    residual: bool = True
     gate_init: float = 0.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -123,7 +125,7 @@ class SDCE(nn.Module):
             tokens = {"deep": norm(x, "deep_norm"), "guide": norm(guide, "guide_norm")}
             q, k, v = (tokens[name] for name in ROLES[self.roles])
             y, maps["cross"] = attend(placed(q), placed(k), v)
-            x = x + y
+            x = x + y if self.residual else y
         if self.self_attention:
             attend = Attention(self.width, self.num_heads, self.dtype, name="self_attention")
             normed = norm(x, "self_norm")
