@@ -14,7 +14,7 @@ import pytest
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.settings import parse
-from tests.conftest import ROOT, flags_of, run_command
+from tests.conftest import PEOPLE, ROOT, flags_of, run_command
 
 BAD_INPUT = 2
 
@@ -62,6 +62,23 @@ def test_evaluate_repeats_the_numbers_of_training(trained, tmp_path):
     assert len(rows) == 5
     for word in ("all", "indoor", "multi", "single", "Rank-1", "mAP"):
         assert word in process.stdout
+
+
+def test_evaluate_prints_the_det_curve(trained, tmp_path):
+    evaluate = ("icre_jax.evaluate", "--workdir", str(trained), "--open_set")
+    process = run_command(*evaluate, "--out", str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    said = json.loads((tmp_path / "open_set.json").read_text())
+    (found,) = said["directions"]
+    half = PEOPLE.num_test_ids // 2
+    assert (found["direction"], found["enrolled_persons"], found["strangers"]) == ("infrared->visible", half, half)
+    assert [point["target"] for point in found["curve"]] == [0.5]  # of two strangers at a time
+    assert found["left_out"] == "same place left out"
+    assert said["provenance"]["dataset"] == said["dataset"] == "synthetic people"
+    assert "FNIR at rank 1" in process.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["open_set.json"]
+    refused(run_command(*evaluate, "--reranking"), "--open_set cannot be had with --reranking")
+    refused(run_command(*evaluate, "--without", "each"), "not allowed with argument")
 
 
 def test_evaluate_takes_a_step_and_refuses_one_that_is_not_there(trained, tmp_path):

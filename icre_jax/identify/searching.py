@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from icre_jax.data.labelled import Source, list_labelled
+from icre_jax.data.collection import collect
+from icre_jax.data.images import SUFFIXES
 from icre_jax.data.ready import Listener
 from icre_jax.datasets import Modality
 from icre_jax.errors import InputError
@@ -113,8 +114,7 @@ def search_for(
         known.require_flip(bool(index.header.preprocessing.get("flip")))
         known.require_modalities(modality, {entry.modality for entry in index.entries})
         held = known.at(index.num_persons, len(index))
-    listed = [list_labelled(Source(path), modality) for path in images]
-    files = [root / image.path for root, found in listed for image in found]
+    files = [file for path in images for file in _files(path, modality)]
     net = load_network(index, network)
     vectors = net.embed(
         files,
@@ -137,6 +137,11 @@ def search_for(
         for file, rows, similarities in zip(files, found.indices, found.similarities, strict=True)
     ]
     return Answers(index, modality, net.origin, known, held, tuple(answers))
+
+
+def _files(path: Path, modality: Modality) -> list[Path]:
+    is_image = path.suffix.lower() in SUFFIXES and path.is_file()
+    return [path] if is_image else collect(path, modality).files
 
 
 def describe_rate(answers: Answers) -> str:
