@@ -4,6 +4,7 @@ Each is started once as a user would, with a bad-input twin; the rest calls the 
 compiled is shared.
 """
 
+import dataclasses
 import functools
 import html.parser
 import importlib
@@ -17,12 +18,14 @@ from PIL import Image
 
 import icre_jax
 from icre_jax import rendering
-from icre_jax.data.labelled import Source
+from icre_jax.data.labelled import Source, list_labelled
 from icre_jax.errors import InputError
+from icre_jax.evals.ranking import Embedded
 from icre_jax.identify.calibrating import calibrate_on
 from icre_jax.machine.screen import Screen
-from icre_jax.retrieval.calibration import Calibration
+from icre_jax.retrieval.calibration import Calibration, calibrate
 from icre_jax.retrieval.index import GalleryIndex
+from icre_jax.retrieval.open_set import run_searches
 from tests.conftest import run_command
 from tests.test_commands import refused
 
@@ -279,3 +282,39 @@ def test_people_of_the_training_are_refused(tmp_path):
     source = Source(tmp_path / "people", "sysu_mm01")
     with pytest.raises(InputError, match=r"rendered with the same seed \(0\)(.|\n)*among its training identities"):
         calibrate_on(source, "infrared", network="synthetic", fpir=0.5, listener=Screen())
+
+
+@pytest.mark.slow
+def test_the_rates_hold_on_unseen_people(tmp_path):
+    """Ten times other people to calibrate on, and as many others who are searched for: within the stated intervals."""
+    number = 160
+    settings = dataclasses.replace(STRANGERS, seed=78, num_val_ids=2, num_test_ids=number, num_images_per_camera=2)
+    rendering.write_tree("sysu_mm01", tmp_path / "people", settings)
+    net = icre_jax.load("synthetic")
+    sides = []
+    for modality in ("infrared", "visible"):
+        root, images = list_labelled(Source(tmp_path / "people", "sysu_mm01"), modality)
+        vectors = net.embed([root / image.path for image in images], modality=modality)
+        pid, camid = (np.array([int(getattr(image, name)) for image in images]) for name in ("person", "camid"))
+        sides.append(Embedded(vectors, pid, camid, np.array([image.path for image in images])))
+    persons = np.unique(sides[0].pid)
+    assert len(persons) == number
+    facts = {"query_modality": "infrared", "gallery_modality": "visible", "model_hash": net.model_hash}
+    held = []
+    for draw in range(10):
+        chosen = np.random.default_rng(draw).permutation(persons)[: number // 2]
+        halves = [
+            [side.subset(np.flatnonzero(np.isin(side.pid, chosen) == inside)) for side in sides]
+            for inside in (True, False)
+        ]
+        known = calibrate(*halves[0], fpir=0.1, **facts)
+        unseen = run_searches(*halves[1])
+        assert unseen.num_enrolled == known.num_enrolled
+        rates = (
+            (known.fpir, unseen.fpir(known.threshold)),
+            (known.fnir, unseen.fnir(known.threshold)),
+            (known.fnir_first, unseen.fnir(known.threshold, rank=1)),
+        )
+        print([(f"{s.value:.3f} [{s.low:.3f}, {s.high:.3f}]", f"{m.value:.3f}") for s, m in rates])
+        held.append([stated.low <= measured.value <= stated.high for stated, measured in rates])
+    assert np.all(held), held

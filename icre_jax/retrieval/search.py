@@ -89,16 +89,23 @@ def to_float32(rows: npt.NDArray[np.floating], memory: Float32Array, pool: Execu
         return filled
     step = max(1, _CONVERTED_TOGETHER // rows.shape[1])
 
-    def convert(start: int) -> bool:
-        part = filled[start : start + step]
-        bits = part.view(np.int32)
-        np.copyto(bits, np.ascontiguousarray(rows[start : start + step]).view(np.int16))
-        np.left_shift(bits, 13, out=bits)
-        np.bitwise_and(bits, _SIGN_AND_REST, out=bits)
-        np.multiply(part, np.float32(2.0**112), out=part)
-        return bool(part.max() < _HALF_LIMIT and part.min() > -_HALF_LIMIT)
+    def convert(share: range) -> bool:
+        for start in share:
+            part = filled[start : start + step]
+            bits = part.view(np.int32)
+            np.copyto(bits, np.ascontiguousarray(rows[start : start + step]).view(np.int16))
+            np.left_shift(bits, 13, out=bits)
+            np.bitwise_and(bits, _SIGN_AND_REST, out=bits)
+            np.multiply(part, np.float32(2.0**112), out=part)
+            if not (part.max() < _HALF_LIMIT and part.min() > -_HALF_LIMIT):
+                return False
+        return True
 
-    if not all(list(pool.map(convert, range(0, len(rows), step)))):
+    # One task for each thread, as handing them over takes about as long as one step.
+    starts = range(0, len(rows), step)
+    per_thread = -(-len(starts) // (os.cpu_count() or 1))
+    shares = [starts[first : first + per_thread] for first in range(0, len(starts), per_thread)]
+    if not all(list(pool.map(convert, shares))):
         raise _not_finite()
     return filled
 
