@@ -49,6 +49,17 @@ def test_the_speed_of_the_input_is_measured():
         assert word in process.stdout
 
 
+def test_search_is_measured(tmp_path):
+    process = run_command(
+        "benchmarks.search", "--rows", "5000", "--dimensions", "16", "--queries", "1", "3", "--rounds", "1",
+        "--folder", str(tmp_path),
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    for word in ("5,000 x 16 float16", "matrix product", "share of the matrix product's speed", "peak"):
+        assert word in process.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_the_start_is_measured(config):
     process = run_command("benchmarks.start_up", "--rounds", "1", *flags_of(config))
@@ -64,6 +75,8 @@ def test_the_start_is_measured(config):
         ("memory", ("--epochs", "0"), ("--epochs is 0", "1 or more")),
         ("input_pipeline", ("--num_ids", "7"), ("--num_ids", "8 or more")),
         ("start_up", ("--rounds", "0"), ("--rounds is 0", "1 or more")),
+        ("search", ("--rows", "0"), ("--rows is 0", "1 or more")),
+        ("search", ("--queries", "0"), ("--queries is 0", "1 or more")),
     ],
 )
 def test_what_cannot_be_measured_is_refused(benchmark, flags, words):
