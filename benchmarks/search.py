@@ -6,9 +6,9 @@ Writes a gallery of random float16 rows of length 1 to a file (--folder; 4 GB at
 maps it into memory as an index does, and searches it. Beside it runs a matrix product in float32 of the same size, on
 chunks that lie in memory already: what is left of a search when nothing is read, converted or chosen. With faiss
 installed, its exact search of float16 rows (IndexScalarQuantizer) and of float32 rows (IndexFlatIP, if they fit into
---faiss_gib) run as well, and must find the same rows. All programs run in turns. Memory is that of a process of its
-own that only searches: with the pages of the mapped file that were in memory, and without, as the system may drop
-those at any time.
+--faiss_gib) run as well, and how many rows both find is printed. All programs run in turns. Memory is that of a process
+of its own that only searches: with the pages of the mapped file that were in memory, and without, as the system may
+drop those at any time.
 """
 
 import argparse

@@ -223,6 +223,10 @@ def wrong(made, own, people, tmp_path):
     small.write_text(json.dumps({**json.loads(calibration.read_text()), "num_enrolled": 1, "num_images": 1}))
     image = next(iter((people / "cam6").rglob("*.jpg")))
     (tmp_path / "broken.jpg").write_bytes(b"no image")
+    nameless = tmp_path / "nameless"
+    for modality in ("visible", "infrared"):
+        (nameless / modality).mkdir(parents=True)
+        shutil.copy(image, nameless / modality)
     search = ("search", "--index", gallery, "--modality", "infrared", "--images", image)
     calibrate = ("calibrate", "--network", "synthetic", "--out", tmp_path / "new.json", "--images")
     index = ("index", "--index", tmp_path / "new", "--modality", "visible", "--network", "synthetic", "--images")
@@ -259,7 +263,8 @@ def wrong(made, own, people, tmp_path):
         "too few": ((*calibrate, own, "--fpir", "0.01"), "cannot be measured on 5 strangers"),
         "rate": ((*calibrate, own, "--fpir", "2"), "between 0 and 1"),
         "enrolled": ((*calibrate, own, "--enrolled", "9"), "9 enrolled persons and 1 strangers"),
-        "nobody named": ((*calibrate, own / "visible" / "p"), "There is no"),
+        "nobody named": ((*calibrate, nameless), "2 images of"),
+        "nobody there": ((*calibrate, own / "visible" / "p"), "There is no"),
     }  # fmt: skip
 
 

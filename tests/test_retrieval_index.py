@@ -249,6 +249,15 @@ def test_a_process_that_is_killed_leaves_a_whole_index(index, function, at, dele
     assert len(contents(index.folder)) == 3
 
 
+def test_what_writers_left_is_removed_and_nothing_else(index):
+    left = ("embeddings-0.npy", "entries-7.csv", ".index.json.12.partial", ".embeddings-2.npy.34.partial")
+    kept = ("notes.txt", "embeddings-1.npy.bak", ".lock")
+    for name in (*left, *kept):
+        (index.folder / name).touch()
+    index.delete(persons=["anna"])
+    assert {*contents(index.folder)} == {*kept, "embeddings-2.npy", "entries-2.csv", "index.json"}
+
+
 def test_a_reader_finds_the_version_that_replaces_the_one_it_read_about(index, monkeypatch):
     headers = []
 

@@ -160,3 +160,18 @@ def test_memory_does_not_grow_with_the_gallery(tmp_path):
     mapped, in_float32 = 128, 256  # MiB
     assert float(process.stdout) < mapped + 100
     assert mapped + 100 < in_float32
+
+
+@pytest.mark.slow
+def test_a_million_rows_of_2048_within_8_gib(tmp_path):
+    """The mapped file, all of which is read, included."""
+    shape = (1_000_000, 2048)
+    path = tmp_path / "gallery.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + 2 * shape[0] * shape[1])  # zeros, which take no space on most file systems
+    process = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=1200, check=True
+    )
+    print(f"{process.stdout.strip()} MiB")
+    assert 3000 < float(process.stdout) < 7 * 1024

@@ -31,7 +31,8 @@ ROWS_TOGETHER = 4096  # that are copied at a time
 _COLUMNS = ("path", "person", "camid", "modality", "root")
 _LARGEST_HEADER = 2**24  # bytes of index.json
 _LARGEST_ENTRY = 2**13  # bytes of an entry, on average
-_OF_A_VERSION = re.compile(r"\.?(?:embeddings|entries)-(\d+)\.(?:npy|csv)(?:\.\d+\.partial)?")
+_OF_A_VERSION = re.compile(r"(?:embeddings|entries)-(\d+)\.(?:npy|csv)")
+_UNFINISHED = re.compile(r"\.(?:index|embeddings-\d+|entries-\d+)\.(?:json|npy|csv)\.\d+\.partial")
 
 
 class Entry(NamedTuple):
@@ -192,7 +193,7 @@ def remove_other_versions(folder: Path, version: int) -> None:
     """Remove the files of every other version, finished or not; only the writer of the folder may call it."""
     for path in folder.iterdir():
         found = _OF_A_VERSION.fullmatch(path.name)
-        if found and (int(found[1]) != version or path.suffix == ".partial"):
+        if (found and int(found[1]) != version) or _UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
@@ -242,9 +243,11 @@ def _from_csv(text: bytes, roots: Sequence[str]) -> Iterator[Entry]:
     """The lines of what `_to_csv` wrote; its checksum was compared, so that they are as they were written."""
     lines = csv.reader(io.StringIO(text.decode(), newline=""), strict=True)
     next(lines)
-    # One object for each root and modality, however many entries name it.
+    # One object for each person, root and modality, however many entries name it.
     words: dict[str, Modality] = {name: name for name in MODALITIES}
+    persons: dict[str, str] = {}
     for path, person, camid, modality, root in lines:
+        person = persons.setdefault(person, person)
         yield Entry(path, person, int(camid) if camid else None, words[modality], roots[int(root)])
 
 
