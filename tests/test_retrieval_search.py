@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -28,7 +27,8 @@ def small_chunks(monkeypatch):
     """Chunks and blocks of a few rows."""
     monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 40)
     monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 20)
-    monkeypatch.setattr(module, "_CONVERTED_TOGETHER", 12)
+    monkeypatch.setattr(module, "_CACHED_ELEMENTS", 12)
+    monkeypatch.setattr(module, "_FEW", 4)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -54,9 +54,10 @@ def test_it_is_a_full_sort_with_ties_in_the_order_of_the_gallery(seed, num_queri
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_real_numbers_against_float64():
+@pytest.mark.parametrize("number", [3, 7])
+def test_real_numbers_against_float64(number):
     rng = np.random.default_rng(0)
-    queries, gallery = rng.standard_normal((7, 16)), rng.standard_normal((500, 16)).astype(np.float16)
+    queries, gallery = rng.standard_normal((number, 16)), rng.standard_normal((500, 16)).astype(np.float16)
     found = search(queries, gallery, top=12)
     order, similarity = brute_force(queries.astype(np.float32), gallery, 12)
     np.testing.assert_array_equal(found.indices, order)
@@ -74,17 +75,17 @@ def test_by_hand():
 def test_every_finite_float16_is_converted_exactly():
     numbers = np.arange(2**16, dtype=np.uint16).view(np.float16)
     numbers = numbers[np.isfinite(numbers)].reshape(-1, 64)
-    with ThreadPoolExecutor(2) as pool:
-        converted = to_float32(numbers, np.empty(numbers.shape, np.float32), pool)
+    converted = to_float32(numbers, np.empty(numbers.shape, np.float32))
     np.testing.assert_array_equal(converted, numbers.astype(np.float32))
     np.testing.assert_array_equal(np.signbit(converted), np.signbit(numbers))
 
 
+@pytest.mark.parametrize("number", [2, 20])
 @pytest.mark.parametrize("width", ["float16", "float32"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_refused(width, value):
+def test_what_is_not_finite_is_refused(width, value, number):
     gallery = np.ones((5, 3), width)
-    queries = np.ones((2, 3), np.float32)
+    queries = np.ones((number, 3), np.float32)
     broken = gallery.copy()
     broken[3, 1] = value
     with pytest.raises(InputError, match="not finite"):

@@ -1,6 +1,6 @@
 """Exact search: the rows of a gallery that are most similar to each query, whatever the gallery's size.
 
-The gallery is read in chunks, each converted to float32 and multiplied with all queries: the memory that is needed does
+The gallery is read in parts, each converted to float32 and multiplied with all queries: the memory that is needed does
 not grow with the gallery. Nothing is approximated; a gallery in float16 (`icre_jax.retrieval.index`) is searched as
 exactly as its rows are stored, with sums in float32.
 
@@ -8,6 +8,7 @@ Shape letters: Q queries, N rows of the gallery, D size of an embedding, k resul
 """
 
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,11 +18,12 @@ import numpy.typing as npt
 from icre_jax.errors import InputError
 from icre_jax.evals.ranks import Float32Array, IntArray
 
-_CHUNK_ELEMENTS = 2**23  # of the gallery in float32 at a time: 32 MiB
+_CHUNK_ELEMENTS = 2**23  # of the gallery in float32 at a time, for many queries: 32 MiB
 _BLOCK_ELEMENTS = 2**22  # similarities at a time: 16 MiB
-_CONVERTED_TOGETHER = 2**17  # elements that stay in a core's cache between two steps of a conversion
+_CACHED_ELEMENTS = 2**17  # that stay in a core's cache from their conversion to their use
+_FEW = 96  # queries, up to which it is faster to multiply rows one by one while they are in the cache
 _SIGN_AND_REST = np.int32(-0x70002000)  # bits of a float16 in their places of a float32; the others are zero
-_HALF_LIMIT = np.float32(2**16)  # what an infinite float16 would become; every finite one is smaller
+_HALF_INFINITY = 0x7C00  # the bits of an infinite float16; NaN has larger ones, finite numbers smaller ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,29 +51,17 @@ def search(queries: npt.NDArray[np.floating], gallery: npt.NDArray[np.floating],
       InputError: sizes that differ, an empty gallery, `top` below 1, or a value that is not finite.
     """
     queries = _checked_queries(queries, gallery, top)
-    num_queries, num_rows = len(queries), len(gallery)
-    k = min(top, num_rows)
-    values = np.full((num_queries, k), -np.inf, np.float32)
-    indices = np.full((num_queries, k), num_rows, np.int64)
-    chunk_rows = max(1, min(num_rows, _CHUNK_ELEMENTS // gallery.shape[1]))
-    block_rows = max(1, min(num_queries, _BLOCK_ELEMENTS // chunk_rows))
-    memory = np.empty((chunk_rows, gallery.shape[1]), np.float32)
-    products = np.empty((block_rows, chunk_rows), np.float32)
+    k = min(top, len(gallery))
+    values = np.full((len(queries), k), -np.inf, np.float32)
+    indices = np.full((len(queries), k), len(gallery), np.int64)
+    multiply = _multiply_few if len(queries) <= _FEW else _multiply_many
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, num_rows, chunk_rows):
-            chunk = to_float32(gallery[start : start + chunk_rows], memory, pool)
-            for first in range(0, num_queries, block_rows):
-                rows = slice(first, first + block_rows)
-                block = products[: len(queries[rows]), : len(chunk)]
-                if block.flags.c_contiguous:
-                    np.matmul(queries[rows], chunk.T, out=block)
-                else:
-                    block = queries[rows] @ chunk.T
-                _keep_best(block, start, values[rows], indices[rows])
+        for start, rows, block in multiply(queries, gallery, pool):
+            _keep_best(block, start, values[rows], indices[rows])
     return Found(indices, values)
 
 
-def to_float32(rows: npt.NDArray[np.floating], memory: Float32Array, pool: Executor) -> Float32Array:
+def to_float32(rows: npt.NDArray[np.floating], memory: Float32Array) -> Float32Array:
     """[M, D] floats of any width as float32 in the first M rows of `memory`, exactly where they are float16.
 
     NumPy converts float16 one number at a time on most CPUs. The same by steps on whole arrays takes a quarter of the
@@ -84,34 +74,69 @@ def to_float32(rows: npt.NDArray[np.floating], memory: Float32Array, pool: Execu
     filled = memory[: len(rows)]
     if rows.dtype != np.float16 or not rows.dtype.isnative:
         np.copyto(filled, rows, casting="same_kind")
-        if not np.isfinite(filled).all():
-            raise _not_finite()
-        return filled
-    step = max(1, _CONVERTED_TOGETHER // rows.shape[1])
-
-    def convert(share: range) -> bool:
-        for start in share:
-            part = filled[start : start + step]
-            bits = part.view(np.int32)
-            np.copyto(bits, np.ascontiguousarray(rows[start : start + step]).view(np.int16))
-            np.left_shift(bits, 13, out=bits)
-            np.bitwise_and(bits, _SIGN_AND_REST, out=bits)
-            np.multiply(part, np.float32(2.0**112), out=part)
-            if not (part.max() < _HALF_LIMIT and part.min() > -_HALF_LIMIT):
-                return False
-        return True
-
-    # One task for each thread, as handing them over takes about as long as one step.
-    starts = range(0, len(rows), step)
-    per_thread = -(-len(starts) // (os.cpu_count() or 1))
-    shares = [starts[first : first + per_thread] for first in range(0, len(starts), per_thread)]
-    if not all(list(pool.map(convert, shares))):
-        raise _not_finite()
+        finite = np.isfinite(filled).all()
+    else:
+        source, bits = np.ascontiguousarray(rows), filled.view(np.int32)
+        # As whole numbers, what is not finite is at the upper end of the positive and of the negative ones.
+        finite = source.view(np.int16).max() < _HALF_INFINITY and source.view(np.uint16).max() < _HALF_INFINITY + 2**15
+        np.copyto(bits, source.view(np.int16))
+        np.left_shift(bits, 13, out=bits)
+        np.bitwise_and(bits, _SIGN_AND_REST, out=bits)
+        np.multiply(filled, np.float32(2.0**112), out=filled)
+    if not finite:
+        raise InputError("The gallery holds numbers that are not finite (NaN or infinite). Embed its images again.")
     return filled
 
 
-def _not_finite() -> InputError:
-    return InputError("The gallery holds numbers that are not finite (NaN or infinite). Embed its images again.")
+# A block of similarities: number of its first column, its queries, and [queries, columns].
+Block = tuple[int, slice, Float32Array]
+
+
+def _multiply_few(queries: Float32Array, gallery: npt.NDArray[np.floating], pool: Executor) -> Iterator[Block]:
+    """Every row is converted and multiplied while it is in a core's cache; each thread has its share of the rows."""
+    size = gallery.shape[1]
+    step = max(1, _CACHED_ELEMENTS // size)
+    chunk_rows = min(len(gallery), max(1, _BLOCK_ELEMENTS // len(queries)))
+    memory = np.empty((len(queries), chunk_rows), np.float32)
+    for start in range(0, len(gallery), chunk_rows):
+        chunk = gallery[start : start + chunk_rows]
+        block = memory[:, : len(chunk)]
+
+        def multiply(share: range, chunk: npt.NDArray[np.floating] = chunk, block: Float32Array = block) -> None:
+            cached = np.empty((step, size), np.float32)
+            for first in share:
+                rows = to_float32(chunk[first : first + step], cached)
+                np.vecdot(queries[:, None], rows, out=block[:, first : first + step])
+
+        _run_shares(multiply, range(0, len(chunk), step), pool)
+        yield start, slice(0, len(queries)), block
+
+
+def _multiply_many(queries: Float32Array, gallery: npt.NDArray[np.floating], pool: Executor) -> Iterator[Block]:
+    """Chunks are converted, and multiplied with blocks of queries by the library of matrix products."""
+    size = gallery.shape[1]
+    step = max(1, _CACHED_ELEMENTS // size)
+    chunk_rows = min(len(gallery), max(1, _CHUNK_ELEMENTS // size))
+    block_rows = max(1, _BLOCK_ELEMENTS // chunk_rows)
+    memory = np.empty((chunk_rows, size), np.float32)
+    for start in range(0, len(gallery), chunk_rows):
+        chunk = gallery[start : start + chunk_rows]
+
+        def convert(share: range, chunk: npt.NDArray[np.floating] = chunk) -> None:
+            for first in share:
+                to_float32(chunk[first : first + step], memory[first : first + step])
+
+        _run_shares(convert, range(0, len(chunk), step), pool)
+        for first in range(0, len(queries), block_rows):
+            rows = slice(first, first + block_rows)
+            yield start, rows, queries[rows] @ memory[: len(chunk)].T
+
+
+def _run_shares(work: Callable[[range], None], starts: range, pool: Executor) -> None:
+    """One task for each thread: handing a task over takes about as long as a step of it."""
+    per_thread = -(-len(starts) // (os.cpu_count() or 1))
+    for _ in pool.map(work, [starts[i : i + per_thread] for i in range(0, len(starts), per_thread)]):
+        pass
 
 
 def _checked_queries(queries: npt.NDArray[np.floating], gallery: npt.NDArray[np.floating], top: int) -> Float32Array:
