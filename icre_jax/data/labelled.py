@@ -73,6 +73,8 @@ def list_labelled(source: Source, modality: Modality) -> tuple[Path, list[Labell
       InputError: nothing is there, or no image; or naming every file, folder and line that has no place.
     """
     path = source.path
+    if source.trial is not None and source.dataset is None:
+        raise InputError(f"--trial {source.trial} needs a --dataset that has trials.")
     if source.dataset is not None:
         return path, _of_records(_scan(source), source, modality)
     file = path / manifest.NAME if (path / manifest.NAME).is_file() else path

@@ -152,12 +152,13 @@ def describe_rate(answers: Answers) -> str:
     index = answers.index
     size = f"{index.num_persons} persons, {len(index)} images"
     rate = f"{100 * held.fpir.value:.2g} % ({100 * held.fpir.low:.2g} to {100 * held.fpir.high:.2g} %)"
+    calibrated = f"{known.num_enrolled} persons, {known.num_images:.0f} images"
     said = {
         "measured": f"FPIR {rate}, measured at this size of gallery ({size})",
-        "smaller": f"FPIR at most {rate}, that of a larger gallery ({known.num_enrolled} persons) than this ({size})",
+        "smaller": f"FPIR at most {rate}, that of a larger gallery ({calibrated}) than this ({size})",
         "rescaled": (
-            f"FPIR at most {rate}, rescaled from galleries of {known.num_enrolled} persons to this one ({size}) as if "
-            "comparisons were independent"
+            f"FPIR at most {rate}, rescaled from a gallery of {calibrated} to one of {size} as if comparisons were "
+            "independent"
         ),
     }[held.how]
     return (

@@ -26,6 +26,8 @@ from icre_jax.retrieval.open_set import CONFIDENCE, NUM_DRAWS, Operating, Rate, 
 
 # A bound for a gallery so many times as large as the one that was measured says hardly anything.
 LARGEST_FACTOR = 10.0
+# Galleries that differ by no more than this share are of one size: the rate differs by less than can be measured.
+SAME_SIZE = 0.05
 _LARGEST_FILE = 2**20  # bytes
 METHOD = (
     "Held-out persons are divided at random into enrolled and strangers, draw by draw. The threshold is the lowest at "
@@ -113,8 +115,10 @@ class Calibration(pydantic.BaseModel):
                 f"{LARGEST_FACTOR:g} times as many. Nothing is promised for it: calibrate on more held-out people, or "
                 "search without a calibration."
             )
-        if factor <= 1:
-            return Held(self.fpir, "measured" if factors == (1, 1) else "smaller")
+        if all(abs(each - 1) <= SAME_SIZE + 1e-9 for each in factors):
+            return Held(self.fpir, "measured")
+        if factor <= 1 + SAME_SIZE:
+            return Held(self.fpir, "smaller")
         return Held(Rate(*(1 - (1 - rate) ** factor for rate in dataclasses.astuple(self.fpir))), "rescaled")
 
     def require_model(self, model_hash: str, origin: str) -> None:

@@ -177,8 +177,10 @@ def run_searches(
       seed: of the draws.
 
     Raises:
-      InputError: fewer than two enrolled persons or two strangers.
+      InputError: fewer than two enrolled persons or two strangers, or a negative seed.
     """
+    if seed < 0:
+        raise InputError(f"The seed is {seed}; it must be 0 or more.")
     persons, best = best_per_person(query, gallery, excluded)
     both = np.intersect1d(query.pid, persons)
     always = len(persons) - len(both)
