@@ -272,3 +272,13 @@ def test_the_hash_is_of_every_bit_and_setting_that_decides(net):
 def test_it_shows_itself_in_a_line(net):
     assert repr(net) == f"<LoadedNetwork 'synthetic': step {net.step}, images 96x48 -> 128 numbers>"
     assert net.image_size == net.settings.data.image_size
+
+
+def test_a_setting_that_came_later_leaves_the_hash_of_older_networks(net):
+    """Such a setting has a default, what there was before it; the box was written before this one."""
+    sdce = net.settings.model.sdce
+    assert not type(sdce).model_fields["residual"].is_required()
+    assert "residual" not in json.loads((BOX / "config.json").read_text())["model"]["sdce"]
+    model = net.settings.model.model_copy(update={"sdce": sdce.model_copy(update={"residual": not sdce.residual})})
+    changed = net.settings.model_copy(update={"model": model})
+    assert stored.hash_network(changed, net.variables) != net.model_hash

@@ -153,7 +153,8 @@ def hash_network(settings: Settings, variables: dict[str, Any]) -> str:
 
     Equal for a run and for what was exported of it as long as no bit of an array changed.
     """
-    model = settings.model.model_dump(mode="json", exclude={"remat"})
+    # A field that was added later has a default, which is what older networks do: they keep their hash.
+    model = settings.model.model_dump(mode="json", exclude={"remat"}, exclude_defaults=True)
     facts = {"model": model, "image_size": settings.data.image_size}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, leaf in sorted(flatten(variables).items()):
