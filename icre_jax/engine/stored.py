@@ -33,10 +33,9 @@ from icre_jax.engine.state import create_state
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
-from icre_jax.settings import Settings, from_json
+from icre_jax.settings import IN_THE_BOX, Settings, from_json
 
 BOX = Path(icre_jax.__file__).parent / "box"
-IN_THE_BOX = ("synthetic",)  # networks that come with the package
 CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"
 VARIABLES, TENSORS = "variables", "network.safetensors"
 _FORM_OF = {VARIABLES: "orbax", TENSORS: "safetensors"}
