@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from icre_jax.engine.export import FORMATS, NUM_COMPARED, export
+from icre_jax.engine.stablehlo import describe_end
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs
 from icre_jax.machine.screen import Screen
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
             f"{flags.out}: step {done.step} of {flags.workdir} as {', '.join(formats)}, read back; it embeds "
             f"{2 * NUM_COMPARED} {done.compared} {equal}."
         )
+        if "stablehlo" in formats:
+            screen.say(describe_end(flags.out))
         if flags.half:
             distance = done.about["float16_cosine_distance"]
             screen.say(f"float16 moved these embeddings by a cosine distance of at most {distance:.1e}.")

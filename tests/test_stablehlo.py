@@ -2,11 +2,13 @@
 
 import datetime
 import functools
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,10 @@ import pytest
 from jax import export
 
 from icre_jax.engine import stablehlo
-from icre_jax.engine.stablehlo import PLATFORMS, describe_end, lower, write_stablehlo
+from icre_jax.engine.stablehlo import PLATFORMS, describe_end, embed_elsewhere, lower, write_stablehlo
 from icre_jax.engine.stablehlo_reader import FORBIDDEN
 from icre_jax.engine.steps import embed_step
+from icre_jax.engine.stored import Stored
 from icre_jax.errors import InputError
 from icre_jax.models import convolution, layers, pooling, resnet
 from icre_jax.models.network import build_network
@@ -47,6 +50,11 @@ def network_of(config):
     return network, jax.tree.unflatten(jax.tree.structure(zeros), leaves)
 
 
+def stored_of(config):
+    network, variables = network_of(config)
+    return Stored(parse(config), 6, network, variables, [1, 2, 3, 4, 5], {})
+
+
 def images_of(config, number=2):
     rng = np.random.default_rng(1)
     shape = (number, *config.data.image_size, 3)
@@ -67,29 +75,32 @@ def written(config, made):
     """The files of one small network, written once for this file: their folder, network, variables, description."""
     folder, kept = made
     if not kept:
-        network, variables = network_of(config)
-        kept["all"] = network, variables, write_stablehlo(folder, network, variables, images_of(config), today=TODAY)
+        stored = stored_of(config)
+        kept["all"] = stored, write_stablehlo(folder, stored, today=TODAY)
     return folder, *kept["all"]
 
 
-def test_files_that_embed_as_the_network_does_and_say_until_when(written, config):
-    folder, network, variables, description = written
+def test_programs_that_embed_as_the_network_does_and_say_until_when(written, config):
+    folder, stored, description = written
     assert {path.name for path in folder.iterdir()} == {"visible.stablehlo", "infrared.stablehlo", "stablehlo.json"}
     assert json.loads((folder / "stablehlo.json").read_text()) == description
     assert description["platforms"] == ["cpu", "cuda", "tpu"]
     assert description["readable_until"] == "2031-02-27"
-    assert "until 2031-02-27" in describe_end(description)
-    for modality, images in images_of(config, 5).items():  # a batch that nobody has run yet
-        program = export.deserialize(bytearray((folder / f"{modality}.stablehlo").read_bytes()))
+    assert "until 2031-02-27" in describe_end(folder)
+    for modality, images in images_of(config, 5).items():
+        content = (folder / f"{modality}.stablehlo").read_bytes()
+        assert description["files"][f"{modality}.stablehlo"] == {"sha256": hashlib.sha256(content).hexdigest()}
+        program = export.deserialize(bytearray(content))
         assert program.platforms == PLATFORMS
         (argument,) = program.in_avals
         assert (str(argument.shape[0]), argument.dtype) == ("b", np.uint8)
         found = np.asarray(program.call(images))
-        plain = np.asarray(embed_step(variables, images, network=network, modality=modality), np.float64)
+        plain = np.asarray(embed_step(stored.variables, images, network=stored.network, modality=modality), np.float64)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-6)
-        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
         assert abs(found[0] - found[1]).max() > 1e-3  # it looks at the images
+        elsewhere = embed_elsewhere(folder, images, modality, tolerance=1e-5)
+        np.testing.assert_allclose(elsewhere, found, atol=1e-6)
     with pytest.raises(ValueError, match=r"(?i)shape|dimension"):
         program.call(images[:, :-1])
 
@@ -154,22 +165,19 @@ def test_the_classifier_is_not_in_the_files(config):
     assert "stablehlo.convolution" in text
 
 
-@pytest.mark.long
-def test_bfloat16(config, tmp_path):
-    config.model.dtype = "bfloat16"
-    network, variables = network_of(config)
-    description = write_stablehlo(tmp_path, network, variables, images_of(config))
-    assert description["output"].startswith("float32 [b, 32]")
-
-
-def test_files_that_embed_differently_are_refused(written, config, tmp_path, monkeypatch):
-    _, network, variables, _ = written
-    images = images_of(config)
-    found = stablehlo._embed_elsewhere(written[0], images)
-    found["infrared_one"] += np.float32(2e-5)
-    monkeypatch.setattr(stablehlo, "_embed_elsewhere", lambda folder, images: found)
-    with pytest.raises(InputError, match=r"infrared\.stablehlo.*embeds 1 infrared images differently"):
-        write_stablehlo(tmp_path, network, variables, images)
+def test_vectors_that_are_not_those_of_one_image_are_refused(written, config, tmp_path, monkeypatch):
+    folder, images = written[0], images_of(config)["visible"]
+    reader = Path(stablehlo._READER).read_text()
+    for change, words in (("np.asarray(program.call(images[modality][:1]))", "differs by 2.0e-05"), ("x", "length 1")):
+        damaged = tmp_path / "reader.py"
+        damaged.write_text(
+            reader.replace(change, f"{change} + np.float32(2e-5)")
+            if "program" in change
+            else reader.replace("np.savez(", "embeddings = {k: 2 * v for k, v in embeddings.items()}\n    np.savez(")
+        )
+        monkeypatch.setattr(stablehlo, "_READER", damaged)
+        with pytest.raises(InputError, match=words):
+            embed_elsewhere(folder, images, "visible", tolerance=1e-5)
 
 
 def test_files_that_need_this_package_are_refused(written, config, tmp_path, monkeypatch):
@@ -177,11 +185,18 @@ def test_files_that_need_this_package_are_refused(written, config, tmp_path, mon
     reader.write_text("import sys\nsys.modules['icre_jax'] = None\nimport icre_jax\n")
     monkeypatch.setattr(stablehlo, "_READER", reader)
     with pytest.raises(InputError, match=r"without this package: ModuleNotFoundError.*icre_jax"):
-        write_stablehlo(tmp_path, *written[1:3], images_of(config))
+        embed_elsewhere(written[0], images_of(config)["visible"], "visible", tolerance=1e-5)
+
+
+def test_a_damaged_file_is_refused(written, config, tmp_path):
+    content = (written[0] / "visible.stablehlo").read_bytes()
+    (tmp_path / "visible.stablehlo").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="cannot be run in a process without this package"):
+        embed_elsewhere(tmp_path, images_of(config)["visible"], "visible", tolerance=1e-5)
 
 
 def test_without_flatbuffers(config, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(InputError, match="pip install flatbuffers"):
-        write_stablehlo(tmp_path, None, {}, {})
+        write_stablehlo(tmp_path, None)
     assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ _TAGS = ["person-re-identification", "visible-infrared", "image-retrieval", "jax
 _FILES = {
     "orbax": f"`{VARIABLES}/`, an orbax checkpoint",
     "safetensors": f"`{TENSORS}`",
+    "stablehlo": "`visible.stablehlo`, `infrared.stablehlo`, programs that JAX runs by itself",
 }
 _USE = """\
 To compare methods of visible-infrared person re-identification; to rank a gallery of cropped images of people by
@@ -196,7 +197,8 @@ def _checks(about: dict[str, Any]) -> str:
         "network does that it was written from:\n"
     ]
     for form in forms:
-        how = "to the same bits" if form == "orbax" else "within 1e-5 of each number of a vector of length 1"
+        near = f"within {about['compared_within']:g} of each number of a vector of length 1"
+        how = "to the same bits" if form == "orbax" else near
         lines.append(f"- {_FILES[form]}: {how}")
     if "float16_cosine_distance" in about:
         lines.append(

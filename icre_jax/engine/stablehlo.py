@@ -27,84 +27,73 @@ from jax import Array, export
 
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.steps import normalize_images
+from icre_jax.engine.stored import PROGRAMS, Stored
 from icre_jax.errors import InputError
 from icre_jax.files import write_file
 from icre_jax.models.network import ReIDNetwork
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-DESCRIPTION = "stablehlo.json"
 # JAX reads what versions up to six months older wrote; in days, as months are of different lengths.
 READABLE_FOR = datetime.timedelta(days=180)
-# Embeddings have length 1. bfloat16 has 8 bits, and a compiler may round in other places once it knows the weights.
-_TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2}
 _READER = Path(__file__).with_name("stablehlo_reader.py")
+_UNIT_LENGTH = 1e-4  # how far a length may be from 1, of float32 numbers
 
 
-def file_name(modality: Modality) -> str:
-    """The file of one modality in the folder of an export."""
-    return f"{modality}.stablehlo"
-
-
-def write_stablehlo(
-    folder: Path,
-    network: ReIDNetwork,
-    variables: Mapping[str, Any],
-    images: Mapping[Modality, np.ndarray],
-    *,
-    today: datetime.date | None = None,
-) -> dict[str, Any]:
-    """Write `visible.stablehlo`, `infrared.stablehlo` and a description of them, read back in a process of its own.
+def write_stablehlo(folder: Path, stored: Stored, *, today: datetime.date | None = None) -> dict[str, Any]:
+    """Write `visible.stablehlo`, `infrared.stablehlo`, and `stablehlo.json`, which describes them.
 
     The programs take uint8 [b, H, W, 3], RGB, for any b, and give float32 [b, D] of length 1. The classifier is not in
     them.
 
     Args:
-      folder: an existing one; see `icre_jax.files.new_folder` for one that appears when all is well.
-      network, variables: what `network.apply` takes.
-      images: of each modality [B, H, W, 3] uint8, B at least 2, to compare with; their size is the programs'.
+      folder: an existing one.
+      stored: the network.
       today: when this is; None for what the clock says.
 
     Returns:
       What stands in `stablehlo.json`.
 
     Raises:
-      InputError: `jax.export` lacks flatbuffers; or the files cannot be read without this package, or embed the images
-        differently.
+      InputError: flatbuffers, with which `jax.export` writes, is not installed.
       OSError: the folder cannot be written.
     """
-    _require_flatbuffers()
-    variables = jax.device_get(variables)
-    files, sizes = {}, set()
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "StableHLO files are written with flatbuffers, which is not installed: pip install flatbuffers, or choose "
+            "another --format."
+        ) from error
+    height, width = stored.settings.data.image_size
+    variables = jax.device_get(stored.variables)
+    files = {}
     for modality in MODALITIES:
-        height, width = images[modality].shape[1:3]
-        exported = lower(network, variables, modality, (height, width))
+        exported = lower(stored.network, variables, modality, (height, width))
         content = bytes(exported.serialize())
-        write_file(folder / file_name(modality), content)
-        files[file_name(modality)] = hashlib.sha256(content).hexdigest()
-        sizes.add((height, width, exported.out_avals[0].shape[1]))
-    ((height, width, length),) = sizes
+        write_file(folder / f"{modality}.stablehlo", content)
+        files[f"{modality}.stablehlo"] = {"sha256": hashlib.sha256(content).hexdigest()}
     written = today or datetime.date.today()
     description = {
-        "files": {name: {"sha256": digest} for name, digest in files.items()},
+        "files": files,
         "input": f"uint8 [b, {height}, {width}, 3], RGB",
-        "output": f"float32 [b, {length}], of length 1; compare by inner products",
+        "output": f"float32 [b, {exported.out_avals[0].shape[1]}], of length 1; compare by inner products",
         "platforms": list(PLATFORMS),
         "calling_convention_version": exported.calling_convention_version,
         "jax": jax.__version__,
         "written": written.isoformat(),
         "readable_until": (written + READABLE_FOR).isoformat(),
     }
-    write_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
-    _require_equal_elsewhere(folder, network, variables, images)
+    write_file(folder / PROGRAMS, json.dumps(description, indent=2) + "\n")
     return description
 
 
-def describe_end(description: Mapping[str, Any]) -> str:
-    """Until when the files can be read, in a sentence."""
+def describe_end(folder: Path) -> str:
+    """Until when the files that `write_stablehlo` left can be read, in words."""
+    description = json.loads((folder / PROGRAMS).read_text(encoding="utf-8"))
     return (
-        f"JAX {description['jax']} reads the StableHLO files at any time. That later versions do is promised for those "
-        f"of the six months after that version's release, so until {description['readable_until']} at the most; keep "
-        "the network in another form beside them."
+        f"JAX {description['jax']} reads the StableHLO files at any time. Of later versions JAX promises it for those "
+        f"that appear within six months of that one: until {description['readable_until']} at the latest. Keep the "
+        "network in another format too."
     )
 
 
@@ -135,33 +124,30 @@ def _without_classifier(network: ReIDNetwork, variables: Mapping[str, Any]) -> t
     return network, {"params": params, "batch_stats": stats}
 
 
-def _require_equal_elsewhere(
-    folder: Path, network: ReIDNetwork, variables: Mapping[str, Any], images: Mapping[Modality, np.ndarray]
-) -> None:
-    found = _embed_elsewhere(folder, images)
-    tolerance = _TOLERANCES[jnp.dtype(network.backbone.dtype).name]
-    with jax.default_device(_cpu()):
-        for modality, rows in images.items():
-            expected = np.asarray(jax.jit(functools.partial(_embed, network, variables, modality))(rows))
-            # All at once, and the first alone: another batch is another program.
-            for name, reference in ((modality, expected), (f"{modality}_one", expected[:1])):
-                difference = float(np.abs(found[name] - reference).max())
-                if found[name].shape != reference.shape or not difference <= tolerance:
-                    raise InputError(
-                        f"{file_name(modality)}, read back in another process, embeds {len(reference)} {modality} "
-                        f"images differently (by up to {difference}; {tolerance} is allowed); nothing was kept."
-                    )
+def embed_elsewhere(folder: Path, images: np.ndarray, modality: Modality, *, tolerance: float) -> np.ndarray:
+    """Embed images in a process that can import JAX and NumPy, and nothing of this package.
 
+    Args:
+      folder: what `write_stablehlo` left.
+      images: [B, H, W, 3] uint8.
+      modality: of them.
+      tolerance: by how much the first image may be embedded differently alone, each number of a vector of length 1.
 
-def _embed_elsewhere(folder: Path, images: Mapping[Modality, np.ndarray]) -> dict[str, np.ndarray]:
-    """Embeddings of a process that can import JAX and NumPy, and nothing of this package."""
+    Returns:
+      [B, D] float32.
+
+    Raises:
+      InputError: that process cannot read or run the files; or what they give is not of length 1, or depends on how
+        many images are embedded together.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "images.npz", Path(scratch) / "embeddings.npz"
-        np.savez(asked, **images)
-        # On the CPU: this process may hold the accelerator.
+        np.savez(asked, **{modality: images})
+        # A TPU is held by this process alone. Memory of a GPU is: what is left of it is taken as it is needed.
+        platform = {"JAX_PLATFORMS": "cpu"} if jax.default_backend() == "tpu" else {}
         process = subprocess.run(
             [sys.executable, "-I", str(_READER), str(folder), str(asked), str(answered)],
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | platform,
             capture_output=True,
             text=True,
             check=False,
@@ -169,24 +155,15 @@ def _embed_elsewhere(folder: Path, images: Mapping[Modality, np.ndarray]) -> dic
         if process.returncode:
             reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
             raise InputError(
-                f"The StableHLO files cannot be read in a process without this package: {reason}. Nothing was kept."
+                f"The StableHLO files cannot be run in a process without this package: {reason}. Nothing was kept."
             )
         with np.load(answered, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
-
-
-def _cpu() -> jax.Device | None:
-    try:
-        return jax.devices("cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS names others only
-        return None
-
-
-def _require_flatbuffers() -> None:
-    try:
-        import flatbuffers  # noqa: F401
-    except ImportError as error:
+            together, alone = found[modality], found[f"{modality}_alone"]
+    lengths = np.linalg.norm(together.astype(np.float64), axis=1)
+    if not np.abs(lengths - 1).max() <= _UNIT_LENGTH or not np.abs(alone - together[:1]).max() <= tolerance:
         raise InputError(
-            "StableHLO files are written with flatbuffers, which is not installed: pip install flatbuffers, or choose "
-            "another --format."
-        ) from error
+            f"{modality}.stablehlo gives vectors of length {lengths.min():.6f} to {lengths.max():.6f}, and one image "
+            f"alone a vector that differs by {np.abs(alone - together[:1]).max():.1e}: length 1 and at most "
+            f"{tolerance} are allowed. Nothing was kept."
+        )
+    return together

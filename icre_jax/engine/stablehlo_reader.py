@@ -3,7 +3,7 @@
     python -I stablehlo_reader.py FOLDER IMAGES.npz EMBEDDINGS.npz
 
 `icre_jax.engine.stablehlo` starts it to see that the files need nobody else. IMAGES holds uint8 [B, H, W, 3] under the
-name of a modality; EMBEDDINGS gets "<modality>" of all of them and "<modality>_one" of the first alone.
+name of a modality; EMBEDDINGS gets "<modality>" of all of them and "<modality>_alone" of the first alone.
 """
 
 import sys
@@ -25,7 +25,7 @@ def main(folder: Path, asked: Path, answered: Path) -> None:
         for modality in images.files:
             program = export.deserialize(bytearray((folder / f"{modality}.stablehlo").read_bytes()))
             embeddings[modality] = np.asarray(program.call(images[modality]))
-            embeddings[f"{modality}_one"] = np.asarray(program.call(images[modality][:1]))
+            embeddings[f"{modality}_alone"] = np.asarray(program.call(images[modality][:1]))
     np.savez(answered, **embeddings)
 
 

@@ -37,7 +37,7 @@ from icre_jax.settings import IN_THE_BOX, Settings, from_json
 
 BOX = Path(icre_jax.__file__).parent / "box"
 CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"
-VARIABLES, TENSORS = "variables", "network.safetensors"
+VARIABLES, TENSORS, PROGRAMS = "variables", "network.safetensors", "stablehlo.json"
 _FORM_OF = {VARIABLES: "orbax", TENSORS: "safetensors"}
 _LARGEST_JSON = 32 * 2**20  # a million identities
 _AGAIN = "Take another copy, or export the run again."
@@ -84,6 +84,11 @@ def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
     one = place.name in _FORM_OF and (place.parent / CONFIG).is_file()
     folder = place.parent if one else place
     forms = [name for name in ([place.name] if one else _FORM_OF) if (folder / name).exists()]
+    if not forms and (folder / PROGRAMS).is_file():
+        raise InputError(
+            f"{path} holds StableHLO files only, which embed images without this package (docs/export.md). Export the "
+            "run again with --format safetensors,stablehlo."
+        )
     if not forms or not (folder / CONFIG).is_file():
         raise InputError(f"{path} holds no trained network. {_HOW}")
     if step is not None:
