@@ -437,9 +437,11 @@ def resolve_paths(settings: Settings) -> Settings:
 def without_places(settings: Settings) -> Settings:
     """The same run with the last name alone of each path: the rest says nothing on another machine, or too much."""
     places = {name: Path(getattr(settings.data, name)).name for name in ("data_dir", "prepared_dir")}
-    pretrained = None if settings.pretrained is None else Path(settings.pretrained).name
+    starts = {
+        name: Path(path).name for name in ("pretrained", "init_from") if (path := getattr(settings, name)) is not None
+    }
     data = settings.data.model_copy(update=places)
-    return settings.model_copy(update={"data": data, "pretrained": pretrained})
+    return settings.model_copy(update={"data": data, **starts})
 
 
 def _finding(detail: Any) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -57,13 +58,11 @@ def write_stablehlo(folder: Path, stored: Stored, *, today: datetime.date | None
       InputError: flatbuffers, with which `jax.export` writes, is not installed.
       OSError: the folder cannot be written.
     """
-    try:
-        import flatbuffers  # noqa: F401
-    except ImportError as error:
+    if importlib.util.find_spec("flatbuffers") is None:
         raise InputError(
             "StableHLO files are written with flatbuffers, which is not installed: pip install flatbuffers, or choose "
             "another --format."
-        ) from error
+        )
     height, width = stored.settings.data.image_size
     variables = jax.device_get(stored.variables)
     files = {}
@@ -142,7 +141,8 @@ def embed_elsewhere(folder: Path, images: np.ndarray, modality: Modality, *, tol
     """
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "images.npz", Path(scratch) / "embeddings.npz"
-        np.savez(asked, **{modality: images})
+        arrays: dict[str, Any] = {modality: images}
+        np.savez(asked, **arrays)
         # A TPU is held by this process alone. Memory of a GPU is: what is left of it is taken as it is needed.
         platform = {"JAX_PLATFORMS": "cpu"} if jax.default_backend() == "tpu" else {}
         process = subprocess.run(

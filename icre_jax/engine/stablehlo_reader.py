@@ -8,6 +8,7 @@ name of a modality; EMBEDDINGS gets "<modality>" of all of them and "<modality>_
 
 import sys
 from pathlib import Path
+from typing import Any
 
 # Importing one of these is an error here, also where it is installed.
 FORBIDDEN = ("icre_jax", "configs", "flax", "orbax")
@@ -20,7 +21,7 @@ def main(folder: Path, asked: Path, answered: Path) -> None:
     import numpy as np
     from jax import export
 
-    embeddings = {}
+    embeddings: dict[str, Any] = {}
     with np.load(asked, allow_pickle=False) as images:
         for modality in images.files:
             program = export.deserialize(bytearray((folder / f"{modality}.stablehlo").read_bytes()))
