@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from icre_jax.data.overlap import equal_images, rendered_seed
-from icre_jax.data.prepared import PreparedDataset, is_prepared, records_folder
-from icre_jax.data.ready import Listener, prepare_data
+from icre_jax.data.prepared import PreparedDataset, is_prepared, open_or_prepare, records_folder
+from icre_jax.data.ready import Listener
 from icre_jax.datasets import CARDS
 from icre_jax.engine.provenance import RENDERED
 from icre_jax.engine.stored import Stored
@@ -142,12 +142,19 @@ def _require_other_identities(stored: Stored, data: Data, prepared: PreparedData
 def _training_data(stored: Stored, listener: Listener) -> PreparedDataset | None:
     """The data that the network was trained on, if it is at hand; nothing is rendered for that."""
     data = stored.settings.data
-    place = Path(data.prepared_dir).expanduser()
-    folder = records_folder(data.dataset, place, trial=data.trial, stored_size=data.stored_size)
-    reason = f"{data.data_dir} and {data.prepared_dir} are not here"
-    if is_prepared(folder) or Path(data.data_dir).expanduser().is_dir():
+    data_dir, prepared_dir = (Path(path).expanduser().resolve() for path in (data.data_dir, data.prepared_dir))
+    where: dict[str, Any] = {"trial": data.trial, "stored_size": data.stored_size}
+    folder = records_folder(data.dataset, prepared_dir, **where)
+    reason = f"{data_dir} and {prepared_dir} are not here"
+    if is_prepared(folder) or data_dir.is_dir():
         try:
-            prepared = prepare_data(data, listener)
+            prepared = open_or_prepare(
+                data.dataset,
+                data_dir,
+                prepared_dir,
+                **where,
+                progress=lambda done, total: listener.advance("checking the training images", done, total),
+            )
             if prepared.fingerprint == stored.about["data_fingerprint"]:
                 return prepared
             reason = f"{folder} holds other data"

@@ -18,9 +18,9 @@ from icre_jax.data.ready import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.checkpoint import Checkpoints
 from icre_jax.engine.evaluator import Evaluator
+from icre_jax.engine.inherit import inherit, require_new_test_people, require_same_model
 from icre_jax.engine.optimizer import learning_rates
 from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
-from icre_jax.engine.inherit import inherit, require_new_test_people, require_same_model
 from icre_jax.engine.pretrained import overlay, start_from
 from icre_jax.engine.program import Program, build_program
 from icre_jax.engine.provenance import dataset_label
