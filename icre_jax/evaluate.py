@@ -36,17 +36,11 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--flip", action="store_true", help="average in the mirrored images")
     parser.add_argument("--reranking", action="store_true", help="k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)")
-    parser.add_argument(
-        "--gallery_source",
-        choices=("official", "python-random"),
-        help="who drew the galleries of SYSU-MM01; default: official if the data holds exp/rand_perm_cam.mat",
-    )
+    source_help = "who drew the galleries of SYSU-MM01; default: official if the data holds exp/rand_perm_cam.mat"
+    parser.add_argument("--gallery_source", choices=("official", "python-random"), help=source_help)
     less = parser.add_mutually_exclusive_group()
-    less.add_argument(
-        "--without",
-        metavar="PART,...",
-        help=f"score it once for each of these parts, taken out of the network; or 'each'. Parts: {', '.join(PARTS)}",
-    )
+    without_help = f"score it without each of these parts, taken out in turn; or 'each'. Parts: {', '.join(PARTS)}"
+    less.add_argument("--without", metavar="PART,...", help=without_help)
     less.add_argument("--open_set", action="store_true", help="print FNIR at several FPIR, and write open_set.json")
     elsewhere.add_flags(parser)
     flags = parser.parse_args(arguments)
@@ -65,21 +59,19 @@ def main(arguments: Sequence[str]) -> int:
 
     with Screen() as screen:
         how: dict[str, Any] = {"step": flags.checkpoint, "listener": screen, "measure": measure, "other": other}
-        if flags.without is not None:
+        if flags.open_set:
+            screen.console.print(*evaluate_open_set(flags.workdir, out=flags.out or place(measure), **how))
+            return 0
+        if flags.without is None:
+            folders = [flags.out or place(measure)]
+            found = {"": evaluate_checkpoint(flags.workdir, out=folders[0], **how)}
+        else:
             parts = None if flags.without == "each" else [part.strip() for part in flags.without.split(",")]
             found = evaluate_without(flags.workdir, parts=parts, out=place, **how)
-            for results in found.values():
-                screen.console.print(table(results))
             folders = [place(dataclasses.replace(measure, without=part)) for part in found]
-            screen.say(f"Results: results.json, .csv and .tex in {', '.join(map(str, folders))}")
-            return 0
-        out = flags.out or place(measure)
-        if flags.open_set:
-            screen.console.print(*evaluate_open_set(flags.workdir, out=out, **how))
-            return 0
-        results = evaluate_checkpoint(flags.workdir, out=out, **how)
-        screen.console.print(table(results))
-        screen.say(f"Results: {out / 'results.json'}, {out / 'results.csv'}, {out / 'results.tex'}")
+        for results in found.values():
+            screen.console.print(table(results))
+        screen.say(f"Results: results.json, .csv and .tex in {', '.join(map(str, folders))}")
     return 0
 
 
