@@ -128,6 +128,30 @@ def test_float32_safetensors_have_the_bits_of_the_run_also_where_its_data_is_gon
     assert net.embed(images, modality="visible").tobytes() == run.embed(images, modality="visible").tobytes()
 
 
+def test_stablehlo_as_a_user_exports_and_uses_it(workdir, made, tmp_path, monkeypatch):
+    out = tmp_path / "exported"
+    command = ("icre_jax.export", "--workdir", str(workdir), "--out", str(out), "--format")
+    process = run_command(*command, "safetensors,stablehlo")
+    assert process.returncode == 0, process.stderr
+    said = " ".join(process.stdout.split())
+    assert "embeds 32 test images equally" in said
+    assert f"until {json.loads((out / 'stablehlo.json').read_text())['readable_until']} at the latest" in said
+    assert "`visible.stablehlo`, `infrared.stablehlo`, programs that JAX runs by itself: within 1e-05" in (
+        (out / "README.md").read_text()
+    )
+    docs = (ROOT / "docs" / "export.md").read_text()
+    code = next(code for code in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "deserialize" in code)
+    net = icre_jax.load(out)
+    images = np.random.default_rng(0).integers(0, 256, (3, *net.image_size, 3), dtype=np.uint8)
+    monkeypatch.chdir(tmp_path)
+    names = {"images": images}
+    exec(compile(code, "docs/export.md", "exec"), names)
+    np.testing.assert_allclose(names["embeddings"], net.embed(images, modality="visible"), atol=1e-6)
+    (out / "network.safetensors").unlink()
+    with pytest.raises(InputError, match="holds StableHLO files only, which embed images without this package"):
+        icre_jax.load(out)
+
+
 def test_data_of_another_kind_is_not_what_it_is_compared_on(workdir, tmp_path, llcm_tree, capsys):
     away = Path(shutil.copytree(workdir, tmp_path / "run"))
     settings = json.loads((away / "config.json").read_text())

@@ -15,6 +15,7 @@ from icre_jax.engine.export import export
 from icre_jax.engine.stored import flatten, read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
+from icre_jax.health.places import check_start
 from icre_jax.machine.screen import Screen, open_console
 from icre_jax.settings import parse, resolve_paths
 from icre_jax.training.run import _start, assemble, trace_start
@@ -159,6 +160,14 @@ def test_a_network_that_knows_the_test_people_is_refused(config, source, llcm_tr
     config.init_from = str(source)
     with pytest.raises(InputError, match="seed 3 are the same in every data set"):
         traced(config, tmp_path)
+
+
+def test_the_doctor_looks_at_it(config, source):
+    config.init_from = str(source)
+    assert check_start(parse(config)).state == "ok"
+    config.model.width = 6
+    finding = check_start(parse(config))
+    assert (finding.state, "model.width: 4 -> 6" in finding.detail) == ("broken", True)
 
 
 def test_bad_input(config, source, tmp_path):
