@@ -4,15 +4,10 @@ import importlib
 import json
 
 import pytest
-from rich.console import Console
 
 from icre_jax.errors import InputError
 from icre_jax.machine.command import read_config
 from icre_jax.settings import flatten, parse, to_config, to_json
-from icre_jax.training.loop import train_and_evaluate
-from tests.conftest import run_command
-from tests.small_runs import assert_same_run, run
-from tests.test_commands import refused
 
 CONFIGS = [
     (name, variant) for name in ("synthetic", "manifest", "sysu_mm01", "llcm", "regdb") for variant in ("", "agw")
@@ -86,23 +81,16 @@ def test_what_is_no_config_at_all(content, words, tmp_path):
         read_config([f"--config={file}"])
 
 
+def test_a_run_has_no_variants(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(to_json(settings_of("synthetic")))
+    with pytest.raises(InputError, match="is the config of one run and has no variant 'agw'"):
+        read_config([f"--config={file}:agw"])
+
+
 def test_a_config_from_before_init_from_is_read(tmp_path):
     values = json.loads(to_json(settings_of("synthetic")))
     del values["init_from"]
     file = tmp_path / "config.json"
     file.write_text(json.dumps(values))
     assert read_config([f"--config={file}"]) == settings_of("synthetic")
-
-
-def test_a_run_is_repeated_to_the_last_bit(small, tmp_path):
-    small.schedule.num_epochs = 1
-    small.schedule.boundaries = small.schedule.factors = ()
-    first, again = tmp_path / "first", tmp_path / "again"
-    run(small, first)
-    assert train_and_evaluate(read_config([f"--config={first / 'config.json'}"]), again, console=Console(quiet=True))
-    assert_same_run(first, again)
-    assert (again / "config.json").read_bytes() == (first / "config.json").read_bytes()
-    flags = ("--config", str(first / "config.json"), "--workdir", str(again), "--config.seed=5")
-    refused(run_command("icre_jax.train", *flags), "holds a run of another config", "seed: 0 -> 5")
-    with pytest.raises(InputError, match="is the config of one run and has no variant 'agw'"):
-        read_config([f"--config={first / 'config.json'}:agw"])

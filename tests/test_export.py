@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -150,6 +153,53 @@ def test_stablehlo_as_a_user_exports_and_uses_it(workdir, made, tmp_path, monkey
     (out / "network.safetensors").unlink()
     with pytest.raises(InputError, match="holds StableHLO files only, which embed images without this package"):
         icre_jax.load(out)
+
+
+HUB = '''
+"""Stands in for huggingface_hub: writes down what it is asked."""
+import json, os, pathlib
+
+
+class HfApi:
+    def _note(self, what, **words):
+        with open(os.environ["STAND_IN_NOTES"], "a") as file:
+            file.write(json.dumps({"what": what, **words}) + "\\n")
+
+    def create_repo(self, repository, *, private, exist_ok):
+        self._note("create", repository=repository, private=private, exist_ok=exist_ok)
+        return f"https://hub.test/{repository}"
+
+    def repo_info(self, repository):
+        import types
+        return types.SimpleNamespace(private=True)
+
+    def list_repo_files(self, repository):
+        return [".gitattributes"]
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        self._note("upload", repository=repo_id, files=sorted(os.listdir(folder_path)))
+'''
+
+
+def test_what_is_pushed_goes_to_a_private_repository(workdir, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "huggingface_hub.py").write_text(HUB)
+    notes = tmp_path / "notes.jsonl"
+    command = [sys.executable, "-m", "icre_jax.export", "--workdir", str(workdir), "--format", "safetensors"]
+    process = subprocess.run(
+        [*command, "--out", str(tmp_path / "out"), "--push", "lab/icre-test"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "lib"), "STAND_IN_NOTES": str(notes), "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Uploaded to https://hub.test/lab/icre-test, private." in process.stdout
+    created, uploaded = (json.loads(line) for line in notes.read_text().splitlines())
+    assert created == {"what": "create", "repository": "lab/icre-test", "private": True, "exist_ok": True}
+    assert uploaded["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert "README.md" in uploaded["files"]
 
 
 def test_data_of_another_kind_is_not_what_it_is_compared_on(workdir, tmp_path, llcm_tree, capsys):

@@ -1,8 +1,8 @@
-"""`python -m icre_jax.export --push` with a stand-in for the hub: nothing here reaches a network."""
+"""What `python -m icre_jax.export --push` does with a stand-in for the hub: nothing here reaches a network.
 
-import json
-import os
-import subprocess
+`tests/test_export.py` has the whole command.
+"""
+
 import sys
 import types
 
@@ -10,38 +10,12 @@ import pytest
 
 from icre_jax.engine.hub import push, require_hub
 from icre_jax.errors import InputError
-from tests.conftest import ROOT, run_command
-from tests.small_runs import run
+from tests.conftest import run_command
 from tests.test_commands import refused
-
-STAND_IN = '''
-"""Stands in for huggingface_hub: writes down what it is asked."""
-import json, os, pathlib
-
-
-class HfApi:
-    def _note(self, what, **words):
-        with open(os.environ["STAND_IN_NOTES"], "a") as file:
-            file.write(json.dumps({"what": what, **words}) + "\\n")
-
-    def create_repo(self, repository, *, private, exist_ok):
-        self._note("create", repository=repository, private=private, exist_ok=exist_ok)
-        return f"https://hub.test/{repository}"
-
-    def repo_info(self, repository):
-        import types
-        return types.SimpleNamespace(private=True)
-
-    def list_repo_files(self, repository):
-        return [".gitattributes"]
-
-    def upload_folder(self, *, repo_id, folder_path, commit_message):
-        self._note("upload", repository=repo_id, files=sorted(os.listdir(folder_path)))
-'''
 
 
 class Hub:
-    """The same for this process."""
+    """Stands in for huggingface_hub in this process."""
 
     def __init__(self, *, private=True, files=(".gitattributes",), fails=None):
         self.asked, self._private, self._files, self._fails = [], private, files, fails
@@ -74,29 +48,6 @@ def use(monkeypatch):
         return hub
 
     return use
-
-
-def test_the_command_uploads_what_it_wrote_to_a_private_repository(small, tmp_path):
-    small.schedule.num_epochs = 1
-    run(small, tmp_path / "run")
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "huggingface_hub.py").write_text(STAND_IN)
-    notes = tmp_path / "notes.jsonl"
-    command = [sys.executable, "-m", "icre_jax.export", "--workdir", str(tmp_path / "run"), "--format", "safetensors"]
-    process = subprocess.run(
-        [*command, "--out", str(tmp_path / "out"), "--push", "lab/icre-test"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "lib"), "STAND_IN_NOTES": str(notes), "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    assert "Uploaded to https://hub.test/lab/icre-test, private." in process.stdout
-    created, uploaded = (json.loads(line) for line in notes.read_text().splitlines())
-    assert created == {"what": "create", "repository": "lab/icre-test", "private": True, "exist_ok": True}
-    assert uploaded["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert "README.md" in uploaded["files"]
 
 
 def test_bad_input(tmp_path):

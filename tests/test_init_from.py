@@ -1,4 +1,7 @@
-"""Training that starts from another run's network: what is taken over, what is said of it, what is refused."""
+"""Training that starts from another run's network: what is taken over, what is said of it, what is refused.
+
+And a run again from the config.json that it left.
+"""
 
 import json
 import shutil
@@ -7,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 import icre_jax
 from icre_jax.data.prepared import open_or_prepare
@@ -16,11 +20,13 @@ from icre_jax.engine.stored import flatten, read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.health.places import check_start
+from icre_jax.machine.command import read_config
 from icre_jax.machine.screen import Screen, open_console
 from icre_jax.settings import parse, resolve_paths
+from icre_jax.training.loop import train_and_evaluate
 from icre_jax.training.run import _start, assemble, trace_start
 from tests.conftest import flags_of, run_command
-from tests.small_runs import run
+from tests.small_runs import assert_same_run, run
 from tests.test_commands import refused
 
 
@@ -160,6 +166,15 @@ def test_a_network_that_knows_the_test_people_is_refused(config, source, llcm_tr
     config.init_from = str(source)
     with pytest.raises(InputError, match="seed 3 are the same in every data set"):
         traced(config, tmp_path)
+
+
+def test_a_run_is_repeated_to_the_last_bit(source, tmp_path):
+    settings = read_config([f"--config={source / 'config.json'}"])
+    assert train_and_evaluate(settings, tmp_path / "again", console=Console(quiet=True))
+    assert_same_run(source, tmp_path / "again")
+    assert (tmp_path / "again" / "config.json").read_bytes() == (source / "config.json").read_bytes()
+    flags = ("--config", str(source / "config.json"), "--workdir", str(source), "--config.seed=5")
+    refused(run_command("icre_jax.train", *flags), "holds a run of another config", "seed: 0 -> 5")
 
 
 def test_the_doctor_looks_at_it(config, source):
