@@ -252,7 +252,7 @@ def test_who_is_known(source, dataset, trial, synthetic, seed, words):
 
 def test_the_data_of_networks_it_started_from_counts_too(config):
     about = {"dataset": "sysu_mm01", "trial": None, "data": RENDERED, "data_fingerprint": "c" * 64}
-    about["init_from"] = json.loads(json.dumps({"sources": [dataclasses.asdict(REAL), dataclasses.asdict(PEOPLE)]}))
+    about["init_from"] = json.loads(json.dumps({"sources": [REAL.to_facts(), PEOPLE.to_facts()]}))
     stored = unseen.Stored(parse(config), 6, None, {}, [1], about)
     assert sources_of(stored)[1:] == [REAL, PEOPLE]
     prepared = PreparedDataset("regdb", 2, Path("records"), "b" * 64, False, {})

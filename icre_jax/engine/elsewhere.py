@@ -108,7 +108,7 @@ def open_elsewhere(path: str, other: OtherData, *, step: int | None, listener: L
     sources = sources_of(stored)
     facts = {
         "trained_on": sources[0].describe(),
-        "sources": [dataclasses.asdict(source) for source in sources],
+        "sources": [source.to_facts() for source in sources],
         "training_images_compared": compared,
     }
     return Trained(**vars(stored) | {"settings": settings}, prepared=prepared, elsewhere=facts)

@@ -1,6 +1,5 @@
 """Training that starts from the network of another run: what is taken over, and when that is refused."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -96,6 +95,6 @@ def inherit(stored: Stored, like: Any, *, classifier: bool) -> tuple[dict[str, A
         "classifier": classifier,
         "data": sources[0].describe(),
         "pretrained": stored.about["pretrained"] or (stored.about.get("init_from") or {}).get("pretrained"),
-        "sources": [dataclasses.asdict(source) for source in sources],
+        "sources": [source.to_facts() for source in sources],
     }
     return unflatten(taken), facts

@@ -148,7 +148,7 @@ def shapes_of(network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, An
     state = jax.eval_shape(
         lambda: create_state(jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=image_size)
     )
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state.variables)
 
 
@@ -191,7 +191,7 @@ def _read_export(folder: Path, form: str) -> Stored:
         variables = read_variables(folder / form, shapes)
     else:
         arrays = read_tensors(folder / form, flatten(shapes))
-        variables = jax.device_put(unflatten(arrays), jax.devices()[0])
+        variables = jax.device_put(unflatten(arrays), jax.local_devices()[0])
     found = hash_network(settings, variables)
     if found != expected[_FORM_OF[form]]:
         raise InputError(

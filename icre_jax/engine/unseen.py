@@ -36,6 +36,15 @@ class Source:
     rendered_seed: int | None
     train_splits: tuple[str, ...]
 
+    def to_facts(self) -> dict[str, Any]:
+        """JSON-able; inverse of `Source.from_facts`."""
+        return dataclasses.asdict(self) | {"train_splits": list(self.train_splits)}
+
+    @staticmethod
+    def from_facts(facts: Mapping[str, Any]) -> "Source":
+        """What `to_facts` gave."""
+        return Source(**{**facts, "train_splits": tuple(facts["train_splits"])})
+
     def describe(self) -> str:
         """For example "RegDB trial 2" or "synthetic people (seed 0)"."""
         trial = "" if self.trial is None else f" trial {self.trial}"
@@ -49,13 +58,8 @@ def sources_of(stored: Stored) -> list[Source]:
     seed = data.synthetic.seed if data.synthetic is not None else about.get("rendered_seed")
     names = ("dataset", "trial", "data", "data_fingerprint")
     own = Source(**{name: about[name] for name in names}, rendered_seed=seed, train_splits=data.train_splits)
-    return [own, *_sources_before(about.get("init_from"))]
-
-
-def _sources_before(init_from: Mapping[str, Any] | None) -> list[Source]:
-    if init_from is None:
-        return []
-    return [Source(**facts | {"train_splits": tuple(facts["train_splits"])}) for facts in init_from["sources"]]
+    before = (about.get("init_from") or {"sources": []})["sources"]
+    return [own, *(Source.from_facts(facts) for facts in before)]
 
 
 def require_unseen(stored: Stored, data: Data, prepared: PreparedDataset, listener: Listener) -> int | None:

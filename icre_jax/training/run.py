@@ -29,6 +29,7 @@ from icre_jax.engine.stored import read_stored
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult
+from icre_jax.machine import hosts
 from icre_jax.settings import Settings, differences, parse
 
 
@@ -139,7 +140,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
 
 
 def trace_start(run: Run, checkpoints: Checkpoints, step: int | None, listener: Listener) -> Run:
-    """The run with what is known of the network that it starts from: among its facts, which travel on.
+    """The run with what is known of the network that it starts from among its facts, which travel on; in all processes.
 
     Args:
       run: as assembled.
@@ -150,19 +151,22 @@ def trace_start(run: Run, checkpoints: Checkpoints, step: int | None, listener: 
     Raises:
       InputError: there is no such network, it does not fit, or it has learned from people of this run's test set.
     """
-    if run.settings.init_from is None:
+    place = run.settings.init_from
+    if place is None:
         return run
     if step is not None:
-        return dataclasses.replace(run, facts=run.facts | {"init_from": checkpoints.read_facts(step).get("init_from")})
-    stored = read_stored(run.settings.init_from)
-    require_same_model(stored, run.settings)
-    require_new_test_people(stored, run.settings, run.prepared, listener)
+        saved = hosts.everywhere(lambda: checkpoints.read_facts(step))
+        return dataclasses.replace(run, facts=run.facts | {"init_from": saved.get("init_from")})
+    stored = hosts.everywhere(lambda: read_stored(place))
+    hosts.everywhere(lambda: require_same_model(stored, run.settings))
+    # Its training data may have to be prepared for that.
+    hosts.first_then_others(lambda: require_new_test_people(stored, run.settings, run.prepared, listener))
     same_identities = all(
         run.facts[name] == value
         for name, value in (("class_pids", stored.class_pids), ("data_fingerprint", stored.about["data_fingerprint"]))
     )
     arrays, facts = inherit(stored, run.program.abstract_state.variables, classifier=same_identities)
-    origin = {"path": run.settings.init_from, **facts}
+    origin = {"path": place, **facts}
     return dataclasses.replace(run, facts=run.facts | {"init_from": origin}, inherited=arrays)
 
 

@@ -125,7 +125,7 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
             functools.partial(_require_same_data, hosts.from_first(lambda: prepared.fingerprint), prepared)
         )
         screen.console.print(describe_data(prepared))
-        run = assembled = hosts.everywhere(lambda: assemble(settings, workdir, prepared))
+        run = hosts.everywhere(lambda: assemble(settings, workdir, prepared))
         # Own images may have one direction only.
         _require_score(settings, run.evaluators[0].protocol, VALIDATION.get(dataset))
         hosts.from_first(lambda: write_config(workdir, settings))
@@ -145,7 +145,7 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         if saved_step is not None:
             # Before the log is cut to where this checkpoint is.
             hosts.everywhere(lambda: require_same_run(run, checkpoints, saved_step))
-        run = hosts.everywhere(lambda: trace_start(assembled, checkpoints, saved_step, screen))
+        run = trace_start(run, checkpoints, saved_step, screen)
         hosts.everywhere(
             functools.partial(_require_same_start, hosts.from_first(lambda: run.facts.get("init_from")), run)
         )
