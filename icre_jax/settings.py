@@ -1,6 +1,7 @@
 """What a config may say: names, types and ranges of every field, checked before anything else happens.
 
-Configs (`configs/*.py`) hold the values, this file holds the rules; no defaults here, so that a value has one home.
+Configs (`configs/*.py`) hold the values, this file holds the rules; no defaults here, so that a value has one home,
+but for fields that configs written earlier do not have.
 A field has the name of the keyword argument that consumes it.
 """
 
@@ -251,9 +252,7 @@ class Settings(_Group):
     seed: Seed
     perturbation: Seed = 0  # none; n: each first weight moved by a relative 1e-6, see `icre_jax.engine.state.perturb`
     pretrained: str | None
-    # A trained network to start from: a workdir, an export, or the name of one that comes with the package. Configs
-    # written before there was such a field do not have it, hence the one default here.
-    init_from: str | None = None
+    init_from: str | None = None  # a trained network to start from: a workdir, an export, or the name of one in the box
     parallel: Literal["jit", "pmap"]
     data: Data
     sampling: Sampling
