@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.perturbation = 0  # n > 0: every first weight times 1 + 1e-6 z, z ~ N(0, 1) drawn from n (docs/noise.md)
     config.parallel = "jit"  # or "pmap"; the same step over all devices either way
     config.pretrained = placeholder(str)  # a .safetensors file with the backbone's weights; random without
+    config.init_from = placeholder(str)  # a workdir or an export: start from its network; docs/training.md
 
     config.data = ConfigDict()
     config.data.dataset = "sysu_mm01"

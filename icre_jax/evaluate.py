@@ -4,12 +4,15 @@ Embeds every test image once, scores every setting of the protocol from that, pr
 results.csv and results.tex into the work folder (or --out). --feature, --flip, --reranking and --gallery_source measure
 in another way: the results say so and go to a folder of their own, so that the run's own stay. --without takes a part
 out of the trained network first, to see what it does. --open_set asks how often strangers are taken for somebody.
+--data_dir and --dataset name other data to do this on.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from icre_jax.engine import elsewhere
 from icre_jax.engine.evaluator import Measure, evaluate_checkpoint, evaluate_without
 from icre_jax.engine.open_set import evaluate_open_set
 from icre_jax.evals.tables import table
@@ -33,46 +36,42 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--flip", action="store_true", help="average in the mirrored images")
     parser.add_argument("--reranking", action="store_true", help="k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)")
-    parser.add_argument(
-        "--gallery_source",
-        choices=("official", "python-random"),
-        help="who drew the galleries of SYSU-MM01; default: official if the data holds exp/rand_perm_cam.mat",
-    )
+    source_help = "who drew the galleries of SYSU-MM01; default: official if the data holds exp/rand_perm_cam.mat"
+    parser.add_argument("--gallery_source", choices=("official", "python-random"), help=source_help)
     less = parser.add_mutually_exclusive_group()
-    less.add_argument(
-        "--without",
-        metavar="PART,...",
-        help=f"score it once for each of these parts, taken out of the network; or 'each'. Parts: {', '.join(PARTS)}",
-    )
+    without_help = f"score it without each of these parts, taken out in turn; or 'each'. Parts: {', '.join(PARTS)}"
+    less.add_argument("--without", metavar="PART,...", help=without_help)
     less.add_argument("--open_set", action="store_true", help="print FNIR at several FPIR, and write open_set.json")
+    elsewhere.add_flags(parser)
     flags = parser.parse_args(arguments)
+    other = elsewhere.read_flags(flags)
     keep_compiled_programs()
     measure = Measure(flags.feature, flags.flip, flags.reranking, flags.gallery_source)
 
     def place(measure: Measure) -> Path:
         # The results of the run itself stay what they are.
-        labels = [f"step_{flags.checkpoint}" if flags.checkpoint is not None else "", measure.label]
+        labels = [
+            other and other.label,
+            f"step_{flags.checkpoint}" if flags.checkpoint is not None else "",
+            measure.label,
+        ]
         return (flags.out or flags.workdir) / "_".join(label for label in labels if label)
 
     with Screen() as screen:
-        if flags.without is not None:
-            parts = None if flags.without == "each" else [part.strip() for part in flags.without.split(",")]
-            found = evaluate_without(
-                flags.workdir, parts=parts, step=flags.checkpoint, out=place, listener=screen, measure=measure
-            )
-            for results in found.values():
-                screen.console.print(table(results))
-            folders = [place(dataclasses.replace(measure, without=part)) for part in found]
-            screen.say(f"Results: results.json, .csv and .tex in {', '.join(map(str, folders))}")
-            return 0
-        out = flags.out or place(measure)
-        how = {"step": flags.checkpoint, "out": out, "listener": screen, "measure": measure}
+        how: dict[str, Any] = {"step": flags.checkpoint, "listener": screen, "measure": measure, "other": other}
         if flags.open_set:
-            screen.console.print(*evaluate_open_set(flags.workdir, **how))
+            screen.console.print(*evaluate_open_set(flags.workdir, out=flags.out or place(measure), **how))
             return 0
-        results = evaluate_checkpoint(flags.workdir, **how)
-        screen.console.print(table(results))
-        screen.say(f"Results: {out / 'results.json'}, {out / 'results.csv'}, {out / 'results.tex'}")
+        if flags.without is None:
+            folders = [flags.out or place(measure)]
+            found = {"": evaluate_checkpoint(flags.workdir, out=folders[0], **how)}
+        else:
+            parts = None if flags.without == "each" else [part.strip() for part in flags.without.split(",")]
+            found = evaluate_without(flags.workdir, parts=parts, out=place, **how)
+            folders = [place(dataclasses.replace(measure, without=part)) for part in found]
+        for results in found.values():
+            screen.console.print(table(results))
+        screen.say(f"Results: results.json, .csv and .tex in {', '.join(map(str, folders))}")
     return 0
 
 

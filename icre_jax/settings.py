@@ -1,15 +1,17 @@
 """What a config may say: names, types and ranges of every field, checked before anything else happens.
 
-Configs (`configs/*.py`) hold the values, this file holds the rules; no defaults here, so that a value has one home.
+Configs (`configs/*.py`) hold the values, this file holds the rules; no defaults here, so that a value has one home,
+but for fields that configs written earlier do not have.
 A field has the name of the keyword argument that consumes it.
 """
 
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic import ConfigDict as ModelConfig
 
@@ -250,6 +252,7 @@ class Settings(_Group):
     seed: Seed
     perturbation: Seed = 0  # none; n: each first weight moved by a relative 1e-6, see `icre_jax.engine.state.perturb`
     pretrained: str | None
+    init_from: str | None = None  # a trained network to start from: a workdir, an export, or the name of one in the box
     parallel: Literal["jit", "pmap"]
     data: Data
     sampling: Sampling
@@ -262,6 +265,9 @@ class Settings(_Group):
     checkpoint: Checkpoint
     logging: Logging
 
+
+# Networks that come with the package, see `icre_jax.load`: `init_from` names them, or a place.
+IN_THE_BOX = ("synthetic",)
 
 # Fields that change how fast or how loudly a run goes, never what it computes (the door and `remat` up to rounding, as
 # the number of devices does): a run may continue with others.
@@ -302,6 +308,7 @@ def parse(config: ConfigDict | dict[str, Any]) -> Settings:
         *_check_enhancement(settings),
         *_check_exclusion(settings),
         *_check_selection(settings),
+        *_check_start(settings),
     ]
     if findings:
         raise InputError(f"The config cannot be used:\n{join_findings(findings)}")
@@ -345,6 +352,15 @@ def _check_selection(settings: Settings) -> list[str]:
     return [
         f"checkpoint.best_metric is {metric!r}, a score of the validation identities, and data.train_splits {splits} "
         "trains on them. Train on ('train',) alone, or choose by a test score."
+    ]
+
+
+def _check_start(settings: Settings) -> list[str]:
+    if settings.pretrained is None or settings.init_from is None:
+        return []
+    return [
+        f"pretrained is {settings.pretrained!r} and init_from {settings.init_from!r}; both say where the backbone "
+        "starts. Set one of them to None."
     ]
 
 
@@ -409,16 +425,22 @@ def resolve_paths(settings: Settings) -> Settings:
 
     names = ("data_dir", "prepared_dir")
     data = settings.data.model_copy(update={name: absolute(getattr(settings.data, name)) for name in names})
-    pretrained = None if settings.pretrained is None else absolute(settings.pretrained)
-    return settings.model_copy(update={"data": data, "pretrained": pretrained})
+    starts = {
+        name: absolute(path)
+        for name in ("pretrained", "init_from")
+        if (path := getattr(settings, name)) is not None and path not in IN_THE_BOX
+    }
+    return settings.model_copy(update={"data": data, **starts})
 
 
 def without_places(settings: Settings) -> Settings:
     """The same run with the last name alone of each path: the rest says nothing on another machine, or too much."""
     places = {name: Path(getattr(settings.data, name)).name for name in ("data_dir", "prepared_dir")}
-    pretrained = None if settings.pretrained is None else Path(settings.pretrained).name
+    starts = {
+        name: Path(path).name for name in ("pretrained", "init_from") if (path := getattr(settings, name)) is not None
+    }
     data = settings.data.model_copy(update=places)
-    return settings.model_copy(update={"data": data, "pretrained": pretrained})
+    return settings.model_copy(update={"data": data, **starts})
 
 
 def _finding(detail: Any) -> str:
@@ -433,6 +455,29 @@ def _finding(detail: Any) -> str:
 def to_json(settings: Settings) -> str:
     """The whole run as JSON, readable by `from_json`."""
     return settings.model_dump_json(indent=2)
+
+
+def to_config(settings: Settings) -> ConfigDict:
+    """Inverse of `parse`: a config whose fields may be overridden on the command line, those that are None too."""
+    return _to_config(settings)
+
+
+def _to_config(group: BaseModel) -> ConfigDict:
+    config = ConfigDict()
+    for name, value in group:
+        if isinstance(value, BaseModel):
+            config[name] = _to_config(value)
+        elif value is None:
+            kinds = [_plain(kind) for kind in get_args(type(group).model_fields[name].annotation)]
+            # A group that is absent stays so; a field that is, keeps its type.
+            config[name] = next((placeholder(kind) for kind in kinds if kind in (str, int, float, bool)), None)
+        else:
+            config[name] = value
+    return config
+
+
+def _plain(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def from_json(text: str) -> Settings:

@@ -56,6 +56,14 @@ def llcm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered LLCM tree of people whom the small configs do not train on, to read only."""
+    folder = tmp_path_factory.mktemp("people") / "strangers"
+    rendering.write_tree("llcm", folder, dataclasses.replace(OTHER_PEOPLE, seed=4))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def regdb_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered RegDB tree, to read only."""
     folder = tmp_path_factory.mktemp("people") / "tree"

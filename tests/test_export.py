@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -128,6 +131,77 @@ def test_float32_safetensors_have_the_bits_of_the_run_also_where_its_data_is_gon
     assert net.embed(images, modality="visible").tobytes() == run.embed(images, modality="visible").tobytes()
 
 
+def test_stablehlo_as_a_user_exports_and_uses_it(workdir, made, tmp_path, monkeypatch):
+    out = tmp_path / "exported"
+    command = ("icre_jax.export", "--workdir", str(workdir), "--out", str(out), "--format")
+    process = run_command(*command, "safetensors,stablehlo")
+    assert process.returncode == 0, process.stderr
+    said = " ".join(process.stdout.split())
+    assert "embeds 32 test images equally" in said
+    assert f"until {json.loads((out / 'stablehlo.json').read_text())['readable_until']} at the latest" in said
+    assert "`visible.stablehlo`, `infrared.stablehlo`, programs that JAX runs by itself: within 1e-05" in (
+        (out / "README.md").read_text()
+    )
+    docs = (ROOT / "docs" / "export.md").read_text()
+    code = next(code for code in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "deserialize" in code)
+    net = icre_jax.load(out)
+    images = np.random.default_rng(0).integers(0, 256, (3, *net.image_size, 3), dtype=np.uint8)
+    monkeypatch.chdir(tmp_path)
+    names = {"images": images}
+    exec(compile(code, "docs/export.md", "exec"), names)
+    np.testing.assert_allclose(names["embeddings"], net.embed(images, modality="visible"), atol=1e-6)
+    (out / "network.safetensors").unlink()
+    with pytest.raises(InputError, match="holds StableHLO files only, which embed images without this package"):
+        icre_jax.load(out)
+
+
+HUB = '''
+"""Stands in for huggingface_hub: writes down what it is asked."""
+import json, os, pathlib
+
+
+class HfApi:
+    def _note(self, what, **words):
+        with open(os.environ["STAND_IN_NOTES"], "a") as file:
+            file.write(json.dumps({"what": what, **words}) + "\\n")
+
+    def create_repo(self, repository, *, private, exist_ok):
+        self._note("create", repository=repository, private=private, exist_ok=exist_ok)
+        return f"https://hub.test/{repository}"
+
+    def repo_info(self, repository):
+        import types
+        return types.SimpleNamespace(private=True)
+
+    def list_repo_files(self, repository):
+        return [".gitattributes"]
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        self._note("upload", repository=repo_id, files=sorted(os.listdir(folder_path)))
+'''
+
+
+def test_what_is_pushed_goes_to_a_private_repository(workdir, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "huggingface_hub.py").write_text(HUB)
+    notes = tmp_path / "notes.jsonl"
+    command = [sys.executable, "-m", "icre_jax.export", "--workdir", str(workdir), "--format", "safetensors"]
+    process = subprocess.run(
+        [*command, "--out", str(tmp_path / "out"), "--push", "lab/icre-test"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "lib"), "STAND_IN_NOTES": str(notes), "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "Uploaded to https://hub.test/lab/icre-test, private." in process.stdout
+    created, uploaded = (json.loads(line) for line in notes.read_text().splitlines())
+    assert created == {"what": "create", "repository": "lab/icre-test", "private": True, "exist_ok": True}
+    assert uploaded["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert "README.md" in uploaded["files"]
+
+
 def test_data_of_another_kind_is_not_what_it_is_compared_on(workdir, tmp_path, llcm_tree, capsys):
     away = Path(shutil.copytree(workdir, tmp_path / "run"))
     settings = json.loads((away / "config.json").read_text())
@@ -218,6 +292,8 @@ def test_what_reads_back_differently_is_not_kept(workdir, tmp_path, monkeypatch,
 
     original = module.read_stored
     monkeypatch.setattr(module, "read_stored", damaged)
+    # StableHLO files are read by another process.
+    monkeypatch.setattr(module, "embed_elsewhere", lambda folder, images, modality, tolerance: np.eye(len(images), 32))
     with pytest.raises(InputError, match=rf"written as {name} embeds (visible|infrared) images differently"):
         export(workdir, tmp_path / "out", step=None, listener=quiet(), formats=(name,))
     assert list(tmp_path.iterdir()) == []

@@ -122,6 +122,21 @@ def halfway(workdir: Path, copy: Path) -> Path:
 
 
 @pytest.mark.long
+def test_two_processes_start_from_the_network_of_another_run(short, alone, folders):
+    short.schedule.num_epochs = 1
+    workdir = folders / "heir"
+    codes, outputs = finish(start(short, workdir, f"--config.init_from={alone}"), workdir)
+    assert codes == [0, 0], outputs
+    first = next(line for line in lines_of(workdir) if line["kind"] == "evaluation")
+    last = [line for line in lines_of(alone) if line["kind"] == "evaluation"][-1]
+    assert first["step"] == 0
+    for name, value in first.items():
+        if isinstance(value, float) and name != "epoch":
+            assert value == pytest.approx(last[name], abs=0.02), name
+    assert "and classifier, as the identities are the same" in " ".join(outputs[0].split())
+
+
+@pytest.mark.long
 def test_two_processes_give_what_one_gives(together, alone):
     assert_same_numbers(together, alone)
     text, other = said(together, 0).read_text(), said(together, 1).read_text()

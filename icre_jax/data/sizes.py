@@ -26,4 +26,4 @@ def count_training_ids(settings: Data) -> tuple[int, str]:
     data_dir = Path(settings.data_dir).expanduser()
     if not (data_dir / manifest.NAME).is_file():
         return ASSUMED_IDS, f"assumed: {data_dir / manifest.NAME} is not there yet"
-    return len({record.pid for record in manifest.scan(data_dir)["train"]}), f"of {data_dir / manifest.NAME}"
+    return len({record.pid for record in manifest.scan(data_dir).get("train", [])}), f"of {data_dir / manifest.NAME}"

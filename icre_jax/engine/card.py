@@ -18,6 +18,7 @@ _TAGS = ["person-re-identification", "visible-infrared", "image-retrieval", "jax
 _FILES = {
     "orbax": f"`{VARIABLES}/`, an orbax checkpoint",
     "safetensors": f"`{TENSORS}`",
+    "stablehlo": "`visible.stablehlo`, `infrared.stablehlo`, programs that JAX runs by itself",
 }
 _USE = """\
 To compare methods of visible-infrared person re-identification; to rank a gallery of cropped images of people by
@@ -59,7 +60,13 @@ def write_card(stored: Stored) -> str:
 
 def is_free(about: dict[str, Any]) -> bool:
     """Whether nobody else has a say in it: rendered people, and no weights of others to start from."""
-    return about["data"] == RENDERED and about["pretrained"] is None
+    learned_from = [about["data"], *(source["data"] for source in _origin(about)["sources"])]
+    return {*learned_from} == {RENDERED} and about["pretrained"] is None and _origin(about)["pretrained"] is None
+
+
+def _origin(about: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the network that it started from."""
+    return about.get("init_from") or {"pretrained": None, "sources": []}
 
 
 def _metadata(stored: Stored, results: list[ProtocolResult]) -> str:
@@ -123,12 +130,20 @@ def _facts(stored: Stored) -> str:
         "step": f"{stored.step}{_chosen(about)}",
         "data": f"{about['data']}{_trial(about)}, {about['num_training_identities']:,} training identities",
         "fingerprint of the data": f"`{about['data_fingerprint']}`",
-        "backbone started from": f"`{about['pretrained']}`" if about["pretrained"] else "random numbers",
+        "started from": _start(about),
         "written by": f"icre_jax {about['icre_jax']}",
     }
     for form, digest in about["network_sha256"].items():
         rows[f"sha256, {form}"] = f"`{digest}`"
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+
+
+def _start(about: dict[str, Any]) -> str:
+    if about.get("init_from"):
+        origin = about["init_from"]
+        before = f", whose backbone started from `{origin['pretrained']}`" if origin["pretrained"] else ""
+        return f"step {origin['step']} of `{origin['path']}`, a network that learned from {origin['data']}{before}"
+    return f"`{about['pretrained']}`, the backbone" if about["pretrained"] else "random numbers"
 
 
 def _chosen(about: dict[str, Any]) -> str:
@@ -184,8 +199,11 @@ def _licences(about: dict[str, Any]) -> str:
     lines.append("- These files: whoever exported them says so; nothing is granted by this card alone.")
     if about["data"] != RENDERED:
         lines.append("- The training data: under its own terms, see above; they reach what was trained on it.")
-    if about["pretrained"]:
-        lines.append(f"- The weights `{about['pretrained']}` that the backbone started from: under their own licence.")
+    for source in _origin(about)["sources"]:
+        if source["data"] not in (RENDERED, about["data"]):
+            lines.append(f"- {source['data']}, which the network it started from learned from: under its own terms.")
+    if pretrained := about["pretrained"] or _origin(about)["pretrained"]:
+        lines.append(f"- The weights `{pretrained}` that the backbone started from: under their own licence.")
     return "\n".join(lines)
 
 
@@ -196,7 +214,8 @@ def _checks(about: dict[str, Any]) -> str:
         "network does that it was written from:\n"
     ]
     for form in forms:
-        how = "to the same bits" if form == "orbax" else "within 1e-5 of each number of a vector of length 1"
+        near = f"within {about['compared_within']:g} of each number of a vector of length 1"
+        how = "to the same bits" if form == "orbax" else near
         lines.append(f"- {_FILES[form]}: {how}")
     if "float16_cosine_distance" in about:
         lines.append(

@@ -13,8 +13,9 @@ from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import Listener
 from icre_jax.datasets import OTHER, Modality
 from icre_jax.engine import provenance
+from icre_jax.engine.elsewhere import OtherData, open_to_score
 from icre_jax.engine.embedder import embed_records
-from icre_jax.engine.trained import Trained, open_trained
+from icre_jax.engine.trained import Trained
 from icre_jax.errors import InputError
 from icre_jax.evals import VALIDATION, choose_protocol
 from icre_jax.evals.latex import write_latex
@@ -74,6 +75,7 @@ class Evaluator:
         *,
         mesh: Mesh | None = None,
         validation: bool = False,
+        trained_on: str | None = None,
     ):
         """Open the images.
 
@@ -84,6 +86,7 @@ class Evaluator:
           measure: how to score; None for the field's way.
           mesh: devices that share the work, of all processes; None for the one that holds the variables.
           validation: score the validation identities instead of the test identities.
+          trained_on: what the network was trained on, if that is other data; the results then say so.
 
         Raises:
           InputError: the data does not have the gallery source asked for.
@@ -92,7 +95,7 @@ class Evaluator:
         self._measure = measure or Measure()
         self._settings = settings
         self._mesh = mesh
-        self._dataset = provenance.dataset_label(prepared)
+        self._dataset = provenance.dataset_label(prepared, trained_on)
         splits = ("val",) if validation else ("query", "gallery")
         # Which of the splits is visible differs between data sets; each may be of both modalities.
         self.sources: dict[Modality, RecordSource] = {
@@ -144,22 +147,29 @@ class Evaluator:
 
 
 def evaluate_checkpoint(
-    workdir: Path, *, step: int | None, out: Path, listener: Listener, measure: Measure | None = None
+    workdir: Path,
+    *,
+    step: int | None,
+    out: Path,
+    listener: Listener,
+    measure: Measure | None = None,
+    other: OtherData | None = None,
 ) -> list[ProtocolResult]:
     """Score one checkpoint of a run and write its results.
 
     Args:
-      workdir: of the run.
+      workdir: of the run; with other data also an export, or the name of a network that comes with the package.
       step: which checkpoint; None for the latest.
       out: folder for results.json, results.csv and results.tex.
       listener: who is told how it goes.
       measure: how to score; None for the field's way.
+      other: data to score on in the place of the run's own.
 
     Raises:
       InputError: no run or no such checkpoint in `workdir`, a checkpoint of another network, or other data than the
-        network was trained for.
+        network was trained for; of data given as other, see `icre_jax.engine.elsewhere.open_elsewhere`.
     """
-    trained = open_trained(workdir, step=step, listener=listener)
+    trained = open_to_score(workdir, other, step=step, listener=listener)
     listener.say(f"Scoring step {trained.step} of {workdir}")
     return _score_and_write(trained, measure, out, checkpoint="latest" if step is None else "chosen")
 
@@ -172,11 +182,12 @@ def evaluate_without(
     out: Callable[[Measure], Path],
     listener: Listener,
     measure: Measure | None = None,
+    other: OtherData | None = None,
 ) -> dict[str, list[ProtocolResult]]:
     """Score one checkpoint with each of some parts taken out, one at a time.
 
     Args:
-      workdir, step, listener, measure: as of `evaluate_checkpoint`.
+      workdir, step, listener, measure, other: as of `evaluate_checkpoint`.
       parts: of `icre_jax.models.removal.PARTS`; None for all that the network has.
       out: folder for the results of a measure.
 
@@ -186,7 +197,7 @@ def evaluate_without(
     Raises:
       InputError: as `evaluate_checkpoint`; or the network has none of these parts.
     """
-    trained = open_trained(workdir, step=step, listener=listener)
+    trained = open_to_score(workdir, other, step=step, listener=listener)
     there = removal.parts_of(trained.variables["params"])
     missing = [part for part in parts or () if part not in there]
     if missing or not there:
@@ -202,9 +213,12 @@ def evaluate_without(
 
 
 def _score_and_write(trained: Trained, measure: Measure | None, out: Path, *, checkpoint: str) -> list[ProtocolResult]:
-    evaluator = Evaluator(trained.network, trained.prepared, trained.settings, measure)
+    facts = trained.elsewhere or {}
+    evaluator = Evaluator(
+        trained.network, trained.prepared, trained.settings, measure, trained_on=facts.get("trained_on")
+    )
     results = evaluator.score(evaluator.embed(trained.variables))
-    facts = provenance.collect(trained.settings, trained.prepared, step=trained.step, checkpoint=checkpoint)
-    write_results(out, results, facts)
+    facts |= provenance.collect(trained.settings, trained.prepared, step=trained.step, checkpoint=checkpoint)
+    write_results(out, results, facts | {"init_from": trained.about.get("init_from")})
     write_latex(out, results)
     return results

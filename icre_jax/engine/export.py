@@ -1,6 +1,7 @@
 """A trained network as a folder of its own, compared with the checkpoint it comes from before it appears."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from icre_jax.data.stand_ins import render_few
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.card import write_card
 from icre_jax.engine.checkpoint import write_variables
+from icre_jax.engine.stablehlo import embed_elsewhere, write_stablehlo
 from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import (
     CLASSES,
@@ -36,11 +38,13 @@ from icre_jax.engine.trained import require_same_data
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import normalize
 from icre_jax.files import new_folder
-from icre_jax.settings import to_json, without_places
+from icre_jax.settings import Settings, to_json, without_places
 
 NUM_COMPARED = 16  # images of each modality
 CARD = "README.md"
-_TOLERANCE = 1e-5  # of each number of a vector of length 1, where the same bits are not asked for
+# Of each number of a vector of length 1, where the same bits are not asked for: of float32 products, and of those whose
+# inputs are rounded to a few bits, which another program or device does in other places.
+_TOLERANCE, _ROUNDED_TOLERANCE = 1e-5, 2e-2
 
 # Images of one modality, [B, H, W, 3] uint8 -> vectors [B, D], not normalised.
 Embed = Callable[[np.ndarray, Modality], np.ndarray]
@@ -52,12 +56,12 @@ class _Form:
 
     Attributes:
       write: (folder, what to write into it, whether kernels go into float16, where the form can do that).
-      reopen: what stands in the folder now, as its user will read it.
-      same_bits: whether embeddings must be the same to the last bit, not only up to `_TOLERANCE`.
+      reopen: what stands in the folder now, as its user will read it; given by how much it may embed differently.
+      same_bits: whether embeddings must be the same to the last bit, not only up to a tolerance.
     """
 
-    write: Callable[[Path, Stored, bool], None]
-    reopen: Callable[[Path], Embed]
+    write: Callable[[Path, Stored, bool], Any]
+    reopen: Callable[[Path, float], Embed]
     same_bits: bool
 
 
@@ -71,12 +75,17 @@ def _embed_with(stored: Stored) -> Embed:
 _FORMS = {
     "orbax": _Form(
         write=lambda folder, stored, half: write_variables(folder / VARIABLES, stored.variables),
-        reopen=lambda folder: _embed_with(read_stored(folder / VARIABLES)),
+        reopen=lambda folder, tolerance: _embed_with(read_stored(folder / VARIABLES)),
         same_bits=True,
     ),
     "safetensors": _Form(
         write=lambda folder, stored, half: _write_safetensors(folder / TENSORS, stored, half=half),
-        reopen=lambda folder: _embed_with(read_stored(folder / TENSORS)),
+        reopen=lambda folder, tolerance: _embed_with(read_stored(folder / TENSORS)),
+        same_bits=False,
+    ),
+    "stablehlo": _Form(
+        write=lambda folder, stored, half: write_stablehlo(folder, stored),
+        reopen=lambda folder, tolerance: functools.partial(embed_elsewhere, folder, tolerance=tolerance),
         same_bits=False,
     ),
 }
@@ -131,6 +140,7 @@ def export(
     images, compared = images_to_compare(stored, listener)
     stored = dataclasses.replace(stored, settings=without_places(stored.settings))
     about = stored.about | {"icre_jax": icre_jax.__version__, "compared_on": compared}
+    about["compared_within"] = tolerance = _tolerance(stored.settings)
     written = dict.fromkeys(formats, stored)
     if half:
         rounded = dataclasses.replace(stored, variables=_round_to_half(stored.variables))
@@ -147,7 +157,7 @@ def export(
             (partial / CARD).write_text(write_card(stored), encoding="utf-8")
             for name, it in written.items():
                 _FORMS[name].write(partial, it, half)
-                _require_equal(name, _embed_with(it), _FORMS[name].reopen(partial), images)
+                _require_equal(name, _embed_with(it), _FORMS[name].reopen(partial, tolerance), images, tolerance)
     except OSError as error:
         raise InputError(f"Cannot write {out}: {error}. Free space, or choose another --out.") from error
     return Exported(**vars(stored), compared=compared)
@@ -204,17 +214,24 @@ def _half_if_kernel(leaf: Any) -> np.ndarray:
         return array.astype(np.float16) if array.ndim >= 2 else array
 
 
-def _require_equal(name: str, expected: Embed, actual: Embed, images: dict[Modality, np.ndarray]) -> None:
+def _require_equal(
+    name: str, expected: Embed, actual: Embed, images: dict[Modality, np.ndarray], tolerance: float
+) -> None:
     for modality, batch in images.items():
         ours, theirs = expected(batch, modality), actual(batch, modality)
         if ours.tobytes() == theirs.tobytes():
             continue
         difference = float(np.abs(normalize(ours) - normalize(theirs)).max())
-        if _FORMS[name].same_bits or not difference <= _TOLERANCE:
+        if _FORMS[name].same_bits or not difference <= tolerance:
             raise InputError(
                 f"What was written as {name} embeds {modality} images differently (by up to {difference:.1e}); nothing "
                 "was kept. Is the disk sound?"
             )
+
+
+def _tolerance(settings: Settings) -> float:
+    exact = settings.model.precision == "highest" or jax.default_backend() == "cpu"
+    return _TOLERANCE if exact and settings.model.dtype == "float32" else _ROUNDED_TOLERANCE
 
 
 def _largest_distance(first: Embed, second: Embed, images: dict[Modality, np.ndarray]) -> float:

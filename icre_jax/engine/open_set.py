@@ -7,20 +7,26 @@ from rich.table import Table
 
 from icre_jax.data.ready import Listener
 from icre_jax.engine import provenance
+from icre_jax.engine.elsewhere import OtherData, open_to_score
 from icre_jax.engine.evaluator import Evaluator, Measure
-from icre_jax.engine.trained import open_trained
 from icre_jax.errors import InputError
 from icre_jax.files import write_file
 from icre_jax.retrieval import det
 
 
 def evaluate_open_set(
-    workdir: Path, *, step: int | None, out: Path, listener: Listener, measure: Measure | None = None
+    workdir: Path,
+    *,
+    step: int | None,
+    out: Path,
+    listener: Listener,
+    measure: Measure | None = None,
+    other: OtherData | None = None,
 ) -> list[Table]:
     """How often a checkpoint takes strangers for somebody, and misses who is there; writes open_set.json.
 
     Args:
-      workdir, step, out, listener, measure: as of `icre_jax.engine.evaluator.evaluate_checkpoint`.
+      workdir, step, out, listener, measure, other: as of `icre_jax.engine.evaluator.evaluate_checkpoint`.
 
     Returns:
       The DET curve of each direction, for the terminal.
@@ -34,12 +40,13 @@ def evaluate_open_set(
             "--open_set cannot be had with --reranking, whose similarities do not compare between searches, nor with "
             "--gallery_source, as all images of who is enrolled are searched. Leave these out."
         )
-    trained = open_trained(workdir, step=step, listener=listener)
+    trained = open_to_score(workdir, other, step=step, listener=listener)
     listener.say(f"Searching with step {trained.step} of {workdir} for people who are there, and who are not")
     evaluator = Evaluator(trained.network, trained.prepared, trained.settings, measure)
     measured = det.measure_open_set(evaluator.protocol, evaluator.embed(trained.variables))
-    dataset = provenance.dataset_label(trained.prepared)
-    facts = provenance.collect(
+    beside = trained.elsewhere or {}
+    dataset = provenance.dataset_label(trained.prepared, beside.get("trained_on"))
+    facts = beside | provenance.collect(
         trained.settings, trained.prepared, step=trained.step, checkpoint="latest" if step is None else "chosen"
     )
     document = {**det.to_document(measured, dataset=dataset), "provenance": facts}

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 import icre_jax
+from icre_jax.data.overlap import rendered_seed
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import CARDS
 from icre_jax.errors import InputError
@@ -58,10 +59,11 @@ def describe_run(settings: Settings, facts: dict[str, Any], *, workdir: Path, st
     Returns:
       "config", "dataset", "trial", "data" (what the data is called: results and checkpoints carry the name of a real
       data set only for the real one), "data_fingerprint", "num_training_identities", "pretrained" (the name of the
-      file its backbone started from, or None); with scores "results" (see `ProtocolResult`) and "scored" (the
-      "checkpoint", "selected_by" and "versions" beside them).
+      file its backbone started from, or None), "init_from" (what is known of a network that it started from, see
+      `icre_jax.engine.inherit`, or None) and "rendered_seed" (see `icre_jax.data.overlap`); with scores "results" (see
+      `ProtocolResult`) and "scored" (the "checkpoint", "selected_by" and "versions" beside them).
     """
-    data = settings.data
+    data, origin = settings.data, facts.get("init_from")
     about = {
         "config": settings.name,
         "dataset": data.dataset,
@@ -70,6 +72,8 @@ def describe_run(settings: Settings, facts: dict[str, Any], *, workdir: Path, st
         "data_fingerprint": facts["data_fingerprint"],
         "num_training_identities": len(facts["class_pids"]),
         "pretrained": settings.pretrained and Path(settings.pretrained).name,
+        "init_from": origin and origin | {"path": Path(origin["path"]).name},
+        "rendered_seed": rendered_seed(data),
     }
     for folder in (workdir, workdir / "best", workdir / f"step_{step}"):
         try:
@@ -102,8 +106,15 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def dataset_label(prepared: PreparedDataset) -> str:
-    """The name results carry; that of the real data set only for the real data set."""
+def dataset_label(prepared: PreparedDataset, trained_on: str | None = None) -> str:
+    """The name results carry; that of the real data set only for the real data set.
+
+    Args:
+      prepared: the data that is scored.
+      trained_on: what the network was trained on, if that is other data.
+    """
+    if trained_on is not None:
+        return f"{dataset_label(prepared)}, by a network trained on {trained_on}"
     return RENDERED if prepared.synthetic else CARDS[prepared.dataset].title
 
 

@@ -33,12 +33,11 @@ from icre_jax.engine.state import create_state
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
-from icre_jax.settings import Settings, from_json
+from icre_jax.settings import IN_THE_BOX, Settings, from_json
 
 BOX = Path(icre_jax.__file__).parent / "box"
-IN_THE_BOX = ("synthetic",)  # networks that come with the package
 CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"
-VARIABLES, TENSORS = "variables", "network.safetensors"
+VARIABLES, TENSORS, PROGRAMS = "variables", "network.safetensors", "stablehlo.json"
 _FORM_OF = {VARIABLES: "orbax", TENSORS: "safetensors"}
 _LARGEST_JSON = 32 * 2**20  # a million identities
 _AGAIN = "Take another copy, or export the run again."
@@ -85,6 +84,11 @@ def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
     one = place.name in _FORM_OF and (place.parent / CONFIG).is_file()
     folder = place.parent if one else place
     forms = [name for name in ([place.name] if one else _FORM_OF) if (folder / name).exists()]
+    if not forms and (folder / PROGRAMS).is_file():
+        raise InputError(
+            f"{path} holds StableHLO files only, which embed images without this package (docs/export.md). Export the "
+            "run again with --format safetensors,stablehlo."
+        )
     if not forms or not (folder / CONFIG).is_file():
         raise InputError(f"{path} holds no trained network. {_HOW}")
     if step is not None:
@@ -144,7 +148,7 @@ def shapes_of(network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, An
     state = jax.eval_shape(
         lambda: create_state(jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=image_size)
     )
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state.variables)
 
 
@@ -188,7 +192,7 @@ def _read_export(folder: Path, form: str) -> Stored:
         variables = read_variables(folder / form, shapes)
     else:
         arrays = read_tensors(folder / form, flatten(shapes))
-        variables = jax.device_put(unflatten(arrays), jax.devices()[0])
+        variables = jax.device_put(unflatten(arrays), jax.local_devices()[0])
     found = hash_network(settings, variables)
     if found != expected[_FORM_OF[form]]:
         raise InputError(

@@ -13,13 +13,18 @@ from icre_jax.settings import Settings
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained(Stored):
-    """One checkpoint of a run.
+    """A network and data whose test identities it has not seen.
 
     Attributes:
-      prepared: the data it was trained on; its test identities are unseen.
+      prepared: the data it was trained on, or other data (`icre_jax.engine.elsewhere`), which `settings.data` then
+        names.
+      elsewhere: of other data, what stands beside its results: "trained_on", the network's own data in words;
+        "sources", the same as `icre_jax.engine.unseen.Source`, with the data of networks that it started from; and
+        "training_images_compared", how many the test images were compared with, or None.
     """
 
     prepared: PreparedDataset
+    elsewhere: dict[str, Any] | None = None
 
 
 def open_trained(workdir: Path, *, step: int | None, listener: Listener) -> Trained:

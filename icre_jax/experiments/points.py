@@ -23,6 +23,7 @@ _REFUSED = {
     "seed": "every point is trained with each of --seeds",
     "name": "it is the name of the config",
     "pretrained": "it is a path; give each file a sweep of its own, with --config.pretrained",
+    "init_from": "it is a path; give each network a sweep of its own, with --config.init_from",
     "data.data_dir": "it is a path; give each data set a sweep of its own, with --config.data.data_dir",
     "data.prepared_dir": "it is a path; set it with --config.data.prepared_dir",
     "data.dataset": "scores on other data cannot be compared",

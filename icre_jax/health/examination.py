@@ -5,7 +5,7 @@ from pathlib import Path
 
 from icre_jax.health.findings import Finding
 from icre_jax.health.installed import check_devices, check_extras, check_versions
-from icre_jax.health.places import check_data, check_folder, check_space, check_weights, only_reads_records
+from icre_jax.health.places import check_data, check_folder, check_space, check_start, check_weights, only_reads_records
 from icre_jax.health.trial_step import check_step
 from icre_jax.machine.caches import keep_compiled_programs
 from icre_jax.settings import Settings, resolve_paths
@@ -29,6 +29,8 @@ def examine(settings: Settings, workdir: Path) -> Iterator[Finding]:
         yield check_folder("compile cache", cache.resolve(), "Set JAX_COMPILATION_CACHE_DIR to another folder.")
     if settings.pretrained is not None:
         yield _guard("weights", lambda: check_weights(settings))
+    if settings.init_from is not None:
+        yield _guard("start", lambda: check_start(settings))
     yield _guard("data", lambda: check_data(settings))
     if devices.state == "broken":
         yield Finding("one step", "broken", "not tried: there is no device")

@@ -10,8 +10,10 @@ import jax
 from icre_jax.data.builders import BUILDERS
 from icre_jax.data.prepared import is_prepared, open_or_prepare, records_folder
 from icre_jax.data.sizes import ASSUMED_IDS, count_training_ids
+from icre_jax.engine.inherit import require_same_model
 from icre_jax.engine.pretrained import read_backbone
 from icre_jax.engine.program import build_program
+from icre_jax.engine.stored import read_stored
 from icre_jax.errors import InputError
 from icre_jax.health.findings import Finding
 from icre_jax.settings import Data, Settings
@@ -56,6 +58,16 @@ def check_weights(settings: Settings) -> Finding:
     except InputError as error:
         return Finding("weights", "broken", str(error))
     return Finding("weights", "ok", f"{path} fits the backbone")
+
+
+def check_start(settings: Settings) -> Finding:
+    """The network that training starts from is there and is the config's."""
+    try:
+        stored = read_stored(str(settings.init_from))
+        require_same_model(stored, settings)
+    except InputError as error:
+        return Finding("start", "broken", str(error))
+    return Finding("start", "ok", f"step {stored.step} of {settings.init_from} is a network of this config")
 
 
 def check_data(settings: Settings) -> Finding:

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,8 +14,9 @@ from ml_collections import ConfigDict, config_flags
 
 from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError
 from icre_jax.files import write_file
-from icre_jax.settings import Settings, parse
+from icre_jax.settings import Settings, parse, to_config
 
+_LARGEST_JSON = 2**20  # bytes; that of a run has 3,000
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
 EXIT_NOT_SAVED = 4  # the last state of a run is not on disk
@@ -26,6 +28,8 @@ EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command a
 
 def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | None = None) -> Settings:
     """Settings from `--config FILE[:variant]` and any number of `--config.some.field=value`.
+
+    FILE is a Python file with `get_config`, or the config.json of a run, which repeats it.
 
     Args:
       arguments: the command line without the program and without flags of other kinds.
@@ -39,12 +43,19 @@ def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | No
     named = [argument.split("=", 1)[1] for argument in arguments if argument.startswith("--config=")]
     if not named:
         raise InputError("No config given. Give for example --config configs/synthetic.py")
-    file = named[0].split(":")[0]
+    file, _, variant = named[0].partition(":")
     if not Path(file).is_file():
         raise InputError(f"There is no config file {file}. Give for example --config configs/synthetic.py")
     values = flags.FlagValues()
-    program = ["icre_jax", *arguments]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=program)
+    if Path(file).suffix == ".json":
+        if variant:
+            raise InputError(f"{file} is the config of one run and has no variant {variant!r}. Give {file} alone.")
+        program = ["icre_jax", *(argument for argument in arguments if not argument.startswith("--config="))]
+        config = to_config(_read_json(Path(file)))
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=program)
+    else:
+        program = ["icre_jax", *arguments]
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=program)
     try:
         rest = values(program, known_only=False)
         config = values.config
@@ -64,6 +75,19 @@ def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | No
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config of {file} must return an ml_collections.ConfigDict, not {config!r}.")
     return parse(config)
+
+
+def _read_json(file: Path) -> Settings:
+    size = file.stat().st_size
+    if size > _LARGEST_JSON:
+        raise InputError(f"{file} has {size:,} bytes, more than a config can have. Give the config.json of a run.")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no JSON ({error}). Give the config.json of a run, or a config file.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file} must hold an object with the fields of a config. Give the config.json of a run.")
+    return parse(values)
 
 
 def make_parser(name: str, doc: str | None, **more: Any) -> argparse.ArgumentParser:

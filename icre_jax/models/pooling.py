@@ -24,7 +24,7 @@ def max_pool(x: Array) -> Array:
 
 
 def _library(x: Array) -> Array:
-    return nn.max_pool(_pad(x), (3, 3), strides=(2, 2), padding="VALID")
+    return nn.max_pool(_pad(x), window_shape=(3, 3), strides=(2, 2), padding="VALID")
 
 
 def _pad(x: Array) -> Array:

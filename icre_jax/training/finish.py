@@ -92,7 +92,8 @@ def _write(session: Session, state: TrainState, embedded: dict[Modality, Embedde
     last, best_step = outcome.last, outcome.best_step
     size = num_parameters(state.params)
     facts = {
-        label: provenance.collect(run.settings, run.prepared, step=step, checkpoint=label) | {"num_parameters": size}
+        label: provenance.collect(run.settings, run.prepared, step=step, checkpoint=label)
+        | {"num_parameters": size, "init_from": run.facts.get("init_from")}
         for label, step in (("last", run.num_steps), ("best", best_step))
     }
     for folder, results, label in ((run.workdir, last, "last"), (run.workdir / "best", outcome.best, "best")):

@@ -14,18 +14,22 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
+from icre_jax.data.ready import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.checkpoint import Checkpoints
 from icre_jax.engine.evaluator import Evaluator
+from icre_jax.engine.inherit import inherit, require_new_test_people, require_same_model
 from icre_jax.engine.optimizer import learning_rates
 from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
-from icre_jax.engine.pretrained import start_from
+from icre_jax.engine.pretrained import overlay, start_from
 from icre_jax.engine.program import Program, build_program
 from icre_jax.engine.provenance import dataset_label
 from icre_jax.engine.state import TrainState, perturb
+from icre_jax.engine.stored import read_stored
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult
+from icre_jax.machine import hosts
 from icre_jax.settings import Settings, differences, parse
 
 
@@ -46,6 +50,7 @@ class Run:
       rates: parameter group -> learning rate by step.
       evaluators: of the test identities, and of the validation identities where the best checkpoint is chosen by these.
       facts: travel with every checkpoint.
+      inherited: arrays of another network that the first state starts from, by collection; None where it is new.
     """
 
     settings: Settings
@@ -63,6 +68,7 @@ class Run:
     rates: dict[str, optax.Schedule]
     evaluators: tuple[Evaluator, ...]
     facts: dict[str, Any]
+    inherited: dict[str, Any] | None = None
 
     @property
     def abstract_state(self) -> TrainState:
@@ -90,8 +96,14 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     """Build a run; nothing is written, and nothing is put on a device.
 
     Raises:
-      InputError: the data has too few identities for a batch, or the batch does not spread over the devices.
+      InputError: the data has no images to train on or too few identities for a batch, or the batch does not spread
+        over the devices.
     """
+    absent = [split for split in settings.data.train_splits if split not in prepared.index]
+    if absent:
+        raise InputError(
+            f"{prepared.folder} holds no image for the split {', '.join(absent)}; there is none to learn from."
+        )
     source = RecordSource(prepared, settings.data.train_splits)
     sampling = settings.sampling.model_dump()
     steps_per_epoch = num_batches_per_epoch(source.index, **sampling)
@@ -127,19 +139,54 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     )
 
 
+def trace_start(run: Run, checkpoints: Checkpoints, step: int | None, listener: Listener) -> Run:
+    """The run with what is known of the network that it starts from among its facts, which travel on; in all processes.
+
+    Args:
+      run: as assembled.
+      checkpoints: of its workdir.
+      step: of the checkpoint that it continues from, which knows; None to read the network of `settings.init_from`.
+      listener: who is told how it goes.
+
+    Raises:
+      InputError: there is no such network, it does not fit, or it has learned from people of this run's test set.
+    """
+    place = run.settings.init_from
+    if place is None:
+        return run
+    if step is not None:
+        saved = hosts.everywhere(lambda: checkpoints.read_facts(step))
+        return dataclasses.replace(run, facts=run.facts | {"init_from": saved.get("init_from")})
+    stored = hosts.everywhere(lambda: read_stored(place))
+    hosts.everywhere(lambda: require_same_model(stored, run.settings))
+    # Its training data may have to be prepared for that.
+    hosts.first_then_others(lambda: require_new_test_people(stored, run.settings, run.prepared, listener))
+    same_identities = all(
+        run.facts[name] == value
+        for name, value in (("class_pids", stored.class_pids), ("data_fingerprint", stored.about["data_fingerprint"]))
+    )
+    arrays, facts = inherit(stored, run.program.abstract_state.variables, classifier=same_identities)
+    origin = {"path": place, **facts}
+    return dataclasses.replace(run, facts=run.facts | {"init_from": origin}, inherited=arrays)
+
+
 def _start(run: Run) -> TrainState:
-    """The initial state; with the backbone of `settings.pretrained` if there is one, then perturbed if asked for."""
-    state = _with_backbone(run)
+    """The initial state: with what it has from elsewhere, then perturbed if asked for."""
+    state = _with_weights(run)
     if run.settings.perturbation == 0:
         return state
     return jax.jit(perturb, out_shardings=state.step.sharding)(state, np.int32(run.settings.perturbation))
 
 
-def _with_backbone(run: Run) -> TrainState:
+def _with_weights(run: Run) -> TrainState:
+    """New weights, with what another network or a file of pretrained weights gives."""
     state = run.create_state()
-    if run.settings.pretrained is None:
+    if run.inherited is not None:
+        variables = overlay(state.variables, run.inherited)
+    elif run.settings.pretrained is not None:
+        variables = start_from(Path(run.settings.pretrained), state.variables)
+    else:
         return state
-    variables = start_from(Path(run.settings.pretrained), state.variables)
     # Copies: the step uses up the memory of the state it is given.
     copy = functools.partial(jax.device_put, variables, state.step.sharding, may_alias=False)
     return state.replace(**copy(), ema=None if state.ema is None else copy())  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -29,7 +30,7 @@ from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import Settings, differences, from_json, resolve_paths, to_json
 from icre_jax.training.log import RunLog
-from icre_jax.training.run import Run, assemble, require_same_run, restore
+from icre_jax.training.run import Run, assemble, require_same_run, restore, trace_start
 from icre_jax.training.workdir import open_workdir, write_config
 
 
@@ -56,7 +57,7 @@ class Session:
         run = self.run
         state = hosts.everywhere(lambda: restore(run, self.checkpoints, step=self.saved_step))
         if self.saved_step is None:
-            self.screen.say(_describe_start(run.settings))
+            self.screen.say(_describe_start(run))
             self.save(state, self.score(state, 0))
         elif self.saved_step < run.num_steps:
             self.screen.say(f"Continuing after step {self.saved_step} of {run.num_steps}.")
@@ -144,6 +145,10 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         if saved_step is not None:
             # Before the log is cut to where this checkpoint is.
             hosts.everywhere(lambda: require_same_run(run, checkpoints, saved_step))
+        run = trace_start(run, checkpoints, saved_step, screen)
+        hosts.everywhere(
+            functools.partial(_require_same_start, hosts.from_first(lambda: run.facts.get("init_from")), run)
+        )
         log = stack.enter_context(contextlib.closing(hosts.everywhere(lambda: _open_log(run, saved_step, stack))))
         yield Session(run, checkpoints, log, screen, saved_step)
 
@@ -164,6 +169,14 @@ def _require_same_data(theirs: str, prepared: PreparedDataset) -> None:
         )
 
 
+def _require_same_start(theirs: dict[str, Any] | None, run: Run) -> None:
+    ours = run.facts.get("init_from")
+    if ours != theirs:
+        raise InputError(
+            f"The network of {run.settings.init_from} is another one than that of process 0. Give all hosts the same."
+        )
+
+
 def _require_score(settings: Settings, test: Protocol, validation: Protocol | None) -> None:
     """Refuse to choose the best checkpoint by a score that there will not be."""
     allowed = test.metric_names + (validation.metric_names if validation else ())
@@ -181,13 +194,23 @@ def _open_log(run: Run, saved_step: int | None, stack: contextlib.ExitStack) -> 
     return RunLog(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, tensorboard=False)
 
 
-def _describe_start(settings: Settings) -> str:
-    number = settings.perturbation
+def _describe_start(run: Run) -> str:
+    number = run.settings.perturbation
     moved = f" Every weight is moved by a relative {PERTURBATION:.0e} (perturbation {number})." if number else ""
-    return _describe_weights(settings) + moved
+    return _describe_weights(run) + moved
 
 
-def _describe_weights(settings: Settings) -> str:
+def _describe_weights(run: Run) -> str:
+    settings, origin = run.settings, run.facts.get("init_from")
+    if origin is not None:
+        classifier = (
+            "and classifier, as the identities are the same" if origin["classifier"] else "with a new classifier"
+        )
+        return (
+            f"The network starts from step {origin['step']} of {origin['path']} (sha256 "
+            f"{origin['network_sha256'][:12]}), which learned from {origin['data']}: backbone, MPFR, SDCE and BN neck, "
+            f"{classifier}."
+        )
     if settings.pretrained is not None:
         return f"The backbone starts from {settings.pretrained}."
     advice = (

@@ -23,7 +23,10 @@ HOW_TO_GET = (
     "`python -m icre_jax.prepare --make_manifest FOLDER` writes it from FOLDER/{train,query,gallery}/"
     "{visible,infrared}/<person>/ (docs/own_pictures.md)."
 )
+TEST_SPLITS = ("query", "gallery")
 _LARGEST = 2**31 - 1
+_NO_IMAGE = "no image at all for the split {!r}"
+_NO_TRAINING = _NO_IMAGE.format("train")
 
 
 def scan(data_dir: Path) -> dict[str, list[Record]]:
@@ -33,13 +36,15 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
       data_dir: the folder that holds manifest.csv.
 
     Returns:
-      "train", "query" and "gallery", each in the order of the list.
+      "train", "query" and "gallery", each in the order of the list; no "train" where a list is for testing only.
 
     Raises:
       InputError: naming every line that cannot be used, every missing image, and what makes the whole unfit: an
         identity in train and test, or no query that could find anybody.
     """
     splits, findings = survey(data_dir)
+    if findings == [_NO_TRAINING]:
+        return {name: splits[name] for name in TEST_SPLITS}
     if findings:
         raise InputError(f"{data_dir / NAME} cannot be used:\n{join_findings(findings)}\n{HOW_TO_GET}")
     return splits
@@ -122,7 +127,7 @@ def _wrong_with(row: dict[str, str], file: Path) -> list[str]:
 
 
 def _wrong_together(splits: dict[str, list[Record]]) -> list[str]:
-    wrong = [f"no image at all for the split {name!r}" for name in SPLITS if not splits[name]]
+    wrong = [_NO_IMAGE.format(name) for name in SPLITS if not splits[name]]
     pids = {
         (split, modality): {record.pid for record in records if record.modality == modality}
         for split, records in splits.items()

@@ -1,0 +1,134 @@
+"""A trained network before other data than its own: which data, and that it is of people whom it has not seen."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from icre_jax.data.ready import Listener, prepare_data
+from icre_jax.datasets import CARDS
+from icre_jax.engine.stored import read_stored
+from icre_jax.engine.trained import Trained, open_trained
+from icre_jax.engine.unseen import require_unseen, sources_of
+from icre_jax.errors import InputError
+from icre_jax.settings import Settings, parse
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherData:
+    """Data to be scored on.
+
+    Attributes:
+      dataset: a name of `icre_jax.datasets`.
+      data_dir: the data set as it was delivered.
+      prepared_dir: where its records are, or go; None for a folder beside it.
+      trial: one of RegDB's ten; None for the others.
+      exclude_same_camera: of own images, whether a query may not see its identity's images of its own camera; None for
+        what the configs have, which is so.
+    """
+
+    dataset: str
+    data_dir: Path
+    prepared_dir: Path | None = None
+    trial: int | None = None
+    exclude_same_camera: bool | None = None
+
+    @property
+    def label(self) -> str:
+        """A name for a folder, e.g. "on_regdb_trial_2"."""
+        return f"on_{self.dataset}" + ("" if self.trial is None else f"_trial_{self.trial}")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that `read_flags` reads."""
+    group = parser.add_argument_group("other data", "score on data that the network was not trained on")
+    group.add_argument("--data_dir", type=Path, help="that data, as it was delivered")
+    group.add_argument("--dataset", choices=tuple(CARDS), help="its layout and protocol")
+    group.add_argument("--prepared_dir", type=Path, help="for its records; default: DATA_DIR_prepared, beside it")
+    group.add_argument("--trial", type=int, help="of regdb, 1 to 10")
+    group.add_argument(
+        "--exclude_same_camera",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="of manifest: leave out the query's identity and camera (default: yes)",
+    )
+
+
+def read_flags(flags: argparse.Namespace) -> OtherData | None:
+    """The data that the flags name; None if they name none.
+
+    Raises:
+      InputError: one of them is missing, or does not fit the data set.
+    """
+    names = ("data_dir", "dataset", "prepared_dir", "trial", "exclude_same_camera")
+    given = [name for name in names if getattr(flags, name) is not None]
+    if not given:
+        return None
+    if not {"data_dir", "dataset"} <= {*given}:
+        raise InputError(
+            f"{', '.join(f'--{name}' for name in given)} is of other data, which --data_dir and --dataset name "
+            "together. Give both, or none to score on the run's own."
+        )
+    if flags.out is None and not (flags.workdir / "checkpoints").is_dir():
+        raise InputError(
+            f"{flags.workdir} is not the workdir of a run, where results go by themselves. Name a folder for those of "
+            "an export with --out."
+        )
+    return OtherData(**{name: getattr(flags, name) for name in names})
+
+
+def open_to_score(workdir: Path, other: OtherData | None, *, step: int | None, listener: Listener) -> Trained:
+    """A network with its own data, or with other data if that is given; see `open_trained` and `open_elsewhere`."""
+    if other is None:
+        return open_trained(workdir, step=step, listener=listener)
+    return open_elsewhere(str(workdir), other, step=step, listener=listener)
+
+
+def open_elsewhere(path: str, other: OtherData, *, step: int | None, listener: Listener) -> Trained:
+    """A network with data that it was not trained on; the data is prepared if it is not.
+
+    Args:
+      path: a workdir, an export, or the name of a network that comes with the package; see `icre_jax.load`.
+      other: the data.
+      step: which checkpoint of a workdir; None for the latest.
+      listener: who is told how it goes.
+
+    Raises:
+      InputError: no such network; the data cannot be used; or it is the network's own, or holds people that it was
+        trained on.
+    """
+    stored = read_stored(path, step=step)
+    settings = _settings(stored.settings, other)
+    prepared = prepare_data(settings.data, listener)
+    if prepared.fingerprint == stored.about["data_fingerprint"]:
+        raise InputError(
+            f"{other.data_dir} is the data that the network of {path} was trained on. Leave out --data_dir and "
+            "--dataset to score its test identities."
+        )
+    compared = require_unseen(stored, settings.data, prepared, listener)
+    sources = sources_of(stored)
+    facts = {
+        "trained_on": sources[0].describe(),
+        "sources": [source.to_facts() for source in sources],
+        "training_images_compared": compared,
+    }
+    return Trained(**vars(stored) | {"settings": settings}, prepared=prepared, elsewhere=facts)
+
+
+def _settings(settings: Settings, other: OtherData) -> Settings:
+    """Those of the run, with other data to be scored on."""
+    values = settings.model_dump()
+    beside = other.data_dir.with_name(f"{other.data_dir.resolve().name}_prepared")
+    values["data"] |= {
+        "dataset": other.dataset,
+        "trial": other.trial,
+        "data_dir": str(other.data_dir),
+        "prepared_dir": str(other.prepared_dir or beside),
+        "synthetic": None,
+        "train_splits": ("train",),
+        "store_resized": False,
+    }
+    exclude = other.exclude_same_camera
+    if exclude is None and CARDS[other.dataset].own_images:
+        exclude = True
+    values["evaluation"]["exclude_same_camera"] = exclude
+    return parse(values)
