@@ -16,6 +16,7 @@ COMMANDS = (
     "index",
     "search",
     "calibrate",
+    "serve",
     "prepare",
     "verify",
     "describe",

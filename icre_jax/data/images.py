@@ -26,7 +26,14 @@ _ALPHA_MODES = ("RGBA", "LA", "PA")
 # Share of the pixels that 16-bit scaling lets fall at either end: dead and hot pixels must not set the scale.
 _OUTLIERS = 0.005
 # What Pillow raises of bytes that hold no whole image.
-_UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError,
+    UnidentifiedImageError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
+)
 
 
 def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
@@ -43,10 +50,18 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
         return _to_pixels(image, image_size)
 
 
-def decode_checked(data: bytes, image_size: tuple[int, int]) -> np.ndarray | str:
-    """`decode` of bytes that nobody has looked at yet: the pixels, or why there are none, as `find_defect` says it."""
+def decode_checked(data: bytes, image_size: tuple[int, int], *, max_pixels: int | None = None) -> np.ndarray | str:
+    """`decode` of bytes that nobody has looked at yet: the pixels, or why there are none, as `find_defect` says it.
+
+    Args:
+      data: the bytes of an image file, or of anything else.
+      image_size: (height, width) in pixels.
+      max_pixels: an image of more is refused by its header, before memory is taken for it.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                return f"{image.width} x {image.height} pixels; at most {max_pixels:,} in all are allowed"
             image.load()
             return find_image_defect(image) or _to_pixels(image, image_size)
     except _UNREADABLE as error:

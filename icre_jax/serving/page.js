@@ -1,0 +1,226 @@
+// The page: asks the server that it came from, and writes every text as text. Nothing is stored in the browser.
+
+const at = (id) => document.getElementById(id);
+let token = ""; // in memory only
+let maxBytes = 0;
+let chosen = null; // the image to search for
+let start = 0; // of the shown part of the gallery
+let asked = 0; // number of the last search, so that an answer that comes late is dropped
+
+class Trouble extends Error {}
+
+async function ask(address, options = {}) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  let answer;
+  try {
+    answer = await fetch(address, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+  } catch {
+    throw new Trouble("The server cannot be reached. Is it still running?");
+  }
+  if (answer.ok) return answer;
+  if (answer.status === 401) askForToken();
+  const said = await answer.json().catch(() => ({}));
+  throw new Trouble(said.error || `The server answered ${answer.status}.`);
+}
+
+function askForToken() {
+  at("token-form").hidden = false;
+  at("token").value = "";
+  at("token").focus();
+}
+
+function complain(error) {
+  if (!(error instanceof Trouble)) console.error(error);
+  at("trouble").textContent = error instanceof Trouble ? error.message : "Something went wrong in this page.";
+  at("trouble").hidden = false;
+}
+
+const calm = () => { at("trouble").hidden = true; };
+
+function make(kind, text = "", name = "") {
+  const element = document.createElement(kind);
+  element.textContent = text;
+  element.className = name;
+  return element;
+}
+
+// A canvas, not an <img>: a request for an image could not carry the token.
+async function paint(canvas, blob) {
+  const image = await createImageBitmap(blob);
+  const scale = Math.min(1, 512 / Math.max(image.width, image.height));
+  canvas.width = Math.max(1, Math.round(image.width * scale));
+  canvas.height = Math.max(1, Math.round(image.height * scale));
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  image.close();
+}
+
+const waiting = []; // small images, fetched a few at a time
+let fetching = 0;
+
+function fetchNext() {
+  while (fetching < 4 && waiting.length) {
+    const job = waiting.shift();
+    fetching += 1;
+    job().finally(() => { fetching -= 1; fetchNext(); });
+  }
+}
+
+function small(state, image, words) {
+  const canvas = document.createElement("canvas");
+  canvas.width = 96;
+  canvas.height = 192;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", words);
+  waiting.push(async () => {
+    if (!canvas.isConnected) return; // replaced by another answer
+    try {
+      await paint(canvas, await (await ask(`/api/gallery/${state}/${image.row}.jpg`)).blob());
+    } catch {
+      canvas.replaceWith(make("span", "The image is not to be had now.", "gone"));
+    }
+  });
+  queueMicrotask(fetchNext);
+  return canvas;
+}
+
+const called = (image) => (image.person ? `Person ${image.person}` : "Nobody known");
+const camera = (image) => (image.camera === null ? "" : `camera ${image.camera}`);
+
+function personItem(found, rank, state) {
+  const item = document.createElement("li");
+  const head = document.createElement("div");
+  head.append(make("div", `${rank}. ${called(found)}`, "name"));
+  const meter = document.createElement("meter");
+  meter.min = 0;
+  meter.max = 1;
+  meter.value = Math.max(0, found.similarity);
+  meter.setAttribute("aria-label", "similarity");
+  head.append(meter, make("div", `similarity ${found.similarity.toFixed(4)}`));
+  const shots = make("div", "", "shots");
+  for (const image of found.images) {
+    const figure = document.createElement("figure");
+    const words = `${image.path}${camera(image) ? `, ${camera(image)}` : ""}`;
+    figure.append(small(state, image, `${called(image)}, ${words}`));
+    figure.append(make("figcaption", `${image.similarity.toFixed(4)} ${words}`));
+    shots.append(figure);
+  }
+  item.append(head, shots);
+  return item;
+}
+
+function show(answer) {
+  const there = answer.people.filter((found) => found.candidate);
+  const below = answer.people.filter((found) => !found.candidate);
+  const notThere = answer.verdict === "not in the gallery";
+  const verdict = at("verdict");
+  verdict.textContent = notThere ? "Not in the gallery"
+    : answer.verdict ? "Candidates, not identifications" : "The most similar people";
+  verdict.className = answer.verdict === "candidates" ? "candidates" : "";
+  const best = answer.people.length ? answer.people[0].similarity.toFixed(4) : "";
+  at("verdict-words").textContent = answer.no_verdict || (notThere
+    ? `Nobody is as similar as the threshold asks: ${best}, below ${answer.threshold.toFixed(4)}.`
+    : `At or above the threshold ${answer.threshold.toFixed(4)}. A person has to decide who is on the images.`);
+  at("rates").textContent = answer.rates;
+  at("caution").textContent = answer.caution;
+  at("people").replaceChildren(...there.map((found, i) => personItem(found, i + 1, answer.state)));
+  at("below").hidden = !below.length;
+  at("below").open = false;
+  at("people-below").replaceChildren(...below.map((found, i) => personItem(found, there.length + i + 1, answer.state)));
+  verdict.focus({ preventScroll: true });
+  verdict.scrollIntoView({ block: "nearest" });
+}
+
+async function search(address, options) {
+  const mine = ++asked;
+  calm();
+  waiting.length = 0;
+  at("answer").setAttribute("aria-busy", "true");
+  at("go").disabled = true;
+  try {
+    const answer = await (await ask(address, { ...options, method: "POST" })).json();
+    if (mine === asked) show(answer);
+  } catch (error) {
+    if (mine === asked) complain(error);
+  } finally {
+    if (mine === asked) {
+      at("answer").setAttribute("aria-busy", "false");
+      at("go").disabled = false;
+    }
+  }
+}
+
+async function choose(file) {
+  calm();
+  chosen = file;
+  at("file-words").textContent = file.name;
+  try {
+    await paint(at("preview"), file);
+    at("preview").hidden = false;
+  } catch {
+    at("preview").hidden = true; // the server says what is wrong with it
+  }
+}
+
+async function showGallery() {
+  calm();
+  const part = await (await ask(`/api/gallery?start=${start}`)).json();
+  at("tiles").replaceChildren(...part.images.map((image) => {
+    const button = make("button");
+    button.type = "button";
+    button.append(small(part.state, image, ""), make("span", called(image)), make("span", camera(image)));
+    button.setAttribute("aria-label", `Search for ${called(image)}, ${image.path}`);
+    button.addEventListener("click", () => search(`/api/search/${part.state}/${image.row}`));
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }));
+  const end = start + part.images.length;
+  at("page-words").textContent = `${Math.min(start + 1, end)} to ${end} of ${part.total}`;
+  at("before").disabled = start === 0;
+  at("after").disabled = end >= part.total;
+  at("before").onclick = () => turn(-part.per_page);
+  at("after").onclick = () => turn(part.per_page);
+}
+
+function turn(by) {
+  start = Math.max(0, start + by);
+  showGallery().catch(complain);
+}
+
+async function begin() {
+  const about = await (await ask("/api/about")).json();
+  maxBytes = about.max_bytes;
+  at("gallery-facts").textContent =
+    `${about.images} images of ${about.persons} persons, by the network ${about.model}.`;
+  at("rates").textContent = about.rates;
+  if (about.calibrated) document.querySelector(`input[value="${about.calibrated}"]`).checked = true;
+}
+
+at("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = at("token").value.trim();
+  at("token").value = "";
+  calm();
+  begin().then(() => { at("token-form").hidden = true; at("file").focus(); }).catch(complain);
+});
+at("file").addEventListener("change", () => { if (at("file").files.length) choose(at("file").files[0]); });
+for (const kind of ["dragenter", "dragover"]) {
+  at("drop").addEventListener(kind, (event) => { event.preventDefault(); at("drop").classList.add("over"); });
+}
+for (const kind of ["dragleave", "drop"]) {
+  at("drop").addEventListener(kind, (event) => { event.preventDefault(); at("drop").classList.remove("over"); });
+}
+at("drop").addEventListener("drop", (event) => {
+  if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
+});
+at("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!chosen) return complain(new Trouble("Choose an image first."));
+  if (chosen.size > maxBytes) return complain(new Trouble(`An image may have ${maxBytes / 2 ** 20} MiB at most.`));
+  const modality = new FormData(at("ask")).get("modality");
+  return search(`/api/search?modality=${encodeURIComponent(modality)}`, { body: chosen });
+});
+at("from-gallery").addEventListener("toggle", () => {
+  if (at("from-gallery").open && !at("tiles").children.length) showGallery().catch(complain);
+});
+begin().catch(complain);
