@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
                 flags.index, network=flags.network, calibration=flags.calibration, top=flags.top, limits=limits
             )
             searcher.warm_up()
+            opened.listen()  # who opens the page at once waits a moment, and is not turned away
             name = (flags.host_name or [flags.listen])[0]
             screen.say(f"Open http://{name}:{opened.getsockname()[1]} in a browser; Ctrl-C stops the server.")
         serve(searcher, access, opened, limits)

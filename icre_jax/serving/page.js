@@ -108,6 +108,16 @@ function personItem(found, rank, state) {
   return item;
 }
 
+// What was searched for stands beside its answer: another image may be chosen in the meantime.
+function showAsked(source, words) {
+  const canvas = at("asked-image");
+  canvas.width = source.width;
+  canvas.height = source.height;
+  canvas.getContext("2d").drawImage(source, 0, 0);
+  at("asked-words").textContent = words;
+  at("asked").hidden = false;
+}
+
 function show(answer) {
   const there = answer.people.filter((found) => found.candidate);
   const below = answer.people.filter((found) => !found.candidate);
@@ -121,16 +131,18 @@ function show(answer) {
     ? `Nobody is as similar as the threshold asks: ${best}, below ${answer.threshold.toFixed(4)}.`
     : `At or above the threshold ${answer.threshold.toFixed(4)}. A person has to decide who is on the images.`);
   at("rates").textContent = answer.rates;
+  at("rates-words").hidden = !answer.rates;
   at("caution").textContent = answer.caution;
   at("people").replaceChildren(...there.map((found, i) => personItem(found, i + 1, answer.state)));
   at("below").hidden = !below.length;
   at("below").open = false;
   at("people-below").replaceChildren(...below.map((found, i) => personItem(found, there.length + i + 1, answer.state)));
   verdict.focus({ preventScroll: true });
-  verdict.scrollIntoView({ block: "nearest" });
+  // On a phone the answer stands below what was asked.
+  verdict.scrollIntoView({ block: matchMedia("(max-width: 46rem)").matches ? "start" : "nearest" });
 }
 
-async function search(address, options) {
+async function search(address, options, source, words) {
   const mine = ++asked;
   calm();
   waiting.length = 0;
@@ -138,7 +150,10 @@ async function search(address, options) {
   at("go").disabled = true;
   try {
     const answer = await (await ask(address, { ...options, method: "POST" })).json();
-    if (mine === asked) show(answer);
+    if (mine === asked) {
+      showAsked(source, words);
+      show(answer);
+    }
   } catch (error) {
     if (mine === asked) complain(error);
   } finally {
@@ -158,6 +173,7 @@ async function choose(file) {
     at("preview").hidden = false;
   } catch {
     at("preview").hidden = true; // the server says what is wrong with it
+    at("preview").width = 96;
   }
 }
 
@@ -167,9 +183,12 @@ async function showGallery() {
   at("tiles").replaceChildren(...part.images.map((image) => {
     const button = make("button");
     button.type = "button";
-    button.append(small(part.state, image, ""), make("span", called(image)), make("span", camera(image)));
+    const canvas = small(part.state, image, "");
+    button.append(canvas, make("span", called(image)), make("span", camera(image)));
     button.setAttribute("aria-label", `Search for ${called(image)}, ${image.path}`);
-    button.addEventListener("click", () => search(`/api/search/${part.state}/${image.row}`));
+    const words = `${called(image)}, ${image.path}, ${image.modality}, of the gallery`;
+    const address = `/api/search/${part.state}/${image.row}`;
+    button.addEventListener("click", () => search(address, {}, canvas, words));
     const item = document.createElement("li");
     item.append(button);
     return item;
@@ -193,6 +212,8 @@ async function begin() {
   at("gallery-facts").textContent =
     `${about.images} images of ${about.persons} persons, by the network ${about.model}.`;
   at("rates").textContent = about.rates;
+  at("rates-words").hidden = !about.calibrated;
+  at("caution").textContent = about.caution;
   if (about.calibrated) document.querySelector(`input[value="${about.calibrated}"]`).checked = true;
 }
 
@@ -213,12 +234,15 @@ for (const kind of ["dragleave", "drop"]) {
 at("drop").addEventListener("drop", (event) => {
   if (event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
 });
+// Beside the place for it, a browser would leave the page and show the file.
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
 at("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!chosen) return complain(new Trouble("Choose an image first."));
   if (chosen.size > maxBytes) return complain(new Trouble(`An image may have ${maxBytes / 2 ** 20} MiB at most.`));
   const modality = new FormData(at("ask")).get("modality");
-  return search(`/api/search?modality=${encodeURIComponent(modality)}`, { body: chosen });
+  const words = `${chosen.name}, ${modality}`;
+  return search(`/api/search?modality=${encodeURIComponent(modality)}`, { body: chosen }, at("preview"), words);
 });
 at("from-gallery").addEventListener("toggle", () => {
   if (at("from-gallery").open && !at("tiles").children.length) showGallery().catch(complain);
