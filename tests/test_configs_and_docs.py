@@ -108,6 +108,18 @@ def test_the_promises_name_tests_and_codes_that_are_there():
     assert codes | {0} == {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
 
 
+@pytest.mark.parametrize(
+    ("page", "number"), [("SECURITY.md", 25), ("docs/responsible_use.md", 5), ("docs/serve.md", 14)]
+)
+def test_the_promises_of_safety_name_tests_that_are_there(page, number):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`(?:(test_\w+\.py)(?:::(test_\w+))?|(test_\w+))`", text)
+    assert len(named) >= number
+    for file, function, alone in named:
+        there = (ROOT / "tests" / (file or "test_serve_attacks.py")).read_text()  # as docs/serve.md says
+        assert f"def {function or alone or 'test_'}" in there, (file, function, alone)
+
+
 def sections(page):
     """Title of every section of a page -> its text."""
     parts = re.split(r"^#+ (.+)\n", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -144,7 +156,7 @@ def test_the_numbers_beside_ours_are_those_of_the_docs():
 
 def test_lines_of_the_docs_are_short():
     """Lines of tables, and those that hold a URL, cannot be broken."""
-    files = sorted((ROOT / "docs").glob("*.md"))
+    files = [ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
     for file in files:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             assert len(line) <= 120 or line.startswith("|") or "://" in line, f"docs/{file.name}:{number}"

@@ -140,7 +140,7 @@ def opened(browser, address, size="wide", scheme="light"):
 
 def settle(page) -> None:
     """Wait for the answer and for all small images."""
-    page.wait_for_selector("#answer[aria-busy=false] #rates:not(:empty)")
+    page.wait_for_selector("#answer[aria-busy=false]")
     page.wait_for_load_state("networkidle")
 
 

@@ -128,7 +128,8 @@ function show(answer) {
   verdict.className = answer.verdict === "candidates" ? "candidates" : "";
   const best = answer.people.length ? answer.people[0].similarity.toFixed(4) : "";
   at("verdict-words").textContent = answer.no_verdict || (notThere
-    ? `Nobody is as similar as the threshold asks: ${best}, below ${answer.threshold.toFixed(4)}.`
+    ? `Nobody is as similar as the threshold asks: ${best}, below ${answer.threshold.toFixed(4)}. `
+      + "Whoever is there can be missed too; the rates below say how often."
     : `At or above the threshold ${answer.threshold.toFixed(4)}. A person has to decide who is on the images.`);
   at("rates").textContent = answer.rates;
   at("rates-words").hidden = !answer.rates;
