@@ -129,7 +129,7 @@ def opened(browser, address, size="wide", scheme="light"):
     page.goto(address)
     page.get_by_label("Token of this server").fill(TOKEN)
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('gallery-facts').textContent.includes('images of')")
+    page.locator("#gallery-facts", has_text="images of").wait_for()
     yield page
     assert [words for words in said if "responded with a status of" not in words] == []
     assert {url for url in asked if not url.startswith(address)} == set()
