@@ -9,14 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
 
-import icre_jax
 from icre_jax import rendering
 from icre_jax.errors import InputError
-from icre_jax.retrieval.calibration import Calibration
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.serving.searcher import GoneError, Searcher
 from icre_jax.serving.server import check_access
@@ -240,7 +239,8 @@ def test_it_listens_to_this_machine_unless_told_otherwise(tmp_path):
     assert others.token == "a" * 16
 
 
-def test_the_index_is_of_the_network_in_the_package(made):
-    """What `made` rests on: its calibration is read as one that was measured would be."""
-    known = Calibration.read(made / "calibration.json")
-    assert known.model_hash == icre_jax.load("synthetic").model_hash
+def test_the_page_travels_with_the_package():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    folder = ROOT / "icre_jax" / "serving"
+    files = {file.name for file in folder.iterdir() if file.is_file() and file.suffix != ".py"}
+    assert files == {*data["icre_jax.serving"]}
