@@ -24,7 +24,10 @@ from tests.test_own_pictures import make_folders
 # Two of them in `make test`, two in `make test-all`; test_datasets.py has all of them without the commands.
 CONFIGS = [*(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm")), "regdb", "manifest"]
 # Commands that take no config, or train many: where they are started.
-ELSEWHERE = {"ablate": "test_ablate.py", "sweep": "test_sweep.py", "noise": "test_noise.py", "score": "test_score.py"}
+ELSEWHERE = {
+    **{name: f"test_{name}.py" for name in ("ablate", "sweep", "noise", "score", "serve")},
+    **dict.fromkeys(("index", "search", "calibrate"), "test_identify.py"),
+}
 TRIAL = 3  # of RegDB
 SHORT = (
     *TINY_NETWORK,
@@ -177,7 +180,7 @@ def test_the_readme_names_no_other_command():
     assert named <= here | ELSEWHERE.keys()
     assert len(named) > 7
     for name, file in ELSEWHERE.items():
-        assert f'run_command("icre_jax.{name}"' in (ROOT / "tests" / file).read_text()
+        assert re.search(rf'(run_command|Popen|succeed)\([^()]*"icre_jax.{name}"', (ROOT / "tests" / file).read_text())
 
 
 @pytest.mark.parametrize(
