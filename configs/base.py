@@ -74,7 +74,7 @@ def get_config() -> ConfigDict:
     config.model.sdce.self_attention = True
     config.model.sdce.refinement = True
     config.model.sdce.roles = "deep_guide_guide"  # query, key, value; or "guide_deep_deep", "guide_guide_deep"
-    config.model.sdce.positions = "none"  # or "sine"
+    config.model.sdce.positions = "none"  # or "sine", "tokens"
     config.model.sdce.residual = True  # False: what cross-attention gives takes the place of the deep tokens
     config.model.enhancement = ConfigDict()
     config.model.enhancement.gate_init = 0.1

@@ -143,7 +143,7 @@ class Sdce(_Group):
     self_attention: bool
     refinement: bool
     roles: Literal["deep_guide_guide", "guide_deep_deep", "guide_guide_deep"]  # query, key, value
-    positions: Literal["none", "sine"]
+    positions: Literal["none", "sine", "tokens"]
     residual: bool = True  # X1 = X0 + MHA(...), or MHA(...) alone; configs from before this field have the first
 
 

@@ -111,7 +111,7 @@ def test_positions_tell_every_place_from_every_other():
 def test_without_positions_attention_does_not_know_places():
     """Tokens in another order give the same tokens in that order; with positions they do not."""
     moved = {}
-    for kind in ("none", "sine"):
+    for kind in ("none", "sine", "tokens"):
         config = small(gate_init=0.5)
         config.model.sdce.positions = kind
         network = build_network(parse(config), num_classes=5)
@@ -121,7 +121,19 @@ def test_without_positions_attention_does_not_know_places():
         turned, _ = network.sdce.apply(variables, deep[:, ::-1], guide[:, ::-1], train=False)
         moved[kind] = float(np.abs(turned[:, ::-1] - delta).max())
     assert moved["none"] < 1e-5
-    assert moved["sine"] > 1e-3
+    assert min(moved["sine"], moved["tokens"]) > 1e-3
+
+
+def test_positions_in_the_tokens_reach_the_values():
+    """Tokens that are all equal are told apart only if what is answered, not just what is asked, knows places."""
+    for kind, differ in (("sine", False), ("tokens", True)):
+        config = small(gate_init=0.5)
+        config.model.sdce.positions = kind
+        network = build_network(parse(config), num_classes=5)
+        deep, guide = (jnp.ones((1, 4, 2, size)) for size in (64, 16))
+        variables = network.sdce.init(jax.random.key(0), deep, guide, train=False)
+        delta, _ = network.sdce.apply(variables, deep, guide, train=False)
+        assert (float(np.ptp(delta, axis=(1, 2)).max()) > 1e-3) == differ
 
 
 def test_without_the_residual_sdce_holds_nothing_but_its_values():

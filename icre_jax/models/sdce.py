@@ -77,7 +77,8 @@ class SDCE(nn.Module):
       mlp_ratio: hidden width of the MLP over d.
       cross_attention, self_attention, refinement: which of the three steps are there.
       roles: of the cross-attention, a key of `ROLES`.
-      positions: what queries and keys are told of where a token stands: "none", or "sine" (see `positions`).
+      positions: who is told where a token stands, in sines (see `positions`): "none"; "sine", queries and keys; or
+        "tokens", the tokens themselves, so that values and the MLP know it too.
       residual: X1 = X0 + MHA(...); without it X1 = MHA(...), which holds nothing but what the values are.
       gate_init: the first value of the gate's scale, see `Gate`.
       dtype, axis_name: as in `DualStreamResNet`.
@@ -115,21 +116,29 @@ class SDCE(nn.Module):
             return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(x)
 
         def placed(x: Array) -> Array:
-            return x if self.positions == "none" else x + positions(height, width, x.shape[-1]).astype(self.dtype)
+            return x + positions(height, width, x.shape[-1]).astype(self.dtype)
+
+        def asked(x: Array) -> Array:
+            """Queries or keys."""
+            return placed(x) if self.positions == "sine" else x
 
         x = nn.Dense(self.width, dtype=self.dtype, name="embed")(deep.reshape(batch, height * width, channels))
+        if self.positions == "tokens":
+            x = placed(x)
         maps = {}
         if self.cross_attention:
             attend = Attention(self.width, self.num_heads, self.dtype, name="cross_attention")
             guide = guide.reshape(batch, height * width, -1)
             tokens = {"deep": norm(x, "deep_norm"), "guide": norm(guide, "guide_norm")}
+            if self.positions == "tokens":
+                tokens["guide"] = placed(tokens["guide"])
             q, k, v = (tokens[name] for name in ROLES[self.roles])
-            y, maps["cross"] = attend(placed(q), placed(k), v)
+            y, maps["cross"] = attend(asked(q), asked(k), v)
             x = x + y if self.residual else y
         if self.self_attention:
             attend = Attention(self.width, self.num_heads, self.dtype, name="self_attention")
             normed = norm(x, "self_norm")
-            y, maps["self"] = attend(placed(normed), placed(normed), normed)
+            y, maps["self"] = attend(asked(normed), asked(normed), normed)
             x = x + y
         if self.refinement:
             y = nn.Dense(self.mlp_ratio * self.width, dtype=self.dtype, name="mlp_in")(norm(x, "mlp_norm"))
