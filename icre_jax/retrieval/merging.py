@@ -5,6 +5,7 @@ the parts. As similarities do not depend on how a gallery is divided (`icre_jax.
 that of a search in the whole, bit for bit.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ def divide(num_rows: int, num_parts: int) -> list[range]:
         raise ValueError(f"{num_rows} rows cannot be divided into {num_parts} parts.")
     parts = min(num_rows, num_parts)
     edges = [number * num_rows // parts for number in range(parts + 1)]
-    return [range(first, last) for first, last in zip(edges, edges[1:], strict=False)]
+    return [range(first, last) for first, last in itertools.pairwise(edges)]
 
 
 def merge(parts: Sequence[Found], *, top: int) -> Found:
