@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ _LONGEST_FOLDER = 40  # characters; Ray puts sockets below it, whose names may h
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
 }
 
 
@@ -53,9 +54,9 @@ class Place:
     num_gpus: int
 
     @property
-    def options(self) -> dict[str, Any]:
-        """As Ray takes them."""
-        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "scheduling_strategy": "SPREAD"}
+    def resources(self) -> dict[str, int]:
+        """Of one worker, as Ray takes them."""
+        return {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +155,10 @@ def _start(cluster: Cluster, stack: contextlib.ExitStack) -> Any:
         }
     stack.callback(ray.shutdown)
     try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        with warnings.catch_warnings():
+            # JAX warns of a fork, for what is then run might wait for its threads. Ray's only starts other programs.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds: versions that differ, ports, a missing secret
         raise InputError(
             f"Ray could not be {'joined at ' + cluster.address if cluster.address else 'started'}: "

@@ -88,7 +88,7 @@ def embed_on_workers(
             _Embedder,
             fn_constructor_args=(network, step, net.model_hash, flags),
             compute=ray.data.ActorPoolStrategy(size=place.num_workers),
-            **place.options,
+            **place.resources,
         )
         for answer in embedded.iter_rows():
             if answer["refused"]:

@@ -54,7 +54,7 @@ def search_shards(queries: npt.NDArray[np.floating], index: GalleryIndex, top: i
 
         shares = divide(len(index), place.num_workers)
         remote: Any = ray.remote(_Shard)
-        shards = [remote.options(**place.options).remote() for _ in shares]
+        shards = [remote.options(**place.resources, scheduling_strategy="SPREAD").remote() for _ in shares]
         opened = [
             shard.open.remote(index.folder, index.header, rows) for shard, rows in zip(shards, shares, strict=True)
         ]
