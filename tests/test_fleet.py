@@ -8,7 +8,6 @@ import functools
 import importlib
 import importlib.util
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -23,9 +22,9 @@ from PIL import Image
 import icre_jax
 from icre_jax import rendering
 from icre_jax.errors import InputError, UnusableImagesError
-from icre_jax.fleet.cluster import Cluster, Place, _find_place, open_cluster
+from icre_jax.fleet.cluster import Cluster, Place, _find_place
 from icre_jax.fleet.embedding import _Embedder, embed_on_workers
-from icre_jax.fleet.searching import _Shard, search_shards
+from icre_jax.fleet.searching import _Shard
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import search
 from icre_jax.retrieval.storage import Entry
@@ -36,8 +35,6 @@ HERE = importlib.util.find_spec("ray") is not None
 needs_ray = [
     pytest.mark.slow,
     pytest.mark.skipif(not HERE, reason="ray is not here: pip install 'icre_jax[ray]'"),
-    # Ray's own, in the versions that were tried.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
 
@@ -227,57 +224,77 @@ class TestTwoWorkers:
         assert not (tmp_path / "out.npz").exists()
 
     def test_shards_are_the_whole_for_any_number_of_queries(self, tmp_path):
-        index = make_index(tmp_path / "index")
-        queries = np.random.default_rng(1).standard_normal((200, 40)).astype(np.float32)
-        queries[:3] = index.embeddings[2000]
-        for number, workers in ((50, 2), (200, 3)):
-            whole = search(queries[:number], index.embeddings, top=60)
-            found = search_shards(queries[:number], index, 60, cluster=Cluster(None, workers))
-            np.testing.assert_array_equal(found.indices, whole.indices)
-            assert found.similarities.tobytes() == whole.similarities.tobytes()
+        make_index(tmp_path / "index")
+        assert run_python(SHARDS, tmp_path / "index") == "same\nsame\n"
 
     def test_another_program_cannot_join(self):
         """Ray listens at all addresses, and whoever joins may run programs."""
-        join = (
-            "import logging, sys, ray; "
-            "ray.init(address=sys.argv[1], logging_level=logging.ERROR, log_to_driver=False); "
-            "print('joined', ray.get(ray.remote(lambda: 7).remote()))"
-        )
-        with open_cluster(Cluster(None, 1), use_gpus=False):
-            import ray
-
-            address = ray.get_runtime_context().gcs_address
-            for mode in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
-                environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-                process = subprocess.run(
-                    [sys.executable, "-c", join, address],
-                    cwd=ROOT, env=environment | mode, capture_output=True, text=True, timeout=120, check=False,
-                )  # fmt: skip
-                assert process.returncode != 0
-                assert "joined" not in process.stdout
-                assert "uthentication" in process.stdout + process.stderr
-        assert not [name for name in os.environ if name.startswith("RAY_")]
+        assert run_python(INTRUDER) == "refused\nrefused\n"
 
     def test_a_cluster_that_is_there_is_joined_and_left(self, tmp_path):
-        """The one that the test starts stands in for a cluster."""
-        index = make_index(tmp_path / "index")
-        queries = np.ones((2, 40), np.float32)
-        code = (
-            "import sys; from pathlib import Path; import numpy as np; from icre_jax.fleet.cluster import Cluster; "
-            "from icre_jax.fleet.searching import search_shards; from icre_jax.retrieval.index import GalleryIndex; "
-            "found = search_shards(np.ones((2, 40), np.float32), GalleryIndex.open(Path(sys.argv[2])), 5, "
-            "cluster=Cluster(sys.argv[1], 2)); print(found.indices.tolist())"
-        )
-        with open_cluster(Cluster(None, 4), use_gpus=False):
-            import ray
+        make_index(tmp_path / "index")
+        assert run_python(GUEST, tmp_path / "index") == "same\n0\n7\n"
 
-            process = subprocess.run(
-                [sys.executable, "-c", code, ray.get_runtime_context().gcs_address, str(index.folder)],
-                cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-            )  # fmt: skip
-            assert process.returncode == 0, process.stderr
-            assert ray.get(ray.remote(lambda: 7).remote()) == 7  # it still works
-        assert json.loads(process.stdout) == search(queries, index.embeddings, top=5).indices.tolist()
+
+SHARDS = """
+import sys
+from pathlib import Path
+import numpy as np
+from icre_jax.fleet.cluster import Cluster
+from icre_jax.fleet.searching import search_shards
+from icre_jax.retrieval.index import GalleryIndex
+from icre_jax.retrieval.search import search
+
+index = GalleryIndex.open(Path(sys.argv[1]))
+queries = np.random.default_rng(1).standard_normal((200, 40)).astype(np.float32)
+queries[:3] = index.embeddings[2000]
+where = sys.argv[2] if len(sys.argv) > 2 else None
+for number, workers in ((50, 2), (200, 3))[: 1 if where else 2]:
+    whole = search(queries[:number], index.embeddings, top=60)
+    found = search_shards(queries[:number], index, 60, cluster=Cluster(where, workers))
+    np.testing.assert_array_equal(found.indices, whole.indices)
+    assert found.similarities.tobytes() == whole.similarities.tobytes()
+    print("same")
+"""
+
+INTRUDER = """
+import os, subprocess, sys
+from icre_jax.fleet.cluster import Cluster, open_cluster
+join = "import logging, sys, ray; ray.init(address=sys.argv[1], logging_level=logging.ERROR, log_to_driver=False);"
+join += "print('joined', ray.get(ray.remote(lambda: 7).remote()))"
+with open_cluster(Cluster(None, 1), use_gpus=False):
+    import ray
+    address = ray.get_runtime_context().gcs_address
+    for mode in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+        process = subprocess.run(
+            [sys.executable, "-c", join, address], env=os.environ | mode, capture_output=True, text=True, timeout=120
+        )
+        assert process.returncode != 0 and "joined" not in process.stdout
+        assert "uthentication" in process.stdout + process.stderr, process.stderr
+        print("refused")
+"""
+
+# What this starts stands in for a cluster that others have started.
+GUEST = f"""
+import subprocess, sys
+from icre_jax.fleet.cluster import Cluster, open_cluster
+with open_cluster(Cluster(None, 4), use_gpus=False):
+    import ray
+    address = ray.get_runtime_context().gcs_address
+    guest = subprocess.run([sys.executable, "-c", {SHARDS!r}, sys.argv[1], address], timeout=200)
+    print(guest.returncode)
+    print(ray.get(ray.remote(lambda: 7).remote()))
+"""
+
+
+def run_python(code, *arguments):
+    """What a program prints."""
+    process = subprocess.run(
+        [sys.executable, "-u", "-c", code, *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 def leftovers():

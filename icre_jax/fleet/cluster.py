@@ -24,6 +24,7 @@ from icre_jax.errors import HostError, InputError
 _CONNECT_SECONDS = 5
 _PLACE_SECONDS = 300  # that a worker may wait for its place in a cluster
 _LONGEST_FOLDER = 40  # characters; Ray puts sockets below it, whose names may have 107
+_SECRET = secrets.token_hex(32)  # one for a process, as Ray reads it once
 # Set before Ray is imported; of a cluster that is there, its own settings count.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -131,7 +132,7 @@ def wait_for(ray: Any, started: Sequence[Any]) -> list[Any]:
 
 
 def _start(cluster: Cluster, stack: contextlib.ExitStack) -> Any:
-    own = {} if cluster.address else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    own = {} if cluster.address else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _SECRET}
     for name, value in {**_QUIET, **own}.items():
         stack.callback(_restore, name, os.environ.get(name))
         os.environ[name] = value
