@@ -8,6 +8,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -90,6 +91,27 @@ def test_devices_answer_as_numpy_does(gallery, images, tmp_path):
         assert process.stderr == ""
     assert (tmp_path / "numpy").read_bytes() == (tmp_path / "devices").read_bytes()
     assert len(json.loads((tmp_path / "numpy").read_text())["searches"]) > 10
+
+
+def test_the_code_of_the_page_makes_the_index_that_the_command_makes(gallery, people, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, net = GalleryIndex.open(gallery), icre_jax.load("synthetic")
+    (tmp_path / "parts").mkdir()
+    for start in range(0, len(one), 20):
+        files = [entry.file for entry in one.entries[start : start + 20]]
+        np.savez(
+            f"parts/{start:03d}.npz",
+            features=net.embed(files, modality="visible"),
+            path=np.array([str(file) for file in files]),
+            network_sha256=net.model_hash,
+        )
+    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text(), re.DOTALL)[1]
+    exec(compile(code, "docs/fleet.md", "exec"), {})
+    made = GalleryIndex.open(tmp_path / "gallery")
+    np.testing.assert_allclose(made.embeddings, one.embeddings, atol=1e-3)
+    assert [entry.file for entry in made.entries] == [entry.file for entry in one.entries]
+    assert [entry.person for entry in made.entries] == [entry.file.parent.name for entry in one.entries]
+    assert (made.header.model_hash, made.header.preprocessing) == (one.header.model_hash, one.header.preprocessing)
 
 
 @pytest.mark.skipif(HERE, reason="ray is here")
