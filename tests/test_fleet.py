@@ -3,6 +3,7 @@
 The second part needs `icre_jax[ray]` (`make slow` installs it).
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +31,7 @@ from icre_jax.fleet.searching import _Shard
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import search
 from icre_jax.retrieval.storage import Entry
-from tests.conftest import OTHER_PEOPLE, ROOT, run_command
+from tests.conftest import OTHER_PEOPLE, ROOT, free_port, run_command
 from tests.test_commands import refused
 
 HERE = importlib.util.find_spec("ray") is not None
@@ -253,9 +255,76 @@ class TestTwoWorkers:
         """Ray listens at all addresses, and whoever joins may run programs."""
         assert run_python(INTRUDER) == "refused\nrefused\n"
 
-    def test_a_cluster_that_is_there_is_joined_and_left(self, tmp_path):
+    def test_a_cluster_of_two_is_joined_and_left(self, gallery, images, tmp_path, monkeypatch):
+        """Two of Ray's machines on this one, started by Ray's own command, as docs/fleet.md says."""
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
+        one = find(gallery, images, tmp_path / "one"), embed(images, tmp_path / "one.npz")
+        assert [process.returncode for process in one] == [0, 0]
+        address = f"127.0.0.1:{free_port()}"
+        flags = "--engine", "ray", "--ray_address", address
+        with two_machines(address):
+            for process in (
+                find(gallery, images, tmp_path / "two", *flags),
+                embed(images, tmp_path / "two.npz", *flags),
+                find(gallery, images, tmp_path / "again", *flags),  # it is still there
+            ):
+                assert process.returncode == 0, process.stderr
+            refused(find(gallery, images, tmp_path / "no", *flags, "--num_workers", "9"), "this cluster has 2 CPUs")
+            monkeypatch.setenv("RAY_AUTH_TOKEN", "cd" * 32)
+            refused(find(gallery, images, tmp_path / "no", *flags), "could not be joined", "uthentication")
+        for name in ("two", "again"):
+            assert (tmp_path / name).read_bytes() == (tmp_path / "one").read_bytes()
+        assert (tmp_path / "two.npz").read_bytes() == (tmp_path / "one.npz").read_bytes()
+
+    def test_a_lost_worker_is_said(self, tmp_path):
         make_index(tmp_path / "index")
-        assert run_python(GUEST, tmp_path / "index") == "same\n0\n7\n"
+        assert "A worker of Ray was lost" in run_python(LOST, tmp_path / "index")
+
+
+@contextlib.contextmanager
+def two_machines(address):
+    """A cluster of two with a CPU each."""
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus", "1", "--block"]
+    with (
+        tempfile.TemporaryDirectory(prefix="ray_", ignore_cleanup_errors=True) as folder,
+        contextlib.ExitStack() as stack,
+    ):
+        head = ["--head", "--port", address.split(":")[1], "--include-dashboard=false", "--temp-dir", folder]
+        for role in (head, ["--address", address]):
+            log = stack.enter_context((Path(folder) / f"{len(role)}.log").open("w+"))
+            started = subprocess.Popen([*ray, *role], stdout=log, stderr=subprocess.STDOUT)
+            stack.callback(started.wait, 60)
+            stack.callback(started.terminate)
+            until = time.monotonic() + 120
+            while "--block" not in (Path(folder) / f"{len(role)}.log").read_text():  # "... will now block"
+                assert started.poll() is None, (Path(folder) / f"{len(role)}.log").read_text()
+                assert time.monotonic() < until
+                time.sleep(0.5)
+        yield
+
+
+LOST = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from icre_jax.errors import HostError
+from icre_jax.fleet import searching
+from icre_jax.fleet.cluster import Cluster
+from icre_jax.retrieval.index import GalleryIndex
+
+class Dying(searching._Shard):
+    def search(self, queries, top):
+        os._exit(1)
+
+searching._Shard = Dying
+try:
+    searching.search_shards(
+        np.ones((1, 40)), GalleryIndex.open(Path(sys.argv[1])), 5, cluster=Cluster(None, 2)
+    )
+except HostError as error:
+    print(error)
+"""
 
 
 SHARDS = """
@@ -270,10 +339,9 @@ from icre_jax.retrieval.search import search
 index = GalleryIndex.open(Path(sys.argv[1]))
 queries = np.random.default_rng(1).standard_normal((200, 40)).astype(np.float32)
 queries[:3] = index.embeddings[2000]
-where = sys.argv[2] if len(sys.argv) > 2 else None
-for number, workers in ((50, 2), (200, 3))[: 1 if where else 2]:
+for number, workers in ((50, 2), (200, 3)):
     whole = search(queries[:number], index.embeddings, top=60)
-    found = search_shards(queries[:number], index, 60, cluster=Cluster(where, workers))
+    found = search_shards(queries[:number], index, 60, cluster=Cluster(None, workers))
     np.testing.assert_array_equal(found.indices, whole.indices)
     assert found.similarities.tobytes() == whole.similarities.tobytes()
     print("same")
@@ -294,18 +362,6 @@ with open_cluster(Cluster(None, 1), use_gpus=False):
         assert process.returncode != 0 and "joined" not in process.stdout
         assert "uthentication" in process.stdout + process.stderr, process.stderr
         print("refused")
-"""
-
-# What this starts stands in for a cluster that others have started.
-GUEST = f"""
-import subprocess, sys
-from icre_jax.fleet.cluster import Cluster, open_cluster
-with open_cluster(Cluster(None, 4), use_gpus=False):
-    import ray
-    address = ray.get_runtime_context().gcs_address
-    guest = subprocess.run([sys.executable, "-c", {SHARDS!r}, sys.argv[1], address], timeout=200)
-    print(guest.returncode)
-    print(ray.get(ray.remote(lambda: 7).remote()))
 """
 
 
