@@ -21,7 +21,7 @@ test: $(VENV)/test.installed
 test-all: $(VENV)/test.installed
 	$(BIN)/pytest -m "long and not slow" --durations=12
 
-slow: $(VENV)/test.installed $(VENV)/browser.installed
+slow: $(VENV)/test.installed $(VENV)/browser.installed $(VENV)/ray.installed
 	$(BIN)/pytest -m slow
 
 docs: $(VENV)/docs.installed

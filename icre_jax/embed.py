@@ -7,12 +7,16 @@ all of them, and nothing is written.
 """
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from icre_jax.data.layouts.manifest import SPLITS
 from icre_jax.datasets import MODALITIES
 from icre_jax.engine.embed_files import embed_files
+from icre_jax.engine.loaded import LoadedNetwork
+from icre_jax.fleet.cluster import add_flags, read_flags
+from icre_jax.fleet.embedding import embed_on_workers, leave_devices_to_workers
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs
 from icre_jax.machine.screen import Screen
@@ -33,7 +37,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", required=True, type=Path, help="a new .npz, or .parquet where pyarrow is installed")
     parser.add_argument("--flip", action="store_true", help="average in the mirrored images")
     parser.add_argument("--batch_size", type=_positive, default=64, help="images at a time; default: 64")
+    parser.add_argument("--engine", choices=("jax", "ray"), default="jax", help="who embeds; default: jax, here")
+    add_flags(parser)
     flags = parser.parse_args(arguments)
+    cluster, embed = read_flags(parser, flags), LoadedNetwork.embed
+    if cluster is not None:
+        leave_devices_to_workers()
+        embed = functools.partial(embed_on_workers, cluster=cluster, step=flags.checkpoint)
     keep_compiled_programs()
     with Screen() as screen:
         net, images = embed_files(
@@ -46,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
             split=flags.split,
             batch_size=flags.batch_size,
             flip=flags.flip,
+            embed=embed,
         )
         screen.say(
             f"{flags.out}: {len(images)} {flags.modality} images, {net.size} numbers each, by step {net.step} of "

@@ -9,6 +9,21 @@ class InputError(Exception):
     """A path, file, setting or checkpoint given by the user cannot be used."""
 
 
+class UnusableImagesError(InputError):
+    """Images that cannot be used; all that were looked at are named.
+
+    Attributes:
+      findings: a line for each of them, its path first.
+    """
+
+    def __init__(self, findings: list[str], num_images: int):
+        self.findings = findings
+        super().__init__(
+            f"{len(findings)} of {num_images} images cannot be used:\n{join_findings(findings, limit=50)}\n"
+            "Nothing was left out: repair or remove these, and start again."
+        )
+
+
 class DivergenceError(Exception):
     """Training left the finite numbers; the message names the step and what was not finite."""
 

@@ -5,12 +5,15 @@ gallery. With --calibration FILE (`icre_jax.calibrate`) it gets those above a th
 the rate of false alarms that this was calibrated to. Candidates, not identifications: a person has to decide.
 """
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from icre_jax.datasets import MODALITIES
-from icre_jax.identify.searching import search_for, to_document
+from icre_jax.fleet.cluster import add_flags, read_flags
+from icre_jax.fleet.searching import search_shards
+from icre_jax.identify.searching import ENGINES, search_for, to_document
 from icre_jax.identify.tables import answers_page, answers_table
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs
@@ -28,7 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--network", help="where the index's network is, if it was moved")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the answers as well")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all images, in one file")
+    parser.add_argument("--engine", choices=(*ENGINES, "ray"), default="numpy", help="who searches; default: numpy")
+    add_flags(parser)
     flags = parser.parse_args(arguments)
+    cluster = read_flags(parser, flags)
     for flag in ("json", "html"):
         if getattr(flags, flag) is not None:
             command.require_writable(getattr(flags, flag), f"--{flag}")
@@ -41,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
             top=flags.top,
             calibration=flags.calibration,
             network=flags.network,
+            engine=ENGINES[flags.engine] if cluster is None else functools.partial(search_shards, cluster=cluster),
             listener=screen,
         )
         screen.console.print(answers_table(answers))

@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "machine": set(),
     "engine": {"models", "losses", "data", "evals", "retrieval", "machine"},
     "report": {"evals"},
+    "fleet": {"retrieval"},
     "identify": {"engine", "data", "evals", "retrieval", "report", "machine"},
     "serving": {"engine", "data", "retrieval", "identify", "machine"},
     "training": {"engine", "data", "evals", "report", "machine"},
@@ -129,6 +130,7 @@ def test_libraries_stay_in_their_rooms():
     assert [file.stem for file in FILES if any(n.startswith("safetensors") for n in imports_of(file))] == ["tensors"]
     assert users_of("pyarrow") == {"evals"}
     assert users_of("starlette") == users_of("uvicorn") == {"serving"}
+    assert users_of("ray") == {"fleet"}
     assert users_of("grain") == {"data"}
     assert users_of("scipy") == {"data", "evals", "retrieval", "experiments"}
     assert users_of("tensorflow_datasets") == {"data"}

@@ -29,8 +29,9 @@ UPGRADED = {
 # What is not there. Pure Python, and asks for nothing that is not there.
 _ADDED = {"importlib-resources", "ml-collections", "tensorboardx"}
 ADDED = {"cpu": _ADDED, "gpu": _ADDED, "tpu": _ADDED | {"flatbuffers"}}
-# Extras for those who change the package, and those that bring an accelerator's JAX: nobody asks for them in a runtime.
-NOT_THERE = {"test", "docs", "browser", "tpu", "cuda"}
+# Extras for those who change the package, for clusters, and those that bring an accelerator's JAX: nobody asks for
+# them in a runtime.
+NOT_THERE = {"test", "docs", "browser", "ray", "tpu", "cuda"}
 
 PYTHON = {"python_version": "3.13", "python_full_version": "3.13.0", "platform_system": "Linux"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

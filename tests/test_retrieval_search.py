@@ -1,5 +1,6 @@
 """Exact search against a full sort in float64, ties, chunks, conversion, and memory."""
 
+import math
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from icre_jax.errors import InputError
 from icre_jax.retrieval import search as module
 from icre_jax.retrieval.search import search, to_float32
+from icre_jax.retrieval.similarity import rounding_bound, score_pairs
 from tests.conftest import ROOT
 
 
@@ -62,6 +64,52 @@ def test_real_numbers_against_float64(number):
     order, similarity = brute_force(queries.astype(np.float32), gallery, 12)
     np.testing.assert_array_equal(found.indices, order)
     np.testing.assert_allclose(found.similarities, similarity, rtol=1e-5, atol=1e-5)
+
+
+def near_ties(rng, num_rows, dimensions):
+    """Rows that differ in the last bit of one number, in random order: float32 sums cannot tell many of them apart."""
+    row = rng.standard_normal(dimensions).astype(np.float16)
+    gallery = np.tile(row, (num_rows, 1))
+    gallery.view(np.uint16)[np.arange(num_rows), rng.integers(0, dimensions, num_rows)] ^= 1
+    return gallery
+
+
+@pytest.mark.parametrize("number", [1, 5, 100])  # both ways to multiply
+@pytest.mark.parametrize("elements", [None, 4000])
+def test_what_is_reported_depends_on_the_two_rows_alone(number, elements, monkeypatch):
+    if elements is not None:
+        for name in ("_CHUNK_ELEMENTS", "_BLOCK_ELEMENTS", "_CACHED_ELEMENTS"):
+            monkeypatch.setattr(module, name, elements)
+    rng = np.random.default_rng(5)
+    gallery = near_ties(rng, 700, 257)
+    queries = rng.standard_normal((100, 257)).astype(np.float32)[:number]
+    found = search(queries, gallery, top=20)
+    for query, indices, similarities in zip(queries[:5], found.indices, found.similarities, strict=False):
+        # Products are exact in float64, and fsum rounds once.
+        exact = np.array([math.fsum(query.astype(float) * row) for row in gallery.astype(float)]).astype(np.float32)
+        order = np.argsort(-exact, kind="stable")[:20]
+        np.testing.assert_array_equal(indices, order)
+        assert similarities.tobytes() == exact[order].tobytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dimensions=st.integers(1, 3000),
+    width=st.sampled_from(["float16", "float32"]),
+    scale=st.sampled_from([1e-40, 1e-20, 1e-3, 1.0, 1e4]),
+)
+def test_float32_products_are_within_the_bound(seed, dimensions, width, scale):
+    rng = np.random.default_rng(seed)
+    queries = (rng.standard_normal((3, dimensions)) * scale).astype(np.float32)
+    rows = rng.standard_normal((4, dimensions)).astype(width)
+    bound = rounding_bound(queries, float(np.abs(rows).max()))
+    of, to = np.divmod(np.arange(12), 4)
+    reported = score_pairs(queries, rows, of, to).reshape(3, 4).astype(np.float64)
+    for order in (np.arange(dimensions), rng.permutation(dimensions)):
+        running = np.cumsum(queries[:, None, order] * rows[None, :, order].astype(np.float32), axis=2)[..., -1]
+        for product in (running, queries[:, order] @ rows[:, order].astype(np.float32).T):
+            assert (np.abs(product - reported) <= bound[:, None]).all()
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -152,8 +200,9 @@ def test_memory_does_not_grow_with_the_gallery(tmp_path):
     shape = (2**16, 1024)
     with (tmp_path / "gallery.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        block = np.random.default_rng(0).standard_normal((shape[0] // 64, shape[1]), np.float32).astype(np.float16)
         for _ in range(64):
-            file.write(np.ones((shape[0] // 64, shape[1]), np.float16).tobytes())
+            file.write(block.tobytes())
     process = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path / "gallery.npy")],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,

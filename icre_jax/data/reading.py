@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from icre_jax.data.images import decode_checked, resize
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import UnusableImagesError
 
 # What one item may be: a file, or pixels [H, W, 3] uint8.
 ImageLike = str | Path | np.ndarray
 # A crop of one person has a few kilobytes; a file far above that is something else, and is not read.
 _LARGEST_FILE = 64 * 2**20
-_SHOWN = 50
 
 
 def read_batches(
@@ -31,7 +30,7 @@ def read_batches(
       looks at all others before it raises.
 
     Raises:
-      InputError: naming every image that cannot be used.
+      UnusableImagesError: naming every image that cannot be used.
     """
     findings: list[str] = []
 
@@ -45,10 +44,7 @@ def read_batches(
             if not findings:
                 yield np.stack([pixels for pixels in found if isinstance(pixels, np.ndarray)])
     if findings:
-        raise InputError(
-            f"{len(findings)} of {len(images)} images cannot be used:\n{join_findings(findings, limit=_SHOWN)}\n"
-            "Nothing was left out: repair or remove these, and start again."
-        )
+        raise UnusableImagesError(findings, len(images))
 
 
 def _read(image: ImageLike, number: int, image_size: tuple[int, int]) -> np.ndarray | str:

@@ -1,5 +1,6 @@
 """Image files to a file of embeddings, with the labels and names they came with."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ def embed_files(
     split: str | None = None,
     batch_size: int = 64,
     flip: bool = False,
+    embed: Callable[..., np.ndarray] = LoadedNetwork.embed,
 ) -> tuple[LoadedNetwork, Collection]:
     """Embed images of one modality and write `out`.
 
@@ -35,6 +37,7 @@ def embed_files(
       step: which checkpoint of a workdir; None for the latest.
       split: of a manifest, take only this one.
       batch_size, flip: see `LoadedNetwork.embed`.
+      embed: who embeds, as that does.
 
     Returns:
       The network and the images.
@@ -46,7 +49,8 @@ def embed_files(
     require_features_file(out, "--out")
     collection = collect(images, modality, split)
     net = load(network, step=step)
-    features = net.embed(
+    features = embed(
+        net,
         collection.files,
         modality=modality,
         batch_size=batch_size,

@@ -2,21 +2,30 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from icre_jax.data.collection import collect
 from icre_jax.data.images import SUFFIXES
 from icre_jax.data.ready import Listener
 from icre_jax.datasets import Modality
+from icre_jax.engine.device_search import search_on_devices
 from icre_jax.errors import InputError
 from icre_jax.identify.enrolment import load_network
 from icre_jax.retrieval.calibration import Calibration, Held
 from icre_jax.retrieval.index import GalleryIndex
-from icre_jax.retrieval.search import search
+from icre_jax.retrieval.search import Found, search
 from icre_jax.retrieval.storage import Entry
 
+# Who searches: embeddings [Q, D], index, number of results. All give the same, bit for bit.
+Engine = Callable[[np.ndarray, GalleryIndex, int], Found]
+ENGINES: dict[str, Engine] = {
+    "numpy": lambda vectors, index, top: search(vectors, index.embeddings, top=top),
+    "devices": lambda vectors, index, top: search_on_devices(vectors, index.embeddings, top=top),
+}
 CANDIDATES = "candidates"
 NOT_THERE = "not in the gallery"
 CAUTION = "Candidates, not identifications: a person has to decide who is on the images."
@@ -86,6 +95,7 @@ def search_for(
     top: int,
     calibration: Path | None = None,
     network: str | None = None,
+    engine: Engine = ENGINES["numpy"],
     listener: Listener,
 ) -> Answers:
     """Search the index in `folder` for every image.
@@ -97,6 +107,7 @@ def search_for(
       top: candidates of an image at most.
       calibration: file of one, below whose threshold nobody is a candidate; None for no threshold.
       network: what `icre_jax.load` takes; None for the place where the index says it is.
+      engine: who searches.
       listener: who is told how it goes.
 
     Raises:
@@ -122,7 +133,7 @@ def search_for(
         flip=bool(index.header.preprocessing.get("flip")),
         progress=functools.partial(listener.advance, "embedding images"),
     )
-    found = search(vectors, index.embeddings, top=top)
+    found = engine(vectors, index, top)
     threshold = float("-inf") if known is None else known.threshold
     answers = [
         Answer(

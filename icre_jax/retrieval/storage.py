@@ -171,6 +171,15 @@ def read_version(folder: Path, header: Header) -> tuple[npt.NDArray[np.float16],
     text = path.read_bytes()
     if hashlib.sha256(text).hexdigest() != header.entries_sha256:
         raise _damaged(folder, f"{path.name} is not what was written")
+    embeddings = open_embeddings(folder, header)
+    entries = list(_from_csv(text, header.roots))
+    if len(entries) != header.num_images:
+        raise _damaged(folder, f"{path.name} has {len(entries)} entries, not {header.num_images}")
+    return embeddings, entries
+
+
+def open_embeddings(folder: Path, header: Header) -> npt.NDArray[np.float16]:
+    """Embeddings of a version alone, memory-mapped; as of `read_version`."""
     try:
         embeddings = np.load(folder / header.embeddings_name, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -183,10 +192,7 @@ def read_version(folder: Path, header: Header) -> tuple[npt.NDArray[np.float16],
             folder,
             f"{header.embeddings_name} is {embeddings.dtype} {list(embeddings.shape)}, not float16 {list(expected)}",
         )
-    entries = list(_from_csv(text, header.roots))
-    if len(entries) != header.num_images:
-        raise _damaged(folder, f"{path.name} has {len(entries)} entries, not {header.num_images}")
-    return embeddings, entries
+    return embeddings
 
 
 def remove_other_versions(folder: Path, version: int) -> None:
