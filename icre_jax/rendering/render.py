@@ -12,7 +12,7 @@ from icre_jax.rendering.draws import Draws, Stream
 from icre_jax.rendering.patterns import folds
 from icre_jax.rendering.person import Person, sample_person
 from icre_jax.rendering.pose import look, sample_pose
-from icre_jax.rendering.raster import PAGE, Canvas, light_table
+from icre_jax.rendering.raster import PAGE, TEXEL_BITS, Canvas, light_table
 from icre_jax.rendering.scene import crop_panorama, draw_obstacle
 from icre_jax.rendering.settings import Difficulty
 from icre_jax.rendering.textiles import Atlas, Page, make_atlas
@@ -105,10 +105,10 @@ def _paint_figure(
 
 def _shade(canvas: Canvas, person: Person, atlas: Atlas, camera: Camera, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Materials times light, in integers, averaged down to the image's size."""
-    height, width = canvas.texel.shape
-    where = np.flatnonzero(canvas.texel >= 0)
-    texel = canvas.texel.reshape(-1).take(where)
-    light = canvas.light.reshape(-1).take(where).astype(np.int32)
+    height, width = canvas.pixels.shape
+    where = np.flatnonzero(canvas.pixels)
+    drawn = canvas.pixels.reshape(-1).take(where)
+    texel, light = drawn & ((1 << TEXEL_BITS) - 1), drawn >> TEXEL_BITS
     relief, folded = atlas.relief.take(texel), _fold_pages(fold).take(texel)
     if camera.thermal:
         # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
