@@ -23,7 +23,7 @@ _STEPS = 128  # resolution of the tables over s, the position across a part in [
 
 # As scalars of their type, for which NumPy has the shortest way.
 _ZERO, _ONE, _FREE_OF_THE_JOINT, _MIDDLE = (np.float32(value) for value in (0, 1, 0.3, _STEPS + 0.5))
-_TEXEL, _QUARTER = np.int32(TEXEL_BITS), np.int32(TEXEL_BITS + 2)
+_LIGHT, _QUARTER = np.int32(1 << TEXEL_BITS), np.int32(TEXEL_BITS + 2)
 
 SINE = tuple(round(math.sin(2 * math.pi * i / TURN) * 65536) / 65536 for i in range(TURN))
 
@@ -63,9 +63,9 @@ def light_table(ambient: float, diffuse: float, sideways: float) -> np.ndarray:
 
 @dataclass
 class Canvas:
-    """pixels: int32 [H, W], light << TEXEL_BITS | index into the flattened atlas, 0 where nothing is drawn.
+    """pixels: int32 [W, H], light << TEXEL_BITS | index into the flattened atlas, 0 where nothing is drawn.
 
-    What is drawn is never 0: all has some light, and shadows leave three quarters of it, rounded up.
+    Columns lie one after the other, as people and their limbs are tall and NumPy is fast along what is long. What is drawn is never 0: all has some light, and shadows leave three quarters of it, rounded up.
     """
 
     pixels: np.ndarray
@@ -73,7 +73,15 @@ class Canvas:
     @classmethod
     def empty(cls, height: int, width: int) -> "Canvas":
         """A canvas with nothing on it, sizes in pixels."""
-        return cls(np.zeros((height, width), np.int32))
+        return cls(np.zeros((width, height), np.int32))
+
+    def box(self) -> tuple[slice, slice]:
+        """The columns and the rows that hold all that is drawn, from an even number to an even one."""
+        sides = []
+        for axis in (1, 0):
+            touched = np.flatnonzero(np.bitwise_or.reduce(self.pixels, axis=axis)) // 2
+            sides.append(slice(2 * int(touched[0]), 2 * int(touched[-1]) + 2) if len(touched) else slice(0, 0))
+        return sides[0], sides[1]
 
 
 def stamp_limb(
@@ -92,7 +100,7 @@ def stamp_limb(
     rows: texture rows at start and end; turn: viewing angle of the part, 1/1024 turns; table: `light_table`;
     shadow: width in pixels of the darkened rim that the tube throws on what is behind it.
     """
-    height, width = canvas.pixels.shape
+    width, height = canvas.pixels.shape
     dx, dy = end[0] - start[0], end[1] - start[1]
     # A tube seen end-on keeps a short axis, so that t is defined; it may fill its box, which has a margin.
     length = max(math.sqrt(dx * dx + dy * dy), 0.5)
@@ -103,8 +111,8 @@ def stamp_limb(
     bottom = min(height, int(max(start[1] + first, end[1] + last)) + 1)
     if left >= right or top >= bottom:
         return
-    x = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - start[0])
-    y = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - start[1]))[:, None]
+    x = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - start[0]))[:, None]
+    y = np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - start[1])
     ax, ay = np.float32(dx / length), np.float32(dy / length)
     along = x * ax + y * ay
     across = y * ax - x * ay
@@ -114,7 +122,7 @@ def stamp_limb(
     along -= t * np.float32(length)  # beyond the ends
     distance = across * across
     distance += along * along
-    pixels = canvas.pixels[top:bottom, left:right]
+    pixels = canvas.pixels[left:right, top:bottom]
     if shadow:
         rim = radius + np.float32(shadow)
         rim *= rim
@@ -143,7 +151,7 @@ def stamp_column(
     shadow: float = 0.0,
 ) -> None:
     """An upright shape of changing width through nodes (y, centre x, half width, texture row), y ascending, pixels."""
-    height, width = canvas.pixels.shape
+    width, height = canvas.pixels.shape
     top, bottom = max(0, int(nodes[0][0])), min(height, int(nodes[-1][0]) + 1)
     if top >= bottom:
         return
@@ -154,25 +162,25 @@ def stamp_column(
     if left >= right:
         return
     x = np.arange(left, right, dtype=np.float32) + np.float32(0.5)
-    offset = x - centre.astype(np.float32)[:, None]
-    half32 = half.astype(np.float32)[:, None]
+    offset = x[:, None] - centre.astype(np.float32)
+    half32 = half.astype(np.float32)
     distance = np.abs(offset)
-    pixels = canvas.pixels[top:bottom, left:right]
+    pixels = canvas.pixels[left:right, top:bottom]
     if shadow:
         _darken(pixels, distance <= half32 + np.float32(shadow))
     offset /= half32
     offset *= np.float32(_STEPS)
     offset += _MIDDLE
     texel = (_columns(page, turn) + table).take(offset.astype(np.intp), mode="clip")
-    texel += ((row + 0.5).clip(0, PAGE - 1).astype(np.int32) * PAGE)[:, None]
+    texel += (row + 0.5).clip(0, PAGE - 1).astype(np.int32) * PAGE
     np.copyto(pixels, texel, where=distance <= half32)
 
 
 def _darken(pixels: np.ndarray, where: np.ndarray) -> None:
     """Takes a quarter of the light, rounded down."""
     quarter = pixels >> _QUARTER
-    quarter <<= _TEXEL
-    np.subtract(pixels, quarter, out=pixels, where=where)
+    quarter *= where * _LIGHT
+    pixels -= quarter
 
 
 @lru_cache(maxsize=4096)

@@ -105,31 +105,38 @@ def _paint_figure(
 
 def _shade(canvas: Canvas, person: Person, atlas: Atlas, camera: Camera, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Materials times light, in integers, averaged down to the image's size."""
-    height, width = canvas.pixels.shape
-    where = np.flatnonzero(canvas.pixels)
-    drawn = canvas.pixels.reshape(-1).take(where)
+    width, height = (side // _SUPERSAMPLE for side in canvas.pixels.shape)
+    visible = camera.modality == "visible"
+    coat = np.zeros((height, width, 3) if visible else (height, width), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    columns, rows = canvas.box()
+    drawn = canvas.pixels[columns, rows]
+    columns, rows = (slice(side.start // _SUPERSAMPLE, side.stop // _SUPERSAMPLE) for side in (columns, rows))
     texel, light = drawn & ((1 << TEXEL_BITS) - 1), drawn >> TEXEL_BITS
+    mask[rows, columns] = _average((drawn > 0) * np.int32(255))
     relief, folded = atlas.relief.take(texel), _fold_pages(fold).take(texel)
     if camera.thermal:
         # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
         relief, folded = (128 + ((part.astype(np.int32) - 128) >> 3) for part in (relief, folded))
-    light = (light * relief >> 7) * folded >> 7
+    light *= relief
+    light >>= 7
+    light *= folded
+    light >>= 7
     slots = atlas.slots.take(texel)
-    mask = np.zeros(height * width, np.uint8)
-    mask[where] = 255
-    if camera.modality == "visible":
-        palette = np.array(person.colours, np.int32)
-        pixels = np.zeros((height * width, 3), np.uint8)
-        for channel in range(3):  # three flat passes are faster than one over short rows
-            pixels[where, channel] = np.minimum(palette[:, channel].take(slots) * light >> 7, 255)
-        coat = Image.fromarray(pixels.reshape(height, width, 3))
+    if visible:
+        for channel in range(3):
+            palette = np.array([colour[channel] for colour in person.colours], np.int32)
+            coat[rows, columns, channel] = _average(np.minimum(palette.take(slots) * light >> 7, 255))
     else:
-        grey = np.zeros(height * width, np.uint8)
         tones = np.array(person.warmths if camera.thermal else person.reflectances, np.int32)
-        grey[where] = np.minimum(tones.take(slots) * light >> 7, 255)
-        coat = Image.fromarray(grey.reshape(height, width))
-    small = Image.fromarray(mask.reshape(height, width)).reduce(_SUPERSAMPLE)
-    return np.asarray(coat.reduce(_SUPERSAMPLE)), np.asarray(small)
+        coat[rows, columns] = _average(np.minimum(tones.take(slots) * light >> 7, 255))
+    return coat, mask
+
+
+def _average(plane: np.ndarray) -> np.ndarray:
+    """Rounded means of squares of `_SUPERSAMPLE` = 2 by 2: int32 [2 W, 2 H] to [H, W]."""
+    lines = plane[::2] + plane[1::2]
+    return ((lines[:, ::2] + lines[:, 1::2] + 2) >> 2).T
 
 
 def _compose(below: np.ndarray, coat: np.ndarray, mask: np.ndarray) -> np.ndarray:
