@@ -19,6 +19,7 @@ from icre_jax.rendering.textiles import Atlas, Page, make_atlas
 
 _SUPERSAMPLE = 2
 _NUM_FOLDS = 24
+_LIGHTS = 512  # above the light of any pixel, which is below 140 before relief (less than double it) and folds (154/128)
 _FIRST_STRANGER = 10_000  # above every pid a data set can hold
 _NUM_STRANGERS = 24
 _STIFF_PAGES = (Page.HEAD, Page.HAIR, Page.SKIN, Page.SHOE, Page.HAT, Page.BAG)
@@ -112,31 +113,34 @@ def _shade(canvas: Canvas, person: Person, atlas: Atlas, camera: Camera, fold: i
     columns, rows = canvas.box()
     drawn = canvas.pixels[columns, rows]
     columns, rows = (slice(side.start // _SUPERSAMPLE, side.stop // _SUPERSAMPLE) for side in (columns, rows))
-    texel, light = drawn & ((1 << TEXEL_BITS) - 1), drawn >> TEXEL_BITS
-    mask[rows, columns] = _average((drawn > 0) * np.int32(255))
+    mask[rows, columns] = _average((drawn > 0) * np.uint16(255))
+    # In the type of an index, which a table would convert it to at each look.
+    texel, light = (drawn & ((1 << TEXEL_BITS) - 1)).astype(np.intp), drawn >> TEXEL_BITS
     relief, folded = atlas.relief.take(texel), _fold_pages(fold).take(texel)
     if camera.thermal:
         # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
         relief, folded = (128 + ((part.astype(np.int32) - 128) >> 3) for part in (relief, folded))
-    light *= relief
-    light >>= 7
-    light *= folded
-    light >>= 7
-    slots = atlas.slots.take(texel)
+    light = (light * relief >> 7) * folded >> 7
+    lit = atlas.slots.take(texel).astype(np.intp) * _LIGHTS + light
     if visible:
-        for channel in range(3):
-            palette = np.array([colour[channel] for colour in person.colours], np.int32)
-            coat[rows, columns, channel] = _average(np.minimum(palette.take(slots) * light >> 7, 255))
+        for channel, palette in enumerate(zip(*person.colours, strict=True)):
+            coat[rows, columns, channel] = _average(_tones(palette).take(lit))
     else:
-        tones = np.array(person.warmths if camera.thermal else person.reflectances, np.int32)
-        coat[rows, columns] = _average(np.minimum(tones.take(slots) * light >> 7, 255))
+        coat[rows, columns] = _average(_tones(person.warmths if camera.thermal else person.reflectances).take(lit))
     return coat, mask
 
 
+@lru_cache(maxsize=64)
+def _tones(palette: tuple[int, ...]) -> np.ndarray:
+    """What every material of a palette looks like in every light: uint16 [materials * _LIGHTS], 0-255, cached."""
+    tones = np.array(palette, np.int32)[:, None] * np.arange(_LIGHTS, dtype=np.int32) >> 7
+    return np.minimum(tones, 255).astype(np.uint16).reshape(-1)
+
+
 def _average(plane: np.ndarray) -> np.ndarray:
-    """Rounded means of squares of `_SUPERSAMPLE` = 2 by 2: int32 [2 W, 2 H] to [H, W]."""
+    """Rounded means of squares of `_SUPERSAMPLE` = 2 by 2: uint16 [2 W, 2 H], 0-255, to [H, W]."""
     lines = plane[::2] + plane[1::2]
-    return ((lines[:, ::2] + lines[:, 1::2] + 2) >> 2).T
+    return ((lines[:, ::2] + lines[:, 1::2] + np.uint16(2)) >> np.uint16(2)).T
 
 
 def _compose(below: np.ndarray, coat: np.ndarray, mask: np.ndarray) -> np.ndarray:
