@@ -84,21 +84,30 @@ class Canvas:
         return sides[0], sides[1]
 
 
+def cut_stencil(page: int, turn: int, table: np.ndarray) -> np.ndarray:
+    """Pixels of row 0 over s in [-1, 1], for a part seen from this angle (1/1024 turns) in this light. int32 [257]."""
+    return _columns(page, turn) + table
+
+
+@lru_cache(maxsize=4096)
+def _columns(page: int, turn: int) -> np.ndarray:
+    """Texel of row 0 over s in [-1, 1], for a part seen from this angle. int32 [257]."""
+    return ((_around() + (PAGE // 2 + turn * PAGE // TURN)) & (PAGE - 1)) + page * PAGE * PAGE
+
+
 def stamp_limb(
     canvas: Canvas,
     start: tuple[float, float],
     end: tuple[float, float],
     radii: tuple[float, float],
-    page: int,
     rows: tuple[float, float],
-    turn: int,
-    table: np.ndarray,
+    stencil: np.ndarray,
     shadow: float = 0.0,
 ) -> None:
     """A round-ended tapered tube from start to end (x, y in pixels).
 
-    rows: texture rows at start and end; turn: viewing angle of the part, 1/1024 turns; table: `light_table`;
-    shadow: width in pixels of the darkened rim that the tube throws on what is behind it.
+    rows: texture rows at start and end; stencil: `cut_stencil` of the part; shadow: width in pixels of the darkened
+    rim that the tube throws on what is behind it.
     """
     width, height = canvas.pixels.shape
     dx, dy = end[0] - start[0], end[1] - start[1]
@@ -111,33 +120,33 @@ def stamp_limb(
     bottom = min(height, int(max(start[1] + first, end[1] + last)) + 1)
     if left >= right or top >= bottom:
         return
-    x = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - start[0]))[:, None]
-    y = np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - start[1])
-    ax, ay = np.float32(dx / length), np.float32(dy / length)
+    x = (np.arange(left, right, dtype=np.float32) + (0.5 - start[0]))[:, None]
+    y = np.arange(top, bottom, dtype=np.float32) + (0.5 - start[1])
+    ax, ay = dx / length, dy / length
     along = x * ax + y * ay
     across = y * ax - x * ay
-    t = (along * np.float32(1 / length)).clip(_ZERO, _ONE)
-    radius = t * np.float32(radii[1] - radii[0])
-    radius += np.float32(radii[0])
-    along -= t * np.float32(length)  # beyond the ends
+    t = (along * (1 / length)).clip(_ZERO, _ONE)
+    radius = t * (radii[1] - radii[0])
+    radius += radii[0]
+    along -= t * length  # beyond the ends
     distance = across * across
     distance += along * along
     pixels = canvas.pixels[left:right, top:bottom]
     if shadow:
-        rim = radius + np.float32(shadow)
+        rim = radius + shadow
         rim *= rim
         # None around the joint, where sleeve and shoulder are one piece.
         _darken(pixels, (distance <= rim) & (t > _FREE_OF_THE_JOINT))
     # Downward parts have their right-hand side at negative `across`; s grows to the right of the screen.
     across /= radius
-    across *= np.float32(-_STEPS if dy >= 0 else _STEPS)
+    across *= -_STEPS if dy >= 0 else _STEPS
     across += _MIDDLE
-    t *= np.float32(rows[1] - rows[0])
-    t += np.float32(rows[0] + 0.5)
+    t *= rows[1] - rows[0]
+    t += rows[0] + 0.5
     texel = t.astype(np.int32)
     texel *= PAGE
     # Outside the tube the step may be out of range; "clip" is cheaper than a mask.
-    texel += (_columns(page, turn) + table).take(across.astype(np.intp), mode="clip")
+    texel += stencil.take(across.astype(np.intp), mode="clip")
     radius *= radius
     np.copyto(pixels, texel, where=distance <= radius)
 
@@ -145,9 +154,7 @@ def stamp_limb(
 def stamp_column(
     canvas: Canvas,
     nodes: list[tuple[float, float, float, float]],
-    page: int,
-    turn: int,
-    table: np.ndarray,
+    stencil: np.ndarray,
     shadow: float = 0.0,
 ) -> None:
     """An upright shape of changing width through nodes (y, centre x, half width, texture row), y ascending, pixels."""
@@ -161,17 +168,17 @@ def stamp_column(
     right = min(width, int(np.maximum.reduce(centre + half) + shadow) + 1)
     if left >= right:
         return
-    x = np.arange(left, right, dtype=np.float32) + np.float32(0.5)
+    x = np.arange(left, right, dtype=np.float32) + 0.5
     offset = x[:, None] - centre.astype(np.float32)
     half32 = half.astype(np.float32)
     distance = np.abs(offset)
     pixels = canvas.pixels[left:right, top:bottom]
     if shadow:
-        _darken(pixels, distance <= half32 + np.float32(shadow))
+        _darken(pixels, distance <= half32 + shadow)
     offset /= half32
-    offset *= np.float32(_STEPS)
+    offset *= _STEPS
     offset += _MIDDLE
-    texel = (_columns(page, turn) + table).take(offset.astype(np.intp), mode="clip")
+    texel = stencil.take(offset.astype(np.intp), mode="clip")
     texel += (row + 0.5).clip(0, PAGE - 1).astype(np.int32) * PAGE
     np.copyto(pixels, texel, where=distance <= half32)
 
@@ -181,12 +188,6 @@ def _darken(pixels: np.ndarray, where: np.ndarray) -> None:
     quarter = pixels >> _QUARTER
     quarter *= where * _LIGHT
     pixels -= quarter
-
-
-@lru_cache(maxsize=4096)
-def _columns(page: int, turn: int) -> np.ndarray:
-    """Texel of row 0 over s in [-1, 1], for a part seen from this angle. int32 [257]."""
-    return ((_around() + (PAGE // 2 + turn * PAGE // TURN)) & (PAGE - 1)) + page * PAGE * PAGE
 
 
 def _smooth_profile(
@@ -200,8 +201,8 @@ def _smooth_profile(
         bends = p1 - before, 2 * before - 5 * p0 + 4 * p1 - after, 3 * (p0 - p1) + after - before
         lines = centre, next_centre - centre, row, next_row - row
         pieces.append((low, max(high - low, 1e-6), *lines, p0, min(p0, p1) * 0.8, *bends))
-    which = (np.array([node[0] for node in nodes]).searchsorted(y) - 1).clip(0, len(nodes) - 2)
-    low, tall, centre, shift, row, rise, half, least, c1, c2, c3 = np.array(pieces).T.take(which, axis=1)
+    which = np.array([node[0] for node in nodes[1:-1]]).searchsorted(y)
+    low, tall, centre, shift, row, rise, half, least, c1, c2, c3 = np.array(pieces).take(which, axis=0).T
     t = ((y - low) / tall).clip(0, 1)
     half = half + 0.5 * t * (c1 + t * (c2 + t * c3))
     return centre + shift * t, np.maximum(half, least), row + rise * t

@@ -15,7 +15,7 @@ from icre_jax.rendering.pose import look, sample_pose
 from icre_jax.rendering.raster import PAGE, TEXEL_BITS, Canvas, light_table
 from icre_jax.rendering.scene import crop_panorama, draw_obstacle
 from icre_jax.rendering.settings import Difficulty
-from icre_jax.rendering.textiles import Atlas, Page, make_atlas
+from icre_jax.rendering.textiles import Page, make_atlas
 
 _SUPERSAMPLE = 2
 _NUM_FOLDS = 24
@@ -104,7 +104,7 @@ def _paint_figure(
     return _shade(canvas, person, _atlas(person), camera, draws.integer(0, _NUM_FOLDS - 1))
 
 
-def _shade(canvas: Canvas, person: Person, atlas: Atlas, camera: Camera, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _shade(canvas: Canvas, person: Person, atlas: np.ndarray, camera: Camera, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Materials times light, in integers, averaged down to the image's size."""
     width, height = (side // _SUPERSAMPLE for side in canvas.pixels.shape)
     visible = camera.modality == "visible"
@@ -114,14 +114,15 @@ def _shade(canvas: Canvas, person: Person, atlas: Atlas, camera: Camera, fold: i
     drawn = canvas.pixels[columns, rows]
     columns, rows = (slice(side.start // _SUPERSAMPLE, side.stop // _SUPERSAMPLE) for side in (columns, rows))
     mask[rows, columns] = _average((drawn > 0) * np.uint16(255))
-    # In the type of an index, which a table would convert it to at each look.
-    texel, light = (drawn & ((1 << TEXEL_BITS) - 1)).astype(np.intp), drawn >> TEXEL_BITS
-    relief, folded = atlas.relief.take(texel), _fold_pages(fold).take(texel)
+    # Tables are looked up with indices of this type, others are converted at each look.
+    texel, light = (drawn & ((1 << TEXEL_BITS) - 1)).astype(np.intp), (drawn >> TEXEL_BITS).astype(np.uint16)
+    textile, folded = atlas.take(texel), _fold_pages(fold).take(texel).astype(np.uint16)
+    relief = textile & 255
     if camera.thermal:
         # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
-        relief, folded = (128 + ((part.astype(np.int32) - 128) >> 3) for part in (relief, folded))
+        relief, folded = ((112 * 8 + part) >> 3 for part in (relief, folded))
     light = (light * relief >> 7) * folded >> 7
-    lit = atlas.slots.take(texel).astype(np.intp) * _LIGHTS + light
+    lit = ((textile >> 8) * _LIGHTS + light).astype(np.intp)
     if visible:
         for channel, palette in enumerate(zip(*person.colours, strict=True)):
             coat[rows, columns, channel] = _average(_tones(palette).take(lit))
