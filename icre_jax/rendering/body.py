@@ -37,9 +37,7 @@ class _Stage:
         start, end = self.view.project(ends[0]), self.view.project(ends[1])
         size = (radii[0] * self.view.scale_at(ends[0][1]), radii[1] * self.view.scale_at(ends[1][1]))
         width, stencil = shadow * self.view.scale, self._stencil(page, self.turn)
-        self.parts.append(
-            (key, lambda: stamp_limb(self.canvas, start, end, size, rows, stencil, width))
-        )
+        self.parts.append((key, lambda: stamp_limb(self.canvas, start, end, size, rows, stencil, width)))
 
     def column(
         self,
@@ -60,7 +58,7 @@ class _Stage:
         self.parts.append((key, lambda: stamp_column(self.canvas, nodes, stencil, width)))
 
     def _stencil(self, page: Page, turn: int) -> np.ndarray:
-        """That of a page, cut once for all parts that share it."""
+        """`cut_stencil` in this light, once for all parts that share it."""
         if (page, turn) not in self.stencils:
             self.stencils[page, turn] = cut_stencil(page, turn, self.table)
         return self.stencils[page, turn]

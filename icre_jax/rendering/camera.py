@@ -96,8 +96,7 @@ def expose(image: np.ndarray, camera: Camera, draws: Draws, noise: Draws, diffic
     developed = (flat * np.tile(np.array(slopes, np.int32), width) + np.tile(np.array(offsets, np.int32), width)) >> 12
     grain = round(camera.grain * difficulty.noise * draws.uniform(0.5, 1.5))
     if grain:
-        # The numbers that `integers(0, 256, dtype=np.uint8)` draws one by one.
-        dice = np.frombuffer(noise.rng.bytes(flat.size), np.uint8).reshape(flat.shape)
+        dice = noise.rng.integers(0, 256, flat.shape, dtype=np.uint8)
         developed += (dice * np.int32(2 * grain) >> 8) - grain
     return developed.clip(0, 255).astype(np.uint8).reshape(image.shape)
 

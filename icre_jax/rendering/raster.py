@@ -65,7 +65,8 @@ def light_table(ambient: float, diffuse: float, sideways: float) -> np.ndarray:
 class Canvas:
     """pixels: int32 [W, H], light << TEXEL_BITS | index into the flattened atlas, 0 where nothing is drawn.
 
-    Columns lie one after the other, as people and their limbs are tall and NumPy is fast along what is long. What is drawn is never 0: all has some light, and shadows leave three quarters of it, rounded up.
+    Columns lie one after the other, as people and their limbs are tall, and NumPy is fast along what is long.
+    What is drawn is never 0: all has some light, and a shadow leaves three quarters of it, rounded up.
     """
 
     pixels: np.ndarray
@@ -179,12 +180,12 @@ def stamp_column(
     offset *= _STEPS
     offset += _MIDDLE
     texel = stencil.take(offset.astype(np.intp), mode="clip")
-    texel += (row + 0.5).clip(0, PAGE - 1).astype(np.int32) * PAGE
+    texel += np.minimum(np.maximum(row + 0.5, 0), PAGE - 1).astype(np.int32) * PAGE
     np.copyto(pixels, texel, where=distance <= half32)
 
 
 def _darken(pixels: np.ndarray, where: np.ndarray) -> None:
-    """Takes a quarter of the light, rounded down."""
+    """Takes a quarter of the light, rounded down, from what is drawn there."""
     quarter = pixels >> _QUARTER
     quarter *= where * _LIGHT
     pixels -= quarter
@@ -203,6 +204,6 @@ def _smooth_profile(
         pieces.append((low, max(high - low, 1e-6), *lines, p0, min(p0, p1) * 0.8, *bends))
     which = np.array([node[0] for node in nodes[1:-1]]).searchsorted(y)
     low, tall, centre, shift, row, rise, half, least, c1, c2, c3 = np.array(pieces).take(which, axis=0).T
-    t = ((y - low) / tall).clip(0, 1)
+    t = np.minimum(np.maximum((y - low) / tall, 0), 1)
     half = half + 0.5 * t * (c1 + t * (c2 + t * c3))
     return centre + shift * t, np.maximum(half, least), row + rise * t

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
 from icre_jax.rendering.body import draw_person
 from icre_jax.rendering.camera import Camera, expose, image_draws, shine_lamp
@@ -19,7 +18,7 @@ from icre_jax.rendering.textiles import Page, make_atlas
 
 _SUPERSAMPLE = 2
 _NUM_FOLDS = 24
-_LIGHTS = 512  # above the light of any pixel, which is below 140 before relief (less than double it) and folds (154/128)
+_LIGHTS = 512  # above any pixel's light: at most 140, times relief (below 2) and folds (at most 154/128)
 _FIRST_STRANGER = 10_000  # above every pid a data set can hold
 _NUM_STRANGERS = 24
 _STIFF_PAGES = (Page.HEAD, Page.HAIR, Page.SKIN, Page.SHOE, Page.HAT, Page.BAG)
@@ -104,7 +103,9 @@ def _paint_figure(
     return _shade(canvas, person, _atlas(person), camera, draws.integer(0, _NUM_FOLDS - 1))
 
 
-def _shade(canvas: Canvas, person: Person, atlas: np.ndarray, camera: Camera, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _shade(
+    canvas: Canvas, person: Person, atlas: np.ndarray, camera: Camera, fold: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Materials times light, in integers, averaged down to the image's size."""
     width, height = (side // _SUPERSAMPLE for side in canvas.pixels.shape)
     visible = camera.modality == "visible"
@@ -120,7 +121,7 @@ def _shade(canvas: Canvas, person: Person, atlas: np.ndarray, camera: Camera, fo
     relief = textile & 255
     if camera.thermal:
         # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
-        relief, folded = ((112 * 8 + part) >> 3 for part in (relief, folded))
+        relief, folded = (112 + (part >> 3) for part in (relief, folded))
     light = (light * relief >> 7) * folded >> 7
     lit = ((textile >> 8) * _LIGHTS + light).astype(np.intp)
     if visible:
