@@ -7,7 +7,7 @@ import numpy as np
 
 from icre_jax.rendering.person import LOWER_CUTS, UPPER_CUTS, Person
 from icre_jax.rendering.pose import Point, Pose, Skeleton, View, bend
-from icre_jax.rendering.raster import PAGE, Canvas, stamp_column, stamp_limb
+from icre_jax.rendering.raster import PAGE, Canvas, cut_stencil, stamp_column, stamp_limb
 from icre_jax.rendering.textiles import Page
 
 # (height, half width across, half depth, centre's z, texture row), from the top down, cm
@@ -23,6 +23,7 @@ class _Stage:
     turn: int
     table: np.ndarray
     parts: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    stencils: dict[tuple[Page, int], np.ndarray] = field(default_factory=dict)
 
     def limb(
         self,
@@ -35,10 +36,8 @@ class _Stage:
     ) -> None:
         start, end = self.view.project(ends[0]), self.view.project(ends[1])
         size = (radii[0] * self.view.scale_at(ends[0][1]), radii[1] * self.view.scale_at(ends[1][1]))
-        width = shadow * self.view.scale
-        self.parts.append(
-            (key, lambda: stamp_limb(self.canvas, start, end, size, page, rows, self.turn, self.table, width))
-        )
+        width, stencil = shadow * self.view.scale, self._stencil(page, self.turn)
+        self.parts.append((key, lambda: stamp_limb(self.canvas, start, end, size, rows, stencil, width)))
 
     def column(
         self,
@@ -55,9 +54,14 @@ class _Stage:
         for y, across, deep, z, row in rings:
             centre, line = self.view.project((x, y, z))
             nodes.append((line, centre, width_of(across, deep) * self.view.scale_at(y), row))
-        width = shadow * self.view.scale
-        angle = self.turn if turn is None else turn
-        self.parts.append((key, lambda: stamp_column(self.canvas, nodes, page, angle, self.table, width)))
+        width, stencil = shadow * self.view.scale, self._stencil(page, self.turn if turn is None else turn)
+        self.parts.append((key, lambda: stamp_column(self.canvas, nodes, stencil, width)))
+
+    def _stencil(self, page: Page, turn: int) -> np.ndarray:
+        """`cut_stencil` in this light, once for all parts that share it."""
+        if (page, turn) not in self.stencils:
+            self.stencils[page, turn] = cut_stencil(page, turn, self.table)
+        return self.stencils[page, turn]
 
     def paint(self) -> None:
         for _, draw in sorted(self.parts, key=lambda part: part[0]):

@@ -2,6 +2,9 @@
 
 Only + - * / and sqrt on floats (exact under IEEE 754, hence the same on every machine), rounding and integer tables.
 Angles are integers in 1/1024 of a turn.
+
+A part covers some 1,000 pixels, so a call of NumPy costs as much as what it computes: texel and light share one
+integer, which is looked up and written at once, and a stamp stays within the rows and columns that it can touch.
 """
 
 import math
@@ -15,7 +18,12 @@ PAGE = (
     128  # texels per side of one atlas page: u is the angle around the part (64 = front), v is centimetres from its top
 )
 LIGHT_ONE = 128  # the value of `light` that leaves a colour as it is
+TEXEL_BITS = 18  # of a pixel of the canvas, enough for 16 pages; its light is in the bits above
 _STEPS = 128  # resolution of the tables over s, the position across a part in [-1, 1]
+
+# As scalars of their type, for which NumPy has the shortest way.
+_ZERO, _ONE, _FREE_OF_THE_JOINT, _MIDDLE = (np.float32(value) for value in (0, 1, 0.3, _STEPS + 0.5))
+_LIGHT, _QUARTER = np.int32(1 << TEXEL_BITS), np.int32(TEXEL_BITS + 2)
 
 SINE = tuple(round(math.sin(2 * math.pi * i / TURN) * 65536) / 65536 for i in range(TURN))
 
@@ -43,109 +51,43 @@ def _normals() -> tuple[np.ndarray, np.ndarray]:
 
 
 def light_table(ambient: float, diffuse: float, sideways: float) -> np.ndarray:
-    """Brightness over s in [-1, 1]; `sideways` is where the light comes from, -1 left to 1 right. int16 [257]."""
+    """Brightness over s in [-1, 1], as the upper bits of a pixel of the canvas. int32 [257].
+
+    `ambient` is above 0, and `sideways` is where the light comes from, -1 left to 1 right.
+    """
     across, towards = _normals()
     facing = across * sideways + towards * (1 - abs(sideways) / 2)
-    return np.rint(LIGHT_ONE * (ambient + diffuse * np.maximum(facing, 0))).astype(np.int16)
+    light = np.rint(LIGHT_ONE * (ambient + diffuse * np.maximum(facing, 0)))
+    return light.astype(np.int32) << TEXEL_BITS
 
 
 @dataclass
 class Canvas:
-    """texel: int32 [H, W], index into the flattened atlas, -1 where nothing is drawn; light: int16 [H, W]."""
+    """pixels: int32 [W, H], light << TEXEL_BITS | index into the flattened atlas, 0 where nothing is drawn.
 
-    texel: np.ndarray
-    light: np.ndarray
+    Columns lie one after the other, as people and their limbs are tall, and NumPy is fast along what is long.
+    What is drawn is never 0: all has some light, and a shadow leaves three quarters of it, rounded up.
+    """
+
+    pixels: np.ndarray
 
     @classmethod
     def empty(cls, height: int, width: int) -> "Canvas":
         """A canvas with nothing on it, sizes in pixels."""
-        return cls(np.full((height, width), -1, np.int32), np.zeros((height, width), np.int16))
+        return cls(np.zeros((width, height), np.int32))
+
+    def box(self) -> tuple[slice, slice]:
+        """The columns and the rows that hold all that is drawn, from an even number to an even one."""
+        sides = []
+        for axis in (1, 0):
+            touched = np.flatnonzero(np.bitwise_or.reduce(self.pixels, axis=axis)) // 2
+            sides.append(slice(2 * int(touched[0]), 2 * int(touched[-1]) + 2) if len(touched) else slice(0, 0))
+        return sides[0], sides[1]
 
 
-def stamp_limb(
-    canvas: Canvas,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    radii: tuple[float, float],
-    page: int,
-    rows: tuple[float, float],
-    turn: int,
-    table: np.ndarray,
-    shadow: float = 0.0,
-) -> None:
-    """A round-ended tapered tube from start to end (x, y in pixels).
-
-    rows: texture rows at start and end; turn: viewing angle of the part, 1/1024 turns; table: `light_table`;
-    shadow: width in pixels of the darkened rim that the tube throws on what is behind it.
-    """
-    height, width = canvas.texel.shape
-    reach = max(radii) + shadow + 1
-    left, right = max(0, int(min(start[0], end[0]) - reach)), min(width, int(max(start[0], end[0]) + reach) + 1)
-    top, bottom = max(0, int(min(start[1], end[1]) - reach)), min(height, int(max(start[1], end[1]) + reach) + 1)
-    if left >= right or top >= bottom:
-        return
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    # A tube seen end-on keeps a short axis, so that t is defined.
-    length = max(math.sqrt(dx * dx + dy * dy), 0.5)
-    x = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - start[0]))[None, :]
-    y = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - start[1]))[:, None]
-    ax, ay = np.float32(dx / length), np.float32(dy / length)
-    along = x * ax + y * ay
-    across = y * ax - x * ay
-    t = (along * np.float32(1 / length)).clip(np.float32(0), np.float32(1))
-    radius = np.float32(radii[0]) + t * np.float32(radii[1] - radii[0])
-    beyond = along - t * np.float32(length)
-    distance = across * across + beyond * beyond
-    inside = distance <= radius * radius
-    texel, light = canvas.texel[top:bottom, left:right], canvas.light[top:bottom, left:right]
-    if shadow:
-        rim = radius + np.float32(shadow)
-        # None around the joint, where sleeve and shoulder are one piece.
-        _darken(light, (distance <= rim * rim) & (t > np.float32(0.3)))
-    # Downward parts have their right-hand side at negative `across`; s grows to the right of the screen.
-    sign = -1 if dy >= 0 else 1
-    step = (across / radius * np.float32(sign * _STEPS) + np.float32(_STEPS + 0.5)).astype(np.intp)
-    row = (np.float32(rows[0] + 0.5) + t * np.float32(rows[1] - rows[0])).astype(np.int32)
-    # Outside the tube the step may be out of range; "clip" is cheaper than a mask.
-    np.copyto(texel, row * PAGE + _columns(page, turn).take(step, mode="clip"), where=inside)
-    np.copyto(light, table.take(step, mode="clip"), where=inside)
-
-
-def stamp_column(
-    canvas: Canvas,
-    nodes: list[tuple[float, float, float, float]],
-    page: int,
-    turn: int,
-    table: np.ndarray,
-    shadow: float = 0.0,
-) -> None:
-    """An upright shape of changing width through nodes (y, centre x, half width, texture row), y ascending, pixels."""
-    height, width = canvas.texel.shape
-    top, bottom = max(0, int(nodes[0][0])), min(height, int(nodes[-1][0]) + 1)
-    if top >= bottom:
-        return
-    y = np.arange(top, bottom) + 0.5
-    centre, half, row = _smooth_profile(y, nodes)
-    reach = float(half.max()) + shadow + 1
-    left, right = max(0, int(centre.min() - reach)), min(width, int(centre.max() + reach) + 1)
-    if left >= right:
-        return
-    x = np.arange(left, right, dtype=np.float32) + np.float32(0.5)
-    offset = x[None, :] - centre.astype(np.float32)[:, None]
-    half32 = np.maximum(half, 0.01).astype(np.float32)[:, None]
-    distance = np.abs(offset)
-    inside = distance <= half32
-    texel, light = canvas.texel[top:bottom, left:right], canvas.light[top:bottom, left:right]
-    if shadow:
-        _darken(light, distance <= half32 + np.float32(shadow))
-    step = (offset / half32 * np.float32(_STEPS) + np.float32(_STEPS + 0.5)).astype(np.intp)
-    rows = np.minimum(np.maximum(row + 0.5, 0), PAGE - 1).astype(np.int32)[:, None]
-    np.copyto(texel, rows * PAGE + _columns(page, turn).take(step, mode="clip"), where=inside)
-    np.copyto(light, table.take(step, mode="clip"), where=inside)
-
-
-def _darken(light: np.ndarray, where: np.ndarray) -> None:
-    np.copyto(light, light - (light >> np.int16(2)), where=where)
+def cut_stencil(page: int, turn: int, table: np.ndarray) -> np.ndarray:
+    """Pixels of row 0 over s in [-1, 1], for a part seen from this angle (1/1024 turns) in this light. int32 [257]."""
+    return _columns(page, turn) + table
 
 
 @lru_cache(maxsize=4096)
@@ -154,18 +96,114 @@ def _columns(page: int, turn: int) -> np.ndarray:
     return ((_around() + (PAGE // 2 + turn * PAGE // TURN)) & (PAGE - 1)) + page * PAGE * PAGE
 
 
+def stamp_limb(
+    canvas: Canvas,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    radii: tuple[float, float],
+    rows: tuple[float, float],
+    stencil: np.ndarray,
+    shadow: float = 0.0,
+) -> None:
+    """A round-ended tapered tube from start to end (x, y in pixels).
+
+    rows: texture rows at start and end; stencil: `cut_stencil` of the part; shadow: width in pixels of the darkened
+    rim that the tube throws on what is behind it.
+    """
+    width, height = canvas.pixels.shape
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    # A tube seen end-on keeps a short axis, so that t is defined; it may fill its box, which has a margin.
+    length = max(math.sqrt(dx * dx + dy * dy), 0.5)
+    first, last = (radii[0] + shadow, radii[1] + shadow) if length > 0.5 else (max(radii) + shadow + 1,) * 2
+    left = max(0, int(min(start[0] - first, end[0] - last)))
+    right = min(width, int(max(start[0] + first, end[0] + last)) + 1)
+    top = max(0, int(min(start[1] - first, end[1] - last)))
+    bottom = min(height, int(max(start[1] + first, end[1] + last)) + 1)
+    if left >= right or top >= bottom:
+        return
+    x = (np.arange(left, right, dtype=np.float32) + (0.5 - start[0]))[:, None]
+    y = np.arange(top, bottom, dtype=np.float32) + (0.5 - start[1])
+    ax, ay = dx / length, dy / length
+    along = x * ax + y * ay
+    across = y * ax - x * ay
+    t = (along * (1 / length)).clip(_ZERO, _ONE)
+    radius = t * (radii[1] - radii[0])
+    radius += radii[0]
+    along -= t * length  # beyond the ends
+    distance = across * across
+    distance += along * along
+    pixels = canvas.pixels[left:right, top:bottom]
+    if shadow:
+        rim = radius + shadow
+        rim *= rim
+        # None around the joint, where sleeve and shoulder are one piece.
+        _darken(pixels, (distance <= rim) & (t > _FREE_OF_THE_JOINT))
+    # Downward parts have their right-hand side at negative `across`; s grows to the right of the screen.
+    across /= radius
+    across *= -_STEPS if dy >= 0 else _STEPS
+    across += _MIDDLE
+    t *= rows[1] - rows[0]
+    t += rows[0] + 0.5
+    texel = t.astype(np.int32)
+    texel *= PAGE
+    # Outside the tube the step may be out of range; "clip" is cheaper than a mask.
+    texel += stencil.take(across.astype(np.intp), mode="clip")
+    radius *= radius
+    np.copyto(pixels, texel, where=distance <= radius)
+
+
+def stamp_column(
+    canvas: Canvas,
+    nodes: list[tuple[float, float, float, float]],
+    stencil: np.ndarray,
+    shadow: float = 0.0,
+) -> None:
+    """An upright shape of changing width through nodes (y, centre x, half width, texture row), y ascending, pixels."""
+    width, height = canvas.pixels.shape
+    top, bottom = max(0, int(nodes[0][0])), min(height, int(nodes[-1][0]) + 1)
+    if top >= bottom:
+        return
+    centre, half, row = _smooth_profile(np.arange(top, bottom) + 0.5, nodes)
+    half = np.maximum(half, 0.01)
+    left = max(0, int(np.minimum.reduce(centre - half) - shadow))
+    right = min(width, int(np.maximum.reduce(centre + half) + shadow) + 1)
+    if left >= right:
+        return
+    x = np.arange(left, right, dtype=np.float32) + 0.5
+    offset = x[:, None] - centre.astype(np.float32)
+    half32 = half.astype(np.float32)
+    distance = np.abs(offset)
+    pixels = canvas.pixels[left:right, top:bottom]
+    if shadow:
+        _darken(pixels, distance <= half32 + shadow)
+    offset /= half32
+    offset *= _STEPS
+    offset += _MIDDLE
+    texel = stencil.take(offset.astype(np.intp), mode="clip")
+    texel += np.minimum(np.maximum(row + 0.5, 0), PAGE - 1).astype(np.int32) * PAGE
+    np.copyto(pixels, texel, where=distance <= half32)
+
+
+def _darken(pixels: np.ndarray, where: np.ndarray) -> None:
+    """Takes a quarter of the light, rounded down, from what is drawn there."""
+    quarter = pixels >> _QUARTER
+    quarter *= where * _LIGHT
+    pixels -= quarter
+
+
 def _smooth_profile(
     y: np.ndarray, nodes: list[tuple[float, float, float, float]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Catmull-Rom through the half widths, straight lines through centres and rows. Each float64 [len(y)]."""
-    table = np.array(nodes)
-    i = np.clip(np.searchsorted(table[:, 0], y) - 1, 0, len(nodes) - 2)
-    low, high = table[i], table[i + 1]
-    t = np.clip((y - low[:, 0]) / np.maximum(high[:, 0] - low[:, 0], 1e-6), 0, 1)
-    linear = low + (high - low) * t[:, None]
-    before, after = table[np.maximum(i - 1, 0), 2], table[np.minimum(i + 2, len(nodes) - 1), 2]
-    p0, p1 = low[:, 2], high[:, 2]
-    half = p0 + 0.5 * t * (
-        p1 - before + t * (2 * before - 5 * p0 + 4 * p1 - after + t * (3 * (p0 - p1) + after - before))
-    )
-    return linear[:, 1], np.maximum(half, np.minimum(p0, p1) * 0.8), linear[:, 3]
+    pieces = []
+    for i in range(len(nodes) - 1):
+        (low, centre, p0, row), (high, next_centre, p1, next_row) = nodes[i], nodes[i + 1]
+        before, after = nodes[max(i - 1, 0)][2], nodes[min(i + 2, len(nodes) - 1)][2]
+        bends = p1 - before, 2 * before - 5 * p0 + 4 * p1 - after, 3 * (p0 - p1) + after - before
+        lines = centre, next_centre - centre, row, next_row - row
+        pieces.append((low, max(high - low, 1e-6), *lines, p0, min(p0, p1) * 0.8, *bends))
+    which = np.array([node[0] for node in nodes[1:-1]]).searchsorted(y)
+    low, tall, centre, shift, row, rise, half, least, c1, c2, c3 = np.array(pieces).take(which, axis=0).T
+    t = np.minimum(np.maximum((y - low) / tall, 0), 1)
+    half = half + 0.5 * t * (c1 + t * (c2 + t * c3))
+    return centre + shift * t, np.maximum(half, least), row + rise * t

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
 from icre_jax.rendering.body import draw_person
 from icre_jax.rendering.camera import Camera, expose, image_draws, shine_lamp
@@ -12,13 +11,14 @@ from icre_jax.rendering.draws import Draws, Stream
 from icre_jax.rendering.patterns import folds
 from icre_jax.rendering.person import Person, sample_person
 from icre_jax.rendering.pose import look, sample_pose
-from icre_jax.rendering.raster import PAGE, Canvas, light_table
+from icre_jax.rendering.raster import PAGE, TEXEL_BITS, Canvas, light_table
 from icre_jax.rendering.scene import crop_panorama, draw_obstacle
 from icre_jax.rendering.settings import Difficulty
-from icre_jax.rendering.textiles import Atlas, Page, make_atlas
+from icre_jax.rendering.textiles import Page, make_atlas
 
 _SUPERSAMPLE = 2
 _NUM_FOLDS = 24
+_LIGHTS = 512  # above any pixel's light: at most 140, times relief (below 2) and folds (at most 154/128)
 _FIRST_STRANGER = 10_000  # above every pid a data set can hold
 _NUM_STRANGERS = 24
 _STIFF_PAGES = (Page.HEAD, Page.HAIR, Page.SKIN, Page.SHOE, Page.HAT, Page.BAG)
@@ -103,33 +103,46 @@ def _paint_figure(
     return _shade(canvas, person, _atlas(person), camera, draws.integer(0, _NUM_FOLDS - 1))
 
 
-def _shade(canvas: Canvas, person: Person, atlas: Atlas, camera: Camera, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def _shade(
+    canvas: Canvas, person: Person, atlas: np.ndarray, camera: Camera, fold: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Materials times light, in integers, averaged down to the image's size."""
-    height, width = canvas.texel.shape
-    where = np.flatnonzero(canvas.texel >= 0)
-    texel = canvas.texel.reshape(-1).take(where)
-    light = canvas.light.reshape(-1).take(where).astype(np.int32)
-    relief, folded = atlas.relief.take(texel), _fold_pages(fold).take(texel)
+    width, height = (side // _SUPERSAMPLE for side in canvas.pixels.shape)
+    visible = camera.modality == "visible"
+    coat = np.zeros((height, width, 3) if visible else (height, width), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    columns, rows = canvas.box()
+    drawn = canvas.pixels[columns, rows]
+    columns, rows = (slice(side.start // _SUPERSAMPLE, side.stop // _SUPERSAMPLE) for side in (columns, rows))
+    mask[rows, columns] = _average((drawn > 0) * np.uint16(255))
+    # Tables are looked up with indices of this type, others are converted at each look.
+    texel, light = (drawn & ((1 << TEXEL_BITS) - 1)).astype(np.intp), (drawn >> TEXEL_BITS).astype(np.uint16)
+    textile, folded = atlas.take(texel), _fold_pages(fold).take(texel).astype(np.uint16)
+    relief = textile & 255
     if camera.thermal:
         # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
-        relief, folded = (128 + ((part.astype(np.int32) - 128) >> 3) for part in (relief, folded))
+        relief, folded = (112 + (part >> 3) for part in (relief, folded))
     light = (light * relief >> 7) * folded >> 7
-    slots = atlas.slots.take(texel)
-    mask = np.zeros(height * width, np.uint8)
-    mask[where] = 255
-    if camera.modality == "visible":
-        palette = np.array(person.colours, np.int32)
-        pixels = np.zeros((height * width, 3), np.uint8)
-        for channel in range(3):  # three flat passes are faster than one over short rows
-            pixels[where, channel] = np.minimum(palette[:, channel].take(slots) * light >> 7, 255)
-        coat = Image.fromarray(pixels.reshape(height, width, 3))
+    lit = ((textile >> 8) * _LIGHTS + light).astype(np.intp)
+    if visible:
+        for channel, palette in enumerate(zip(*person.colours, strict=True)):
+            coat[rows, columns, channel] = _average(_tones(palette).take(lit))
     else:
-        grey = np.zeros(height * width, np.uint8)
-        tones = np.array(person.warmths if camera.thermal else person.reflectances, np.int32)
-        grey[where] = np.minimum(tones.take(slots) * light >> 7, 255)
-        coat = Image.fromarray(grey.reshape(height, width))
-    small = Image.fromarray(mask.reshape(height, width)).reduce(_SUPERSAMPLE)
-    return np.asarray(coat.reduce(_SUPERSAMPLE)), np.asarray(small)
+        coat[rows, columns] = _average(_tones(person.warmths if camera.thermal else person.reflectances).take(lit))
+    return coat, mask
+
+
+@lru_cache(maxsize=64)
+def _tones(palette: tuple[int, ...]) -> np.ndarray:
+    """What every material of a palette looks like in every light: uint16 [materials * _LIGHTS], 0-255, cached."""
+    tones = np.array(palette, np.int32)[:, None] * np.arange(_LIGHTS, dtype=np.int32) >> 7
+    return np.minimum(tones, 255).astype(np.uint16).reshape(-1)
+
+
+def _average(plane: np.ndarray) -> np.ndarray:
+    """Rounded means of squares of `_SUPERSAMPLE` = 2 by 2: uint16 [2 W, 2 H], 0-255, to [H, W]."""
+    lines = plane[::2] + plane[1::2]
+    return ((lines[:, ::2] + lines[:, 1::2] + np.uint16(2)) >> np.uint16(2)).T
 
 
 def _compose(below: np.ndarray, coat: np.ndarray, mask: np.ndarray) -> np.ndarray:

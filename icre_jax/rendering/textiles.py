@@ -4,7 +4,6 @@ Pages are [128, 128]: rows are centimetres from the top of the part (head: 128 r
 angle around it, 64 at the front, growing towards the person's left.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -31,16 +30,11 @@ class Page(IntEnum):
     HOOD = 11
 
 
-@dataclass(frozen=True)
-class Atlas:
-    """slots: uint8 [pages * 128 * 128], index into a palette; relief: uint8, same shape, brightness with 128 as one."""
+def make_atlas(person: Person) -> np.ndarray:
+    """All pages of a person: uint16 [pages * 128 * 128], slot << 8 | relief, the brightness with 128 as one.
 
-    slots: np.ndarray
-    relief: np.ndarray
-
-
-def make_atlas(person: Person) -> Atlas:
-    """All pages of a person; takes about a millisecond, so keep it for all images of the person."""
+    Takes about a millisecond, so keep it for all images of the person.
+    """
     slots = np.zeros((len(Page), PAGE, PAGE), np.uint8)
     relief = np.full((len(Page), PAGE, PAGE), 128, np.int32)
     _paint_head(person, slots[Page.HEAD], relief[Page.HEAD])
@@ -57,7 +51,7 @@ def make_atlas(person: Person) -> Atlas:
     slots[Page.SKIN] = Slot.SKIN
     slots[Page.SCARF] = np.where((ROW + ANGLE / 4) % 8 < 4, Slot.HAT, Slot.UPPER_3)
     slots[Page.HOOD] = Slot.UPPER
-    return Atlas(slots.reshape(-1), np.clip(relief, 0, 255).astype(np.uint8).reshape(-1))
+    return (slots.astype(np.uint16) << 8 | np.clip(relief, 0, 255).astype(np.uint16)).reshape(-1)
 
 
 def _pattern_slots(garment: Garment, circumference: float, blot: int, slots: tuple[Slot, Slot, Slot]) -> np.ndarray:
