@@ -116,9 +116,11 @@ def _shade(
     columns, rows = (slice(side.start // _SUPERSAMPLE, side.stop // _SUPERSAMPLE) for side in (columns, rows))
     mask[rows, columns] = _average((drawn > 0) * np.uint16(255))
     # Tables are looked up with indices of this type, others are converted at each look.
-    texel, light = (drawn & ((1 << TEXEL_BITS) - 1)).astype(np.intp), (drawn >> TEXEL_BITS).astype(np.uint16)
-    textile, folded = atlas.take(texel), _fold_pages(fold).take(texel).astype(np.uint16)
-    relief = textile & 255
+    texel = (drawn & ((1 << TEXEL_BITS) - 1)).astype(np.intp)
+    light: np.ndarray = (drawn >> TEXEL_BITS).astype(np.uint16)
+    textile = atlas.take(texel)
+    relief: np.ndarray = textile & 255
+    folded: np.ndarray = _fold_pages(fold).take(texel).astype(np.uint16)
     if camera.thermal:
         # Weave and folds change how light falls, hardly how warm the cloth is: an eighth is left.
         relief, folded = (112 + (part >> 3) for part in (relief, folded))
@@ -135,7 +137,7 @@ def _shade(
 @lru_cache(maxsize=64)
 def _tones(palette: tuple[int, ...]) -> np.ndarray:
     """What every material of a palette looks like in every light: uint16 [materials * _LIGHTS], 0-255, cached."""
-    tones = np.array(palette, np.int32)[:, None] * np.arange(_LIGHTS, dtype=np.int32) >> 7
+    tones = np.outer(palette, np.arange(_LIGHTS)) >> 7
     return np.minimum(tones, 255).astype(np.uint16).reshape(-1)
 
 
