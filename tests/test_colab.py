@@ -139,6 +139,7 @@ def test_data_that_is_not_sound_ends_the_notebook(llcm_tree, tmp_path, monkeypat
     assert picture.name in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.versions
 def test_the_notebook_runs_twice_and_the_second_time_continues(config, tmp_path):
     """As after a disconnect: all cells again, in a new process; the finished run is not trained again."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -115,9 +116,11 @@ def test_another_perturbation_is_another_run(config):
     """Which a work folder refuses to continue with; that it happens once, test_resume.py shows."""
     first = parse(config)
     config.perturbation = 3
-    assert differences(first, parse(config)) == ["perturbation: 0 -> 3"]
-    assert "perturbation" not in _describe_start(first)
-    assert _describe_start(parse(config)).endswith(" Every weight is moved by a relative 1e-06 (perturbation 3).")
+    other = parse(config)
+    assert differences(first, other) == ["perturbation: 0 -> 3"]
+    words, moved = (_describe_start(SimpleNamespace(settings=each, facts={})) for each in (first, other))
+    assert "perturbation" not in words
+    assert moved.endswith(" Every weight is moved by a relative 1e-06 (perturbation 3).")
 
 
 def test_a_perturbation_that_cannot_be_used(config, tmp_path):

@@ -188,7 +188,7 @@ def test_the_readme_names_no_other_command():
 )
 def test_commands_in_the_pages_use_files_fields_and_flags_that_exist(file):
     fields = flatten(parse(importlib.import_module("configs.synthetic").get_config()))
-    places = ("machine/command", "machine/hosts", "experiments/arguments", "engine/elsewhere")
+    places = ("machine/command", "machine/hosts", "experiments/arguments", "engine/elsewhere", "fleet/cluster")
     shared = "".join((ROOT / "icre_jax" / f"{place}.py").read_text() for place in places)
     for line in commands_of(file):
         source = (ROOT / "icre_jax" / f"{line.split()[0]}.py").read_text() + shared
