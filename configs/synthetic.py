@@ -2,7 +2,7 @@
 
     python -m icre_jax.train --config configs/synthetic.py --workdir runs/synthetic
 
-Takes about 4 minutes on 2 CPU cores. Seed 0 gave an all-search single-shot Rank-1 of 21.4 % and an mAP of 23.3 %
+Takes about 3 minutes on 2 CPU cores. Seed 0 gave an all-search single-shot Rank-1 of 21.4 % and an mAP of 23.3 %
 (chance 0.83 %) on one kind of CPU; others differ by a few points. Variants: see `configs/base.py`.
 """
 
