@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.interleaved import ratios, run_in_turns
-from icre_jax.retrieval.search import search
+from icre_jax.engine.host_search import search_on_host
+from icre_jax.retrieval.storage import LONGEST
 
 TOP = 10
 _ROWS_TOGETHER = 16384
@@ -33,7 +34,8 @@ _ROWS_TOGETHER = 16384
 _MEASURE = """
 import sys, threading, time
 import numpy as np
-from icre_jax.retrieval.search import search
+from icre_jax.engine.host_search import search_on_host
+from icre_jax.retrieval.storage import LONGEST
 gallery = np.load(sys.argv[1], mmap_mode="r", allow_pickle=False)
 queries = np.random.default_rng(1).standard_normal((int(sys.argv[2]), gallery.shape[1]), np.float32)
 def read():
@@ -45,7 +47,7 @@ def watch():
     while not done.wait(0.02):
         own[0] = max(own[0], read()[1])
 threading.Thread(target=watch, daemon=True).start()
-search(queries, gallery, top=10)
+search_on_host(queries, gallery, top=10, longest=LONGEST)
 done.set()
 print(read()[0], max(own[0], read()[1]))
 """
@@ -105,7 +107,7 @@ def report(gallery: np.ndarray, number: int, rounds: int, faiss_gib: float) -> N
     """Time one number of queries, and print what it took."""
     queries = np.random.default_rng(1).standard_normal((number, gallery.shape[1]), np.float32)
     calls: dict[str, Callable[[], Any]] = {
-        "ours": lambda: search(queries, gallery, top=TOP).indices,
+        "ours": lambda: search_on_host(queries, gallery, top=TOP, longest=LONGEST).indices,
         "matrix product": make_product(queries, len(gallery)),
         **make_faiss(gallery, queries, faiss_gib),
     }

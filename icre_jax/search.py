@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--network", help="where the index's network is, if it was moved")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the answers as well")
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all images, in one file")
-    parser.add_argument("--engine", choices=(*ENGINES, "ray"), default="numpy", help="who searches; default: numpy")
+    parser.add_argument("--engine", choices=(*ENGINES, "ray"), default="host", help="who searches; default: host")
     add_flags(parser)
     flags = parser.parse_args(arguments)
     cluster = read_flags(parser, flags)

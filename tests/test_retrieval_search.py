@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icre_jax.errors import InputError
-from icre_jax.retrieval import search as module
-from icre_jax.retrieval.search import search, to_float32
-from icre_jax.retrieval.similarity import rounding_bound, score_pairs
+from icre_jax.retrieval import products as module
+from icre_jax.retrieval.products import to_float32
+from icre_jax.retrieval.search import search
+from icre_jax.retrieval.similarity import rounding_bound, score_pairs, sizes_by_largest, sizes_by_length
 from tests.conftest import ROOT
 
 
@@ -103,7 +104,11 @@ def test_float32_products_are_within_the_bound(seed, dimensions, width, scale):
     rng = np.random.default_rng(seed)
     queries = (rng.standard_normal((3, dimensions)) * scale).astype(np.float32)
     rows = rng.standard_normal((4, dimensions)).astype(width)
-    bound = rounding_bound(queries, float(np.abs(rows).max()))
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    bound = np.minimum(
+        rounding_bound(dimensions, sizes_by_largest(queries, float(np.abs(rows).max()))),
+        rounding_bound(dimensions, sizes_by_length(queries, float(lengths.max()))),
+    )
     of, to = np.divmod(np.arange(12), 4)
     reported = score_pairs(queries, rows, of, to).reshape(3, 4).astype(np.float64)
     for order in (np.arange(dimensions), rng.permutation(dimensions)):

@@ -21,7 +21,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals.ranks import Float32Array
 from icre_jax.retrieval.merging import merge
 from icre_jax.retrieval.search import Found, check_queries, search
-from icre_jax.retrieval.similarity import rounding_bound, score_pairs
+from icre_jax.retrieval.similarity import rounding_bound, score_pairs, sizes_by_largest
 
 _AXIS = "shard"
 _SHARE_ELEMENTS = 2**26  # of the gallery on a device at a time: 256 MiB in float32, and as much for its products
@@ -102,7 +102,9 @@ def _search_chunk(
     real = np.isfinite(values.reshape(columns.shape))
     similarities = np.full(columns.shape, -np.inf, np.float32)
     similarities[real] = score_pairs(queries, chunk, np.nonzero(real)[0], columns[real])
-    return Found(columns, similarities), last + rounding_bound(queries, float(largest))
+    return Found(columns, similarities), last + rounding_bound(
+        queries.shape[1], sizes_by_largest(queries, float(largest))
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "count"))

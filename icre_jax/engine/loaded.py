@@ -10,13 +10,14 @@ import numpy as np
 
 from icre_jax.data.reading import ImageLike, read_batches
 from icre_jax.datasets import MODALITIES, Modality
+from icre_jax.engine.host_search import search_index, search_on_host
 from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import Stored, hash_network, read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import average_directions, normalize
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.retrieval.index import GalleryIndex
-from icre_jax.retrieval.search import Found, search
+from icre_jax.retrieval.search import Found
 from icre_jax.settings import Settings
 
 
@@ -168,12 +169,11 @@ class LoadedNetwork:
         if isinstance(gallery, GalleryIndex):
             gallery.require_model(self.model_hash, self.origin)
             flip = bool(gallery.header.preprocessing.get("flip"))
-            rows = gallery.embeddings
-        else:
-            rows = gallery
-        if isinstance(queries, np.ndarray) and queries.dtype.kind == "f":
-            return search(queries, rows, top=top)
-        return search(self.embed(queries, modality=modality, flip=flip), rows, top=top)
+        if not (isinstance(queries, np.ndarray) and queries.dtype.kind == "f"):
+            queries = self.embed(queries, modality=modality, flip=flip)
+        if isinstance(gallery, GalleryIndex):
+            return search_index(queries, gallery, top=top)
+        return search_on_host(queries, gallery, top=top)
 
     def _embed_batch(self, pixels: np.ndarray, modality: Modality, batch_size: int, *, flip: bool) -> np.ndarray:
         # A power of two, so that few programs are compiled however many images come.

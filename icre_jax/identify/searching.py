@@ -13,17 +13,18 @@ from icre_jax.data.images import SUFFIXES
 from icre_jax.data.ready import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.device_search import search_on_devices
+from icre_jax.engine.host_search import search_index
 from icre_jax.errors import InputError
 from icre_jax.identify.enrolment import load_network
 from icre_jax.retrieval.calibration import Calibration, Held
 from icre_jax.retrieval.index import GalleryIndex
-from icre_jax.retrieval.search import Found, search
+from icre_jax.retrieval.search import Found
 from icre_jax.retrieval.storage import Entry
 
 # Who searches: embeddings [Q, D], index, number of results. All give the same, bit for bit.
 Engine = Callable[[np.ndarray, GalleryIndex, int], Found]
 ENGINES: dict[str, Engine] = {
-    "numpy": lambda vectors, index, top: search(vectors, index.embeddings, top=top),
+    "host": lambda vectors, index, top: search_index(vectors, index, top=top),
     "devices": lambda vectors, index, top: search_on_devices(vectors, index.embeddings, top=top),
 }
 CANDIDATES = "candidates"
@@ -95,7 +96,7 @@ def search_for(
     top: int,
     calibration: Path | None = None,
     network: str | None = None,
-    engine: Engine = ENGINES["numpy"],
+    engine: Engine = ENGINES["host"],
     listener: Listener,
 ) -> Answers:
     """Search the index in `folder` for every image.

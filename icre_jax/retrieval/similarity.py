@@ -41,21 +41,37 @@ def score_pairs(
     return scores
 
 
-def rounding_bound(queries: Float32Array, largest: float) -> npt.NDArray[np.float64]:
+def sizes_by_largest(queries: Float32Array, largest: float) -> npt.NDArray[np.float64]:
+    """What the sizes of an inner product's terms sum up to at most, if no number of the rows is larger than `largest`.
+
+    Args:
+      queries: [Q, D].
+      largest: size of the largest number.
+
+    Returns:
+      [Q].
+    """
+    return np.abs(queries).sum(axis=1, dtype=np.float64) * largest
+
+
+def sizes_by_length(queries: Float32Array, longest: float) -> npt.NDArray[np.float64]:
+    """The same if no row is longer than `longest` (Cauchy and Schwarz); a closer bound for rows of one length."""
+    return np.sqrt(np.vecdot(queries, queries, dtype=np.float64)) * longest
+
+
+def rounding_bound(dimensions: int, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """By how much an inner product in float32 may differ from that of `score_pairs`, in whatever order it was summed.
 
     A sum of D products that is rounded at every step is off by at most D u / (1 - D u) times the sum of their sizes
     (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), u the unit of rounding.
 
     Args:
-      queries: [Q, D].
-      largest: size of the largest number in the rows of the gallery.
+      dimensions: D.
+      sizes: [Q], the largest sums of sizes.
 
     Returns:
-      [Q], a bound for every query.
+      [Q], a bound for every query; 0 where all terms are.
     """
-    if not largest:
-        return np.zeros(len(queries))
-    steps = queries.shape[1] + _SPARE
-    sizes = np.abs(queries).sum(axis=1, dtype=np.float64) * largest
-    return steps * _UNIT / (1 - steps * _UNIT) * sizes + steps * _SMALLEST_NORMAL
+    steps = dimensions + _SPARE
+    bound = steps * _UNIT / (1 - steps * _UNIT) * sizes + steps * _SMALLEST_NORMAL
+    return np.where(sizes > 0, bound, 0.0)

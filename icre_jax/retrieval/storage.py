@@ -86,6 +86,10 @@ class Header(pydantic.BaseModel):
         return f"entries-{self.version}.csv"
 
 
+# Length that no row exceeds: 1, rounded to float16 number by number.
+LONGEST = 1.01
+
+
 def write_version(
     folder: Path,
     blocks: Iterable[npt.NDArray[np.floating]],
@@ -105,7 +109,7 @@ def write_version(
 
     Raises:
       InputError: an embedding that is not finite.
-      ValueError: not one embedding of this size for each entry.
+      ValueError: not one embedding of this size for each entry, or a float16 one that is longer than 1.
       OSError: the folder cannot be written; it is as it was.
     """
     roots = list(dict.fromkeys(entry.root for entry in entries))
@@ -232,6 +236,9 @@ def _to_rows(block: npt.NDArray[np.floating], entries: Sequence[Entry], first: i
     if broken.size:
         name = entries[first + broken[0]].path if first + broken[0] < len(entries) else "an image"
         raise InputError(f"The embedding of {name} is not finite: the network has diverged or is damaged.")
+    squares = np.vecdot(rows, rows, dtype=np.float32)
+    if squares.max(initial=0) > LONGEST**2:
+        raise ValueError(f"Embeddings in float16 must be of length 1; one has {float(np.sqrt(squares.max())):.3f}.")
     return rows
 
 

@@ -14,13 +14,13 @@ from PIL import Image
 
 from icre_jax.data.images import decode_checked
 from icre_jax.datasets import MODALITIES, Modality
+from icre_jax.engine.host_search import search_index
 from icre_jax.engine.loaded import LoadedNetwork
 from icre_jax.errors import InputError
 from icre_jax.identify.enrolment import load_network
 from icre_jax.identify.searching import CANDIDATES, CAUTION, NOT_THERE, Answers, describe_rate
 from icre_jax.retrieval.calibration import Calibration, Held
 from icre_jax.retrieval.index import GalleryIndex
-from icre_jax.retrieval.search import search
 from icre_jax.retrieval.storage import Entry, read_header
 from icre_jax.serving.limits import Limits
 
@@ -225,7 +225,7 @@ class Searcher:
         """(row, similarity) of the first images, by person; a person stands where their most similar image does."""
         number = self._top * _FIRST_IMAGES
         while True:
-            found = search(vector[None], index.embeddings, top=number)
+            found = search_index(vector[None], index, top=number)
             people: dict[tuple[str, int], list[tuple[int, np.float32]]] = {}
             for row, similarity in zip(found.indices[0].tolist(), found.similarities[0], strict=True):
                 if row != left_out:
