@@ -1,8 +1,9 @@
 """Convert weights between published files (safetensors) and orbax checkpoints, both ways.
 
 `python -m icre_jax.convert --from_safetensors FILE --out DIR` makes a checkpoint of our backbone from a torchvision or
-timm ResNet. `python -m icre_jax.convert --workdir DIR --to_safetensors FILE` writes the backbone of a trained run (or
-of such a checkpoint) with torchvision's names. What was written is read back and compared bit for bit.
+timm ResNet. `python -m icre_jax.convert --workdir DIR --to_safetensors FILE` writes the backbone of a trained run, an
+export or a network in the box (or of such a checkpoint) with torchvision's names. What was written is read back and
+compared bit for bit.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     exporting = parser.add_argument_group("with --to_safetensors")
     exporting.add_argument(
-        "--workdir", type=Path, metavar="DIR", help="work folder of a run, or an --out of this command"
+        "--workdir", metavar="DIR", help="of a run, an export, the name of a network in the box, or an --out of this"
     )
     exporting.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
     exporting.add_argument("--stem", choices=("visible", "infrared"), help="whose stem to write, where they differ")

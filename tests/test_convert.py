@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 from icre_jax import convert
 from icre_jax.engine.checkpoint import Checkpoints
 from icre_jax.engine.state import create_state
+from icre_jax.engine.stored import BOX, read_stored
 from icre_jax.errors import InputError
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
@@ -89,6 +91,19 @@ def test_the_backbone_of_a_run(run, tmp_path):
     )
     assert convert.export_weights(workdir, tmp_path / "2.safetensors", step=2, stem="visible")[0] == 2
     assert (load_file(tmp_path / "2.safetensors")["conv1.weight"] != written["conv1.weight"]).any()
+
+
+def test_the_backbone_of_a_network_in_the_box(tmp_path):
+    step, num_arrays = convert.export_weights("synthetic", tmp_path / "box.safetensors", stem="infrared")
+    assert step > 0
+    stored = read_stored("synthetic")
+    written = load_file(tmp_path / "box.safetensors")
+    assert len(written) == num_arrays
+    kernel = stored.variables["params"]["backbone"]["infrared_stem"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(written["conv1.weight"], np.transpose(kernel, (3, 2, 0, 1)))
+    export = shutil.copytree(BOX / "synthetic", tmp_path / "export")
+    assert convert.export_weights(export, tmp_path / "again.safetensors", stem="infrared") == (step, num_arrays)
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "box.safetensors").read_bytes()
 
 
 def test_a_run_whose_stems_differ_needs_a_choice(run, tmp_path):

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 
 from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint
 from icre_jax.engine.pretrained import read_backbone, write_backbone
+from icre_jax.engine.stored import CONFIG, read_stored
 from icre_jax.errors import InputError
 from icre_jax.files import new_folder
 from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet
+from icre_jax.settings import IN_THE_BOX
 
 DEPTHS = tuple(NUM_BLOCKS)  # of a backbone
 
@@ -60,11 +62,13 @@ def import_weights(file: Path, out: Path, *, depth: int = 50, width: int = 64, s
         raise InputError(f"Cannot write {out}: {error}. Choose another --out.") from error
 
 
-def export_weights(workdir: Path, file: Path, *, step: int | None = None, stem: str | None = None) -> tuple[int, int]:
-    """Write the backbone of a checkpoint as torchvision would name it.
+def export_weights(
+    workdir: str | Path, file: Path, *, step: int | None = None, stem: str | None = None
+) -> tuple[int, int]:
+    """Write the backbone of a trained network as torchvision would name it.
 
     Args:
-      workdir: of a run, or a folder that `import_weights` made.
+      workdir: of a run, an export, the name of a network in the box (a string), or a folder that `import_weights` made.
       file: a new file.
       step: which checkpoint; None for the latest.
       stem: see `icre_jax.engine.pretrained.write_backbone`.
@@ -75,7 +79,15 @@ def export_weights(workdir: Path, file: Path, *, step: int | None = None, stem: 
     Raises:
       InputError: no such checkpoint, or as `write_backbone`.
     """
-    chosen, variables = read_checkpoint(workdir, step, lambda found, number: (number, found.read_variables(number)))
+    if workdir in IN_THE_BOX or (
+        ((folder := Path(workdir)) / CONFIG).is_file() and not (folder / "checkpoints").exists()
+    ):
+        stored = read_stored(workdir, step=step)
+        chosen, variables = stored.step, stored.variables
+    else:
+        chosen, variables = read_checkpoint(
+            Path(workdir), step, lambda found, number: (number, found.read_variables(number))
+        )
     backbone = {name: tree["backbone"] for name, tree in variables.items()}
     return chosen, write_backbone(file, backbone, stem=stem)
 
