@@ -13,7 +13,7 @@ from configs import instrument, synthetic
 
 def get_config(variant: str = "") -> ConfigDict:
     config = instrument.full("instrument_second")
-    config.data.synthetic.seed = 1
+    config.data.synthetic.seed = instrument.SEED + 1
     config.data.synthetic.difficulty = "default"
     synthetic.use_variant(config, variant)
     return config

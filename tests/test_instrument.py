@@ -3,9 +3,13 @@
 import importlib
 import math
 
+import numpy as np
 import pytest
 
 from icre_jax import describe
+from icre_jax.engine.convert import export_weights
+from icre_jax.engine.pretrained import read_backbone
+from icre_jax.engine.stored import read_stored
 from icre_jax.evals.results import read_results
 from icre_jax.experiments.noise import plan_noise
 from icre_jax.experiments.rows import NAMES, plan_rows
@@ -41,6 +45,30 @@ def test_they_differ_in_their_people_alone(variant):
     for field in ("name", "data.data_dir", "data.prepared_dir", "data.synthetic.seed"):
         assert len({flatten(settings)[field] for settings in all_three}) == 3
     assert all(settings.data.data_dir.startswith("data/instrument") for settings in all_three)
+
+
+@each_file
+def test_the_start_is_the_backbone_in_the_box_and_its_people_are_others(file, tmp_path):
+    settings, stored = parse(config_of(file)), read_stored("synthetic")
+    export_weights("synthetic", tmp_path / "start.safetensors", stem="visible")
+    assert settings.pretrained == "data/start.safetensors"
+    like = {name: {"backbone": tree["backbone"]} for name, tree in stored.variables.items()}
+    loaded = read_backbone(tmp_path / "start.safetensors", {name: tree["backbone"] for name, tree in like.items()})
+    np.testing.assert_array_equal(
+        loaded["params"]["infrared_stem"]["conv1"]["kernel"],
+        like["params"]["backbone"]["visible_stem"]["conv1"]["kernel"],
+    )
+    assert differing_fields(settings.model, stored.settings.model) == []
+    assert settings.data.synthetic.seed != stored.settings.data.synthetic.seed
+
+
+def differing_fields(ours, theirs):
+    """Fields of the backbone in which they differ."""
+    return [
+        name
+        for name in ("depth", "width", "last_stride", "specific_until")
+        if getattr(ours, name) != getattr(theirs, name)
+    ]
 
 
 def num_steps(settings) -> int:
@@ -80,6 +108,7 @@ def tiny(file: str, config, folder):
     made = config_of(file)
     for group in ("sampling", "model", "optimizer", "schedule", "evaluation", "logging"):
         made[group].update(config[group].to_dict())
+    made.pretrained = None  # a start for the larger network
     made.data.image_size = config.data.image_size
     made.data.data_dir, made.data.prepared_dir = str(folder / "tree"), str(folder / "prepared")
     thermal = file == "instrument_thermal"
