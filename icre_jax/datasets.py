@@ -17,7 +17,7 @@ OTHER: Mapping[Modality, Modality] = {VISIBLE: INFRARED, INFRARED: VISIBLE}
 
 @dataclass(frozen=True)
 class Counts:
-    """What a part of a data set holds, as published (docs/protocols.md, section 1)."""
+    """What a part of a data set holds, as published (docs/data_sets/)."""
 
     identities: int
     visible: int

@@ -184,7 +184,7 @@ def test_the_readme_names_no_other_command():
 
 
 @pytest.mark.parametrize(
-    "file", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.stem
+    "file", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda file: file.stem
 )
 def test_commands_in_the_pages_use_files_fields_and_flags_that_exist(file):
     fields = flatten(parse(importlib.import_module("configs.synthetic").get_config()))

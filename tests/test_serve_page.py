@@ -29,7 +29,7 @@ pytestmark = [
         importlib.util.find_spec("playwright") is None, reason="playwright is not here: pip install 'icre_jax[browser]'"
     ),
 ]
-# As docs/search.md renders them; the network was trained on seed 0.
+# As docs/search_gallery.md renders them; the network was trained on seed 0.
 PEOPLE = rendering.SyntheticSettings(
     seed=1, difficulty="easy", num_train_ids=20, num_val_ids=60, num_test_ids=30, num_images_per_camera=2,
     image_size=(128, 64),

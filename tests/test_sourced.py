@@ -1,9 +1,12 @@
 """One list says what is sourced: the docs show it whole, it names real fields, and it knows what a config changes."""
 
+import re
+from typing import Literal, get_args, get_origin
+
 import pytest
 
 from configs import synthetic, sysu_mm01
-from icre_jax.settings import parse
+from icre_jax.settings import Settings, parse
 from icre_jax.sourced import CHOICES, TAGS, choices_of, value_of
 from tests.conftest import ROOT
 
@@ -41,6 +44,29 @@ def test_the_docs_show_the_list():
     assert markdown_table() in text, (
         f"docs/sourced.md has drifted from icre_jax/sourced.py; its table is now:\n{markdown_table()}"
     )
+
+
+def test_who_has_the_paper_finds_every_inferred_field_with_its_value():
+    """`docs/matching_the_paper.md`: a row for each, with its value in `configs/sysu_mm01.py`, and the others."""
+    text = (ROOT / "docs" / "matching_the_paper.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| [^|]+ \| `([\w.]+)` \| (`[^`]*` \| [^|]+) \|", text, re.MULTILINE))
+    inferred = {name for choice in CHOICES if choice.tag == "I" for name in choice.fields}
+    assert set(rows) == inferred
+    for name, row in rows.items():
+        now, instead = row.split(" | ")
+        assert now == f"`{value_of(icre(), name)!r}`", name
+        for allowed in choices_that_a_field_has(name) - {value_of(icre(), name)}:
+            assert f"`{allowed!r}`" in instead, (name, allowed)
+
+
+def choices_that_a_field_has(name: str) -> set:
+    """The words and numbers of a field that allows some alone."""
+    *groups, field = name.split(".")
+    model = Settings
+    for group in groups:
+        model = model.model_fields[group].annotation
+    kind = model.model_fields[field].annotation
+    return set(get_args(kind)) if get_origin(kind) is Literal else {True, False} if kind is bool else set()
 
 
 def test_tags_and_fields_exist():
