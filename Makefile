@@ -1,7 +1,7 @@
 # Each target does all of its set-up: a virtual environment in .venv, the package, what the target needs.
 #   make demo    the whole main job on the built-in synthetic people; leaves runs/demo/report.html
 #   make test    lint, types and the test suite
-#   make test-all   what takes longer: several processes, signals, full disks, whole runs
+#   make test-all   what takes longer: several processes, signals, full disks, whole runs, the documentation built
 #   make docs    the documentation as HTML in docs/_build
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ test: $(VENV)/test.installed
 	$(BIN)/mypy
 	$(BIN)/pytest --durations=12
 
-test-all: $(VENV)/test.installed
+test-all: $(VENV)/test.installed $(VENV)/docs.installed
 	$(BIN)/pytest -m "long and not slow" --durations=12
 
 slow: $(VENV)/test.installed $(VENV)/browser.installed $(VENV)/ray.installed
