@@ -37,13 +37,18 @@ napoleon_attr_annotations = False  # the signature has them
 python_maximum_signature_line_length = 88
 
 
+def _to_mathml(formula: str, *, as_block: bool = False) -> str:
+    # docutils knows \operatorname without the star, which only puts an index below the word.
+    return tex2mathml(formula.replace(r"\operatorname*", r"\operatorname"), as_block=as_block)
+
+
 def _inline_math(translator: Any, node: nodes.math) -> None:
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(_to_mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def _block_math(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>\n')
+    translator.body.append(f'<div class="math">{_to_mathml(node.astext(), as_block=True)}</div>\n')
     raise nodes.SkipNode
 
 
