@@ -1,5 +1,6 @@
 """Sphinx configuration; `make docs` builds with warnings as errors. What is built loads nothing from elsewhere."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,10 @@ nb_execution_mode = "off"
 default_role = "code"  # single backticks of a docstring
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "exclude-members": "setup, parent, name"}
+autodoc_default_options = {"members": True, "exclude-members": "setup, parent, name, dtype"}
 napoleon_include_init_with_doc = True
-napoleon_use_ivar = True
-napoleon_attr_annotations = False  # the signature has them
+napoleon_use_param = False
+napoleon_custom_sections = [("Attributes", "params_style")]
 python_maximum_signature_line_length = 88
 
 
@@ -52,6 +53,13 @@ def _block_math(translator: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _without_flax(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
+) -> Any:
+    """A module's own attributes alone, not the two that Flax gives to each."""
+    return signature and re.sub(r", parent: .*, name: str \| None = None\)$", ")", signature), returns
+
+
 def _link_code(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """A link to a file of the package opens its highlighted source where the API page documents it."""
     documented = {name for name, entry in getattr(app.env, "_viewcode_modules", {}).items() if entry}
@@ -67,4 +75,5 @@ def _link_code(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def setup(app: Sphinx) -> None:
     """Formulas as MathML, which browsers draw themselves; links into the code."""
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
+    app.connect("autodoc-process-signature", _without_flax)
     app.connect("doctree-resolved", _link_code)

@@ -48,7 +48,7 @@ class BalancedPlan:
 
         Args:
           index: the training images.
-          num_ids_per_batch: P.
+          num_ids_per_batch: P, identities of a batch.
           num_images_per_id: K, per modality.
           num_batches: length of the plan in batches.
           seed: of the whole run.

@@ -30,7 +30,7 @@ class MPFR(nn.Module):
     """Multi-perception feature refinement: T_i per stage, a mask M_i per T_i, and their fusion F_ig.
 
     Attributes:
-      channels: C.
+      channels: C, of every map.
       taps: the backbone stages that are read, 1 to 4.
       mask: "sigmoid", each scale by itself, or "softmax", the scales compete at every position.
       fusion: "concat" or "sum" of M_i * T_i before the fusing convolution.
