@@ -33,7 +33,7 @@ from icre_jax.data.prepared import open_or_prepare
 from icre_jax.datasets import MODALITIES, VISIBLE
 from icre_jax.errors import InputError
 from icre_jax.machine import command
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 _MEAN = np.array((0.485, 0.456, 0.406), np.float32)[:, None, None]
 _STD = np.array((0.229, 0.224, 0.225), np.float32)[:, None, None]

@@ -29,7 +29,7 @@ from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
 from icre_jax.machine import command
 from icre_jax.models import convolution, pooling
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 _PRODUCT = 2048  # rows of the square matrices whose product is the yardstick
 _NUM_CLASSES = 395

@@ -2,8 +2,8 @@
 
     python -m icre_jax.ablate --config configs/instrument_thermal.py --out runs/ablation_thermal
 
-Other people than those of `configs/instrument.py`, as many in training and test; network, start and recipe are its. The first
-setting, which the tables show, is visible to infrared. Variants: see `configs/base.py`.
+Other people than those of `configs/instrument.py`, as many in training and test; network, start and recipe are its. The
+first setting, which the tables show, is visible to infrared. Variants: see `configs/base.py`.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Write what the code knows best into the reference: `python docs/generate.py`, from the root of the repository.
 
-`docs/reference/settings.md` has a row for every field of a config. Type and default are read from `icre_jax.settings`
-and `configs/base.py`; the last column, what a field means, is kept as it stands in the page.
+`docs/reference/settings.md` has a row for every field of a config. Type and default are read from
+`icre_jax.settings.fields` and `configs/base.py`; the last column, what a field means, is kept as it stands in the page.
 `docs/reference/commands.md` has every command with its flags, as its own parser knows them. `tests/test_reference.py`
 compares both pages with what this would write.
 """
@@ -27,7 +27,8 @@ def settings_tables(page: str) -> str:
       ValueError: a field has no meaning there.
     """
     from configs import base, synthetic
-    from icre_jax.settings import Settings, flatten
+    from icre_jax.settings import flatten
+    from icre_jax.settings.fields import Settings
 
     meanings = dict(ROW.findall(page))
     defaults = flatten(base.get_config().to_dict())

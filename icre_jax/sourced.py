@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 TAGS = ("P", "S", "I", "-")
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from icre_jax.engine.optimizer import group_of_parameters, learning_rate, make_optimizer
-from icre_jax.settings import Optimizer, Schedule
+from icre_jax.settings.fields import Optimizer, Schedule
 
 RECIPE = Schedule(num_epochs=150, warmup_epochs=10, boundaries=(20, 80), factors=(0.1, 0.01))
 SGD = Optimizer(

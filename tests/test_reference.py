@@ -7,7 +7,8 @@ import pytest
 
 from configs import synthetic
 from icre_jax.__main__ import COMMANDS
-from icre_jax.settings import Settings, flatten, parse
+from icre_jax.settings import flatten, parse
+from icre_jax.settings.fields import Settings
 from tests.conftest import ROOT
 
 MAKE = "run python docs/generate.py"

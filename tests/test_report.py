@@ -20,7 +20,8 @@ from icre_jax.report import Evaluation, RankedImage, RankedQuery, write_report
 from icre_jax.report.numbers import duration, factor, memory, percent, significant
 from icre_jax.report.plots import smooth_values
 from icre_jax.report.tree import describe
-from icre_jax.settings import Settings, parse
+from icre_jax.settings import parse
+from icre_jax.settings.fields import Settings
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 VOID = {"meta", "img", "br", "hr", "link", "input"}

@@ -6,7 +6,8 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from configs import synthetic, sysu_mm01
-from icre_jax.settings import Settings, parse
+from icre_jax.settings import parse
+from icre_jax.settings.fields import Settings
 from icre_jax.sourced import CHOICES, TAGS, choices_of, value_of
 from tests.conftest import ROOT
 

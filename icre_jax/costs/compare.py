@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icre_jax.costs.compiled import Cost
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 
 @dataclass(frozen=True)

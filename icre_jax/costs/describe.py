@@ -18,7 +18,7 @@ from icre_jax.engine.provenance import describe_machine
 from icre_jax.engine.state import num_parameters
 from icre_jax.errors import InputError
 from icre_jax.machine.screen import Screen
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 from icre_jax.sourced import choices_of
 
 # Of the timed steps on a CPU: ResNet-50 takes half a second per image on two cores.

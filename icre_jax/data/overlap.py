@@ -12,7 +12,7 @@ from icre_jax.data.images import decode
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import RENDERED_MARK
-from icre_jax.settings import Data
+from icre_jax.settings.fields import Data
 
 _LARGEST_MARK = 2**20  # bytes
 

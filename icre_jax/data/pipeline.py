@@ -23,7 +23,7 @@ from icre_jax.data.plan import BalancedPlan, Slot
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.records import SplitIndex
 from icre_jax.datasets import MODALITIES, VISIBLE
-from icre_jax.settings import Augment, Data
+from icre_jax.settings.fields import Augment, Data
 
 _AUGMENT_STREAM = 3
 

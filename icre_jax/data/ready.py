@@ -11,7 +11,7 @@ from icre_jax.data.permutations import describe_official_draws
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
-from icre_jax.settings import Data
+from icre_jax.settings.fields import Data
 
 
 class Listener(Protocol):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from icre_jax.data.layouts import manifest
-from icre_jax.settings import Data
+from icre_jax.settings.fields import Data
 
 # Of own images that are not there yet: what costs are then counted for.
 ASSUMED_IDS = 100

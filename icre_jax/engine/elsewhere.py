@@ -10,7 +10,8 @@ from icre_jax.engine.stored import read_stored
 from icre_jax.engine.trained import Trained, open_trained
 from icre_jax.engine.unseen import require_unseen, sources_of
 from icre_jax.errors import InputError
-from icre_jax.settings import Settings, parse
+from icre_jax.settings import parse
+from icre_jax.settings.fields import Settings
 
 
 @dataclasses.dataclass(frozen=True)

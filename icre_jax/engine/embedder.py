@@ -13,7 +13,7 @@ from icre_jax.engine.parallel import gather, local_rows, spread
 from icre_jax.engine.steps import embed_step
 from icre_jax.evals.ranking import Embedded, average_directions
 from icre_jax.models.network import ReIDNetwork
-from icre_jax.settings import Data
+from icre_jax.settings.fields import Data
 
 
 def embed_records(

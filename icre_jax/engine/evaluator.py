@@ -24,7 +24,7 @@ from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.models import removal
 from icre_jax.models.network import ReIDNetwork
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 
 @dataclasses.dataclass(frozen=True)

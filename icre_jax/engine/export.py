@@ -38,7 +38,8 @@ from icre_jax.engine.trained import require_same_data
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import normalize
 from icre_jax.files import new_folder
-from icre_jax.settings import Settings, to_json, without_places
+from icre_jax.settings import to_json, without_places
+from icre_jax.settings.fields import Settings
 
 NUM_COMPARED = 16  # images of each modality
 CARD = "README.md"

@@ -9,8 +9,8 @@ from icre_jax.data.ready import Listener
 from icre_jax.engine.stored import Stored, flatten, hash_network, unflatten
 from icre_jax.engine.unseen import require_unseen, sources_of
 from icre_jax.errors import InputError, join_findings
-from icre_jax.settings import Settings
 from icre_jax.settings import flatten as fields_of
+from icre_jax.settings.fields import Settings
 
 # Fields of the model that say how it is computed or where it starts, not which network it is.
 _FREE = ("dtype", "precision", "remat", "neck_init_std", "enhancement.gate_init")

@@ -18,7 +18,7 @@ from icre_jax.evals.ranking import average_directions, normalize
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import Found
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from icre_jax.settings import Optimizer, Schedule
+from icre_jax.settings.fields import Optimizer, Schedule
 
 GROUPS = ("backbone", "enhancement", "head")
 

@@ -13,7 +13,7 @@ from icre_jax.engine.optimizer import make_optimizer
 from icre_jax.engine.state import TrainState, create_state
 from icre_jax.losses.objective import objective
 from icre_jax.models.network import ReIDNetwork, build_network
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 # (outputs, labels, modality) -> (loss, its parts by name), of the global batch.
 Objective = Callable[[dict[str, Array], Array, Array], tuple[Array, dict[str, Array]]]

@@ -16,7 +16,7 @@ from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import CARDS
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
 

@@ -33,7 +33,8 @@ from icre_jax.engine.state import create_state
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
-from icre_jax.settings import IN_THE_BOX, Settings, from_json
+from icre_jax.settings import IN_THE_BOX, from_json
+from icre_jax.settings.fields import Settings
 
 BOX = Path(icre_jax.__file__).parent / "box"
 CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"

@@ -8,7 +8,7 @@ from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import Listener, prepare_data
 from icre_jax.engine.stored import Stored, read_run
 from icre_jax.errors import InputError
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

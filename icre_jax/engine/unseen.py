@@ -12,7 +12,7 @@ from icre_jax.datasets import CARDS
 from icre_jax.engine.provenance import RENDERED
 from icre_jax.engine.stored import Stored
 from icre_jax.errors import InputError, join_findings
-from icre_jax.settings import Data
+from icre_jax.settings.fields import Data
 
 TEST_SPLITS = ("query", "gallery")
 

@@ -9,7 +9,8 @@ from urllib.parse import quote, unquote
 from icre_jax.errors import InputError
 from icre_jax.experiments.runs import Row
 from icre_jax.machine import command
-from icre_jax.settings import Settings, flatten, resolve_paths
+from icre_jax.settings import flatten, resolve_paths
+from icre_jax.settings.fields import Settings
 
 # lambda and rho_1 of the ICG loss: docs/method.md, ICG loss.
 DEFAULT = {

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from icre_jax.evals.results import ProtocolResult, read_results
-from icre_jax.settings import Settings, differences, parse
+from icre_jax.settings import differences, parse
+from icre_jax.settings.fields import Settings
 
 # Name of a part for `icre_jax.evaluate --without` -> as people read it.
 PARTS = {

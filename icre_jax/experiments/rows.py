@@ -6,7 +6,8 @@ from typing import Any
 from icre_jax.errors import InputError, join_findings
 from icre_jax.experiments.runs import Row
 from icre_jax.machine import command
-from icre_jax.settings import Settings, flatten, resolve_paths
+from icre_jax.settings import flatten, resolve_paths
+from icre_jax.settings.fields import Settings
 
 BASELINE = "baseline"
 ICG = "icg"

@@ -9,7 +9,8 @@ from typing import Any
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.results import ProtocolResult, read_results
 from icre_jax.experiments.removal import read_removed
-from icre_jax.settings import Settings, differences, from_json, parse
+from icre_jax.settings import differences, from_json, parse
+from icre_jax.settings.fields import Settings
 
 _MEASURED = ("mean", "std", "cmc")  # fields of a result that a run decides; all others are conditions
 

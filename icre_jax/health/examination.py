@@ -8,7 +8,8 @@ from icre_jax.health.installed import check_devices, check_extras, check_version
 from icre_jax.health.places import check_data, check_folder, check_space, check_start, check_weights, only_reads_records
 from icre_jax.health.trial_step import check_step
 from icre_jax.machine.caches import keep_compiled_programs
-from icre_jax.settings import Settings, resolve_paths
+from icre_jax.settings import resolve_paths
+from icre_jax.settings.fields import Settings
 
 
 def examine(settings: Settings, workdir: Path) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from icre_jax.engine.program import build_program
 from icre_jax.engine.stored import read_stored
 from icre_jax.errors import InputError
 from icre_jax.health.findings import Finding
-from icre_jax.settings import Data, Settings
+from icre_jax.settings.fields import Data, Settings
 
 
 def check_folder(what: str, folder: Path, fix: str) -> Finding:

@@ -9,7 +9,7 @@ import numpy as np
 from icre_jax.engine.parallel import make_any_state, make_mesh, make_train_step
 from icre_jax.engine.program import build_program
 from icre_jax.health.findings import Finding
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 _IMAGE_SIZE = (32, 16)
 _ROWS_PER_DEVICE = 8  # two identities, two pairs of each

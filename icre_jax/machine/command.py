@@ -14,7 +14,8 @@ from ml_collections import ConfigDict, config_flags
 
 from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError
 from icre_jax.files import write_file
-from icre_jax.settings import Settings, parse, to_config
+from icre_jax.settings import parse, to_config
+from icre_jax.settings.fields import Settings
 
 _LARGEST_JSON = 2**20  # bytes; that of a run has 3,000
 EXIT_BAD_INPUT = 2

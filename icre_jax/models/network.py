@@ -18,7 +18,7 @@ from icre_jax.models.mpfr import MPFR, Projection
 from icre_jax.models.recompute import rematerialized
 from icre_jax.models.resnet import DualStreamResNet
 from icre_jax.models.sdce import SDCE
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 
 class ReIDNetwork(nn.Module):

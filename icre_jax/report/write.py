@@ -16,7 +16,7 @@ from icre_jax.report.numbers import significant
 from icre_jax.report.rank_lists import show_rank_lists
 from icre_jax.report.records import Evaluation, RankedQuery
 from icre_jax.report.tree import describe
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 
 
 def write_report(

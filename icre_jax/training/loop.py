@@ -12,7 +12,7 @@ from icre_jax.data.pipeline import training_batches
 from icre_jax.engine.state import TrainState
 from icre_jax.machine import hosts
 from icre_jax.machine.stop import StopRequest
-from icre_jax.settings import Settings
+from icre_jax.settings.fields import Settings
 from icre_jax.training.divergence import FiniteWatch
 from icre_jax.training.finish import Outcome, finish
 from icre_jax.training.log import Stopwatch, describe_step

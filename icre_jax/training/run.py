@@ -30,7 +30,8 @@ from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult
 from icre_jax.machine import hosts
-from icre_jax.settings import Settings, differences, parse
+from icre_jax.settings import differences, parse
+from icre_jax.settings.fields import Settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -28,7 +28,8 @@ from icre_jax.evals.protocol import Protocol
 from icre_jax.machine import hosts
 from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
-from icre_jax.settings import Settings, differences, from_json, resolve_paths, to_json
+from icre_jax.settings import differences, from_json, resolve_paths, to_json
+from icre_jax.settings.fields import Settings
 from icre_jax.training.log import RunLog
 from icre_jax.training.run import Run, assemble, require_same_run, restore, trace_start
 from icre_jax.training.workdir import open_workdir, write_config

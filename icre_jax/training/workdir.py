@@ -4,7 +4,8 @@ from pathlib import Path
 
 from icre_jax.errors import InputError, join_findings
 from icre_jax.files import write_file
-from icre_jax.settings import Settings, differences, from_json, to_json
+from icre_jax.settings import differences, from_json, to_json
+from icre_jax.settings.fields import Settings
 
 
 def open_workdir(workdir: Path, settings: Settings) -> Path:
