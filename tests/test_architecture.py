@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "retrieval": {"evals"},
     "machine": set(),
     "engine": {"models", "losses", "data", "evals", "retrieval", "machine"},
+    "figures": set(),
     "report": {"evals"},
     "fleet": {"retrieval"},
     "identify": {"engine", "data", "evals", "retrieval", "report", "machine"},
