@@ -152,6 +152,17 @@ def shapes_of(network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, An
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state.variables)
 
 
+def first_variables(stored: Stored) -> dict[str, Any]:
+    """Variables of the network before its first step, where its run started from random weights (and `perturbation`
+    did not move them).
+    """
+    size, seed = stored.settings.data.image_size, stored.settings.seed
+    first = jax.jit(
+        lambda seed: create_state(seed, network=stored.network, tx=optax.identity(), image_size=size).variables
+    )
+    return first(jax.numpy.int32(seed))
+
+
 def hash_network(settings: Settings, variables: dict[str, Any]) -> str:
     """sha256, as hex, of all that decides an embedding: every array by name, the model, the size of its images.
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 # Perceptually uniform, and the same order of brightness for every kind of colour vision.
-_COLORS = "inferno"
+HEAT_COLORS = "inferno"
 
 
 def lay_over(
@@ -43,4 +43,4 @@ def _colors() -> np.ndarray:
     """[256, 3] of 0 to 255."""
     import matplotlib  # here: it takes half a second
 
-    return matplotlib.colormaps[_COLORS](np.arange(256))[:, :3] * 255
+    return matplotlib.colormaps[HEAT_COLORS](np.arange(256))[:, :3] * 255

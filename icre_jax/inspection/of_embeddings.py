@@ -1,0 +1,155 @@
+"""Figures of embeddings and scores: distances, features, enhancement, CMC, the hardest errors."""
+
+import numpy as np
+
+from icre_jax.datasets import MODALITIES, OTHER, Modality
+from icre_jax.evals.distances import EDGES, cross_modal_distances
+from icre_jax.evals.hardest import Hard, hardest_queries
+from icre_jax.figures.cmc import draw_cmc
+from icre_jax.figures.colors import COLORS
+from icre_jax.figures.distances import draw_distances
+from icre_jax.figures.enhancement import draw_enhancement
+from icre_jax.figures.features import MOST_IDENTITIES, draw_features
+from icre_jax.figures.maps import Cell, draw_cells
+from icre_jax.inspection.drawn import Drawn
+from icre_jax.inspection.layout import choose_identities, lay_out
+from icre_jax.inspection.subjects import Subject, Subjects
+from icre_jax.models.removal import parts_of
+
+NUM_ERRORS = 5
+_SHOWN_AT = (192, 96)  # height, width of an image in the figure of errors
+# Without the enhancement nothing is added; without its gate's scale the same offset to all images.
+_TAKEN_OUT = {"enhancement": "the whole enhancement", "gate": "what differs between images"}
+_RIGHT, _WRONG = COLORS[0], COLORS[1]
+
+
+def distances(subjects: Subjects) -> Drawn:
+    """Histograms of the distances between the modalities."""
+    found = {
+        label: cross_modal_distances(subject.sides["visible"], subject.sides["infrared"])
+        for label, subject in subjects.states.items()
+    }
+    rows: list[tuple[object, ...]] = []
+    for label, pairs in found.items():
+        for kind, counts, mean in (("intra", pairs.intra, pairs.intra_mean), ("inter", pairs.inter, pairs.inter_mean)):
+            rows.append((label, kind, "mean", "", "", mean))
+            for low, high, count in zip(EDGES[:-1], EDGES[1:], counts.tolist(), strict=True):
+                rows.append((label, kind, "pairs", low, high, count))
+    title = f"Distances between visible and infrared images ({subjects.data})"
+    columns = ("network", "identities", "what", "from", "to", "value")
+    return Drawn(draw_distances(found, title), columns, rows)
+
+
+def features(subjects: Subjects) -> Drawn:
+    """Features in two dimensions."""
+    pids = choose_identities(subjects.network.sides, MOST_IDENTITIES)
+    layouts, rows = {}, []
+    for label, subject in subjects.states.items():
+        layouts[label], paths = lay_out(subject.sides, pids)
+        layout = layouts[label]
+        for path, pid, modality, (x, y), confused in zip(
+            paths.tolist(), layout.pid.tolist(), layout.modality, layout.points, layout.confused.tolist(), strict=True
+        ):
+            rows.append((label, path, pid, MODALITIES[modality], x, y, int(confused)))
+    title = f"{len(pids)} test identities by t-SNE ({subjects.data})"
+    columns = ("network", "path", "pid", "modality", "x", "y", "confused")
+    return Drawn(draw_features(layouts, title), columns, rows)
+
+
+def enhancement(subjects: Subjects) -> Drawn:
+    """How far the enhancement moves the features, and how far what it makes of the image itself does."""
+    network = subjects.network
+    full = network.features()
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    rows = []
+    there = parts_of(network.stored.variables["params"])
+    for part, words in _TAKEN_OUT.items():
+        if part not in there:
+            continue
+        reduced = network.features(without=part)
+        panels[words] = {modality: _moved(full[modality], reduced[modality]) for modality in MODALITIES}
+        for modality in MODALITIES:
+            cosine = _cosines(full[modality], reduced[modality])
+            paths = network.sides[modality].path.tolist()
+            for path, moved, similar in zip(paths, panels[words][modality], cosine, strict=True):
+                rows.append((part, modality, path, moved, similar))
+    title = f"How far the enhancement of {network.label} moves the features f ({subjects.data})"
+    columns = ("taken_out", "modality", "path", "relative_move", "cosine")
+    return Drawn(draw_enhancement(panels, title), columns, rows)
+
+
+def _moved(full: np.ndarray, reduced: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(full - reduced, axis=1) / np.maximum(np.linalg.norm(reduced, axis=1), 1e-12)
+
+
+def _cosines(full: np.ndarray, reduced: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(full, axis=1) * np.linalg.norm(reduced, axis=1)
+    return np.sum(full * reduced, axis=1) / np.maximum(lengths, 1e-12)
+
+
+def cmc(subjects: Subjects) -> Drawn:
+    """CMC of all networks that were trained."""
+    shown = [subjects.network, *([subjects.baseline] if subjects.baseline else []), *subjects.others]
+    found = {subject.label: subject.results for subject in shown}
+    rows: list[tuple[object, ...]] = []
+    for label, results in found.items():
+        for result in results:
+            rows.append((label, result.setting, "chance", 1, result.chance))
+            rows += [(label, result.setting, "cmc", rank, share) for rank, share in enumerate(result.cmc, start=1)]
+    protocol = subjects.network.results[0].protocol
+    title = f"CMC by the protocol of {protocol} ({subjects.data})"
+    return Drawn(draw_cmc(found, title), ("network", "setting", "what", "rank", "share"), rows)
+
+
+def errors(subjects: Subjects) -> Drawn:
+    """The queries whose best wrong image is most similar, beside the best right one."""
+    network = subjects.network
+    setting = next(setting for setting in network.evaluator().protocol.settings if not setting.transposed)
+    hard = hardest_queries(setting, network.sides, top=NUM_ERRORS)
+    query, gallery = network.sides[setting.query], network.sides[OTHER[setting.query]]
+    rows = [
+        (
+            rank,
+            query.path[item.query],
+            int(query.pid[item.query]),
+            gallery.path[item.wrong],
+            int(gallery.pid[item.wrong]),
+            item.wrong_similarity,
+            gallery.path[item.right],
+            item.right_similarity,
+            item.margin,
+        )
+        for rank, item in enumerate(hard, start=1)
+    ]
+    missed = sum(item.margin > 0 for item in hard)
+    title = f"The {len(hard)} queries that {network.label} is most wrong about\n{setting.name}, {subjects.data}"
+    note = "" if missed == len(hard) else f"Of these, {missed} are errors; in the others the right image comes first."
+    figure = draw_cells([_cells(network, setting.query, item) for item in hard], title, note=note)
+    columns = ("rank", "query", "pid", "wrong", "wrong_pid", "wrong_similarity", "right", "right_similarity", "margin")
+    return Drawn(figure, columns, rows)
+
+
+def _cells(network: Subject, asking: Modality, item: Hard) -> list[Cell]:
+    query, gallery = network.sides[asking], network.sides[OTHER[asking]]
+    (shown,) = network.images(asking, [item.query], _SHOWN_AT)
+    wrong, right = network.images(OTHER[asking], [item.wrong, item.right], _SHOWN_AT)
+    return [
+        Cell(shown, title=f"query: {query.pid[item.query]}", note=_name(query.path[item.query])),
+        Cell(
+            wrong,
+            title=f"wrong: {gallery.pid[item.wrong]}, {item.wrong_similarity:.3f}",
+            note=_name(gallery.path[item.wrong]),
+            frame=_WRONG,
+        ),
+        Cell(
+            right,
+            title=f"right: {gallery.pid[item.right]}, {item.right_similarity:.3f}",
+            note=_name(gallery.path[item.right]),
+            frame=_RIGHT,
+        ),
+    ]
+
+
+def _name(path: str) -> str:
+    """As much of a path as fits below an image."""
+    return path if len(path) <= 20 else f"...{path[-17:]}"
