@@ -6,10 +6,9 @@ import numpy as np
 
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded, check_feature_sizes, normalize
-from icre_jax.evals.ranks import Float64Array, IntArray
+from icre_jax.evals.ranks import Float32Array, Float64Array, IntArray
 
-# Of cosine distances, which lie in [0, 2]: fine enough for a plot 5 inches wide, and the same for all networks.
-EDGES: Float64Array = np.linspace(0, 2, 101)
+NUM_BINS = 60
 _BLOCK_ROWS = 1024
 
 
@@ -18,11 +17,13 @@ class PairDistances:
     """Cosine distances, 1 - cos, of all pairs of a visible and an infrared image.
 
     Attributes:
-      intra: [bins] int64, pairs of one identity in each bin of `EDGES`.
+      edges: [bins + 1] float64, from the smallest distance to the largest.
+      intra: [bins] int64, pairs of one identity in each bin.
       inter: [bins] int64, the same of two identities.
       intra_mean, inter_mean: of the distances themselves.
     """
 
+    edges: Float64Array
     intra: IntArray
     inter: IntArray
     intra_mean: float
@@ -37,15 +38,23 @@ def cross_modal_distances(visible: Embedded, infrared: Embedded) -> PairDistance
     """
     check_feature_sizes(visible, infrared)
     rows, columns = normalize(infrared.features), normalize(visible.features)
-    counts = np.zeros((2, len(EDGES) - 1), np.int64)
+    counts = np.zeros((2, NUM_BINS), np.int64)
     sums = np.zeros(2)
-    for start in range(0, len(rows), _BLOCK_ROWS):
-        block = slice(start, start + _BLOCK_ROWS)
-        distance = np.clip(1 - rows[block] @ columns.T, 0, 2)
+    blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(rows), _BLOCK_ROWS)]
+
+    def measure(block: slice) -> Float32Array:
+        return np.clip(1 - rows[block] @ columns.T, 0, 2)
+
+    # Twice, as all of them may be more than fits into memory. The ends are moved out by what float64 rounds.
+    low = min(float(measure(block).min()) for block in blocks)
+    high = max(float(measure(block).max()) for block in blocks)
+    edges = np.linspace(low - 1e-9, max(high, low + 1e-3) + 1e-9, NUM_BINS + 1)
+    for block in blocks:
+        distance = measure(block).astype(np.float64)
         same = infrared.pid[block, None] == visible.pid
         for kind, chosen in enumerate((distance[same], distance[~same])):
-            counts[kind] += np.histogram(chosen, EDGES)[0]
-            sums[kind] += chosen.sum(dtype=np.float64)
+            counts[kind] += np.histogram(chosen, edges)[0]
+            sums[kind] += chosen.sum()
     numbers = counts.sum(axis=1)
     if not numbers.all():
         raise InputError(
@@ -53,4 +62,4 @@ def cross_modal_distances(visible: Embedded, infrared: Embedded) -> PairDistance
             "both kinds are needed. Give test images of several people, each in both modalities."
         )
     means = sums / numbers
-    return PairDistances(counts[0], counts[1], float(means[0]), float(means[1]))
+    return PairDistances(edges, counts[0], counts[1], float(means[0]), float(means[1]))

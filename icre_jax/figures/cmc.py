@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from icre_jax.evals.results import ProtocolResult
 from icre_jax.figures.colors import COLORS, MUTED
@@ -48,7 +47,7 @@ def draw_cmc(networks: Mapping[str, Sequence[ProtocolResult]], title: str) -> Fi
         # Only the first rank: what a random ranking reaches later does not follow from it.
         chance = 100 * next(iter(networks.values()))[i].chance
         panel.plot([1], [chance], "X", color=MUTED, markersize=7, label="chance, Rank-1")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xticks([1, *range(5, len(cmc) + 1, 5)])
     panels[0].set_ylim(0, 102)
     for i, panel in enumerate(panels[: len(settings)]):
         if i + columns >= len(settings):

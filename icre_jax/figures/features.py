@@ -51,7 +51,8 @@ def draw_features(panels: Mapping[str, Layout], title: str) -> Figure:
 
 
 def _draw(panel: Axes, layout: Layout) -> None:
-    panel.set(xticks=[], yticks=[], aspect="equal")
+    panel.set(xticks=[], yticks=[])
+    panel.set_aspect("equal", adjustable="datalim")
     panel.spines[:].set_visible(True)
     panel.margins(0.08)
     for confused in (False, True):  # outlined ones above the others
@@ -85,5 +86,5 @@ def _draw(panel: Axes, layout: Layout) -> None:
     for pid in np.unique(layout.pid):
         x, y = np.median(layout.points[layout.pid == pid], axis=0)
         panel.annotate(
-            str(pid), (x, y), ha="center", va="center", fontsize=9, color="black", path_effects=halo, zorder=5
+            str(pid), (x, y), ha="center", va="center", fontsize=8, color="black", path_effects=halo, zorder=5
         )

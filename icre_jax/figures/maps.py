@@ -1,5 +1,6 @@
 """Images in rows, what a network made of them beside: heat maps, masks, attention."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,10 @@ from icre_jax.figures.colors import COLORS
 from icre_jax.figures.heat import HEAT_COLORS, lay_over
 
 _PANEL_WIDTH = 1.15  # inches; a person is about twice as high
+_NARROWEST = 4.2
+_GAP = 0.09
+_LINE = 0.14  # of small text
+_LETTERS_PER_INCH = 12.5  # of a title
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,7 @@ class Cell:
       image: [H, W, 3] uint8.
       heat: [h, w] to be laid over it; None for the image as it is.
       high: the value of the brightest colour; None for the largest of `heat`.
+      smooth: between the places of `heat`; otherwise each is a tile.
       title, note: above and below; "" for none.
       box: (top, left, height, width) as shares of the image, to be outlined; None for none.
       frame: a colour around it; None for none.
@@ -33,6 +39,7 @@ class Cell:
     image: np.ndarray
     heat: np.ndarray | None = None
     high: float | None = None
+    smooth: bool = False
     title: str = ""
     note: str = ""
     box: tuple[float, float, float, float] | None = None
@@ -51,30 +58,48 @@ def draw_cells(
       top: the value at the end of that scale; None writes "high".
       note: a line below.
     """
-    height, width = rows[0][0].image.shape[:2]
-    lines = max(cell.title.count("\n") + cell.note.count("\n") + 1.6 for row in rows for cell in row)
-    cell_height = _PANEL_WIDTH * height / width + 0.17 * lines
-    size = (max(4.4, (_PANEL_WIDTH + 0.12) * len(rows[0]) + (0.9 if scale else 0.2)), cell_height * len(rows) + 0.75)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-    for row, panels in zip(rows, axes, strict=True):
-        for cell, panel in zip(row, panels, strict=True):
-            _draw(panel, cell)
+    # Placed in inches: a layout engine leaves gaps of its own around images of fixed shape.
+    image_height = _PANEL_WIDTH * rows[0][0].image.shape[0] / rows[0][0].image.shape[1]
+    above, below = (
+        max(_LINE * len(text.splitlines()) for row in rows for cell in row for text in (getattr(cell, name),)) + _GAP
+        for name in ("title", "note")
+    )
+    width = max(_NARROWEST, _GAP + (_PANEL_WIDTH + _GAP) * len(rows[0]))
+    title = textwrap.fill(title, int(_LETTERS_PER_INCH * width))
+    note = textwrap.fill(note, int(_LETTERS_PER_INCH * 1.15 * width))
+    header = 0.2 * len(title.splitlines()) + 0.1
+    footer = (0.68 if scale else 0.0) + _LINE * len(note.splitlines()) + _GAP
+    height = header + len(rows) * (above + image_height + below) + footer
+
+    figure = Figure(figsize=(width, height))
+    figure.text(0.5, 1 - 0.07 / height, title, fontsize=10, ha="center", va="top")
+    left = (width - (_PANEL_WIDTH + _GAP) * len(rows[0]) + _GAP) / 2
+    for i, row in enumerate(rows):
+        bottom = height - header - i * (above + image_height + below) - above - image_height
+        for j, cell in enumerate(row):
+            x = left + j * (_PANEL_WIDTH + _GAP)
+            _draw(figure.add_axes(_share(figure, x, bottom, _PANEL_WIDTH, image_height)), cell)
     if scale:
+        bar = figure.add_axes(_share(figure, 0.2 * width, footer - 0.2, 0.6 * width, 0.1))
         colors = ScalarMappable(Normalize(0, 1 if top is None else top), matplotlib.colormaps[HEAT_COLORS])
-        bar = figure.colorbar(colors, ax=axes, shrink=0.5, aspect=25)
-        bar.outline.set_visible(False)
-        bar.set_label(scale)
+        figure.colorbar(colors, cax=bar, orientation="horizontal", ticks=[0, 1] if top is None else None)
+        bar.spines[:].set_visible(False)
         if top is None:
-            bar.set_ticks([0, 1], labels=["0", "high"])
-    if note:
-        figure.supxlabel(note, fontsize=8.5)
+            bar.set_xticks([0, 1], labels=["0", "high"])
+        bar.tick_params(labelsize=8.5)
+        bar.set_xlabel(scale, fontsize=8.5, labelpad=3)
+    figure.text(0.5, 0.06 / height, note, fontsize=8.5, ha="center", va="bottom")
     return figure
 
 
+def _share(figure: Figure, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """A place given in inches as shares of the figure."""
+    whole_width, whole_height = figure.get_size_inches()
+    return x / whole_width, y / whole_height, width / whole_width, height / whole_height
+
+
 def _draw(panel: Axes, cell: Cell) -> None:
-    shown = cell.image if cell.heat is None else lay_over(cell.image, cell.heat, high=cell.high)
+    shown = cell.image if cell.heat is None else lay_over(cell.image, cell.heat, high=cell.high, smooth=cell.smooth)
     height, width = shown.shape[:2]
     panel.imshow(shown, interpolation="nearest", extent=(0, width, height, 0))
     panel.set(xticks=[], yticks=[])

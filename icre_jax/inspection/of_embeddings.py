@@ -3,7 +3,7 @@
 import numpy as np
 
 from icre_jax.datasets import MODALITIES, OTHER, Modality
-from icre_jax.evals.distances import EDGES, cross_modal_distances
+from icre_jax.evals.distances import cross_modal_distances
 from icre_jax.evals.hardest import Hard, hardest_queries
 from icre_jax.figures.cmc import draw_cmc
 from icre_jax.figures.colors import COLORS
@@ -19,7 +19,7 @@ from icre_jax.models.removal import parts_of
 NUM_ERRORS = 5
 _SHOWN_AT = (192, 96)  # height, width of an image in the figure of errors
 # Without the enhancement nothing is added; without its gate's scale the same offset to all images.
-_TAKEN_OUT = {"enhancement": "the whole enhancement", "gate": "what differs between images"}
+_TAKEN_OUT = {"enhancement": "the whole enhancement", "gate": "what of it differs between images"}
 _RIGHT, _WRONG = COLORS[0], COLORS[1]
 
 
@@ -33,7 +33,7 @@ def distances(subjects: Subjects) -> Drawn:
     for label, pairs in found.items():
         for kind, counts, mean in (("intra", pairs.intra, pairs.intra_mean), ("inter", pairs.inter, pairs.inter_mean)):
             rows.append((label, kind, "mean", "", "", mean))
-            for low, high, count in zip(EDGES[:-1], EDGES[1:], counts.tolist(), strict=True):
+            for low, high, count in zip(pairs.edges[:-1], pairs.edges[1:], counts.tolist(), strict=True):
                 rows.append((label, kind, "pairs", low, high, count))
     title = f"Distances between visible and infrared images ({subjects.data})"
     columns = ("network", "identities", "what", "from", "to", "value")
@@ -73,7 +73,7 @@ def enhancement(subjects: Subjects) -> Drawn:
             paths = network.sides[modality].path.tolist()
             for path, moved, similar in zip(paths, panels[words][modality], cosine, strict=True):
                 rows.append((part, modality, path, moved, similar))
-    title = f"How far the enhancement of {network.label} moves the features f ({subjects.data})"
+    title = f"How far its enhancement moves the features f of {network.label} ({subjects.data})"
     columns = ("taken_out", "modality", "path", "relative_move", "cosine")
     return Drawn(draw_enhancement(panels, title), columns, rows)
 
@@ -104,7 +104,7 @@ def cmc(subjects: Subjects) -> Drawn:
 def errors(subjects: Subjects) -> Drawn:
     """The queries whose best wrong image is most similar, beside the best right one."""
     network = subjects.network
-    setting = next(setting for setting in network.evaluator().protocol.settings if not setting.transposed)
+    setting = next(setting for setting in network.evaluator.protocol.settings if not setting.transposed)
     hard = hardest_queries(setting, network.sides, top=NUM_ERRORS)
     query, gallery = network.sides[setting.query], network.sides[OTHER[setting.query]]
     rows = [
@@ -122,7 +122,7 @@ def errors(subjects: Subjects) -> Drawn:
         for rank, item in enumerate(hard, start=1)
     ]
     missed = sum(item.margin > 0 for item in hard)
-    title = f"The {len(hard)} queries that {network.label} is most wrong about\n{setting.name}, {subjects.data}"
+    title = f"The hardest queries of {network.label}\n({setting.name}, {subjects.data})"
     note = "" if missed == len(hard) else f"Of these, {missed} are errors; in the others the right image comes first."
     figure = draw_cells([_cells(network, setting.query, item) for item in hard], title, note=note)
     columns = ("rank", "query", "pid", "wrong", "wrong_pid", "wrong_similarity", "right", "right_similarity", "margin")
@@ -152,4 +152,4 @@ def _cells(network: Subject, asking: Modality, item: Hard) -> list[Cell]:
 
 def _name(path: str) -> str:
     """As much of a path as fits below an image."""
-    return path if len(path) <= 20 else f"...{path[-17:]}"
+    return path if len(path) <= 18 else f"...{path[-15:]}"

@@ -38,15 +38,17 @@ def grad_cam(subjects: Subjects) -> Drawn:
             line.append(Cell(shots[side][i], title=f"{pid}\n{modality}"))
             for label, explained in found.items():
                 seen = explained[i]
-                line.append(Cell(shots[side][i], seen.heat[side], title=f"{label}\ns = {seen.similarity:.3f}"))
+                value = f"{seen.similarity:.3f}".replace("-", "\N{MINUS SIGN}")
+                line.append(Cell(shots[side][i], seen.heat[side], smooth=True, title=f"{_name(label)}\ns = {value}"))
                 path = subjects.network.sides[modality].path[chosen[side][i]]
-                for (y, x), value in np.ndenumerate(seen.heat[side]):
-                    rows.append((pid, modality, path, label, seen.similarity, y, x, value))
+                for (y, x), heat in np.ndenumerate(seen.heat[side]):
+                    rows.append((pid, modality, path, label, seen.similarity, y, x, heat))
         cells.append(line)
     figure = draw_cells(
         cells,
         f"Grad-CAM: where the similarity s of two images of one identity comes from ({subjects.data})",
-        scale="Grad-CAM, each image by itself",
+        scale="Grad-CAM, each image on its own scale",
+        note="Where an image stays dark, nothing in its deep map speaks for the similarity.",
     )
     columns = ("pid", "modality", "path", "network", "similarity", "row", "column", "heat")
     return Drawn(figure, columns, rows)
@@ -65,7 +67,7 @@ def masks(subjects: Subjects) -> Drawn:
             line.append(Cell(shot, mask, high=1.0, title=words))
             rows += [(path, pid, modality, name, y, x, value) for (y, x), value in np.ndenumerate(mask)]
         cells.append(line)
-    figure = draw_cells(cells, f"MPFR's masks of {network.label} ({subjects.data})", scale="mask", top=1.0)
+    figure = draw_cells(cells, f"MPFR's masks, network {network.label} ({subjects.data})", scale="mask", top=1.0)
     return Drawn(figure, ("path", "pid", "modality", "stage", "row", "column", "mask"), rows)
 
 
@@ -88,9 +90,9 @@ def attention(subjects: Subjects, token: tuple[int, int] | None) -> Drawn:
     equal = 1 / (height * width)
     figure = draw_cells(
         cells,
-        f"SDCE's attention of the framed token, {network.label}\n{subjects.data}",
-        scale="attention, mean over the heads, each image by itself",
-        note=f"equal attention to all {height * width} tokens: {equal:.3f}",
+        f"SDCE's attention of the framed token, network {network.label} ({subjects.data})",
+        scale="attention, mean of the heads, each image on its own scale",
+        note=f"The same attention to each of the {height * width} tokens would be {equal:.3f}.",
     )
     columns = ("path", "pid", "modality", "step", "head", "token_row", "token_column", "row", "column", "attention")
     return Drawn(figure, columns, rows)
@@ -127,6 +129,11 @@ def _token(token: tuple[int, int] | None, height: int, width: int) -> tuple[int,
             f"{width} columns (0 to {width - 1})."
         )
     return row, column
+
+
+def _name(label: str) -> str:
+    """As much of a label as fits above an image."""
+    return label if len(label) <= 16 else f"{label[:6]}...{label[-7:]}"
 
 
 def _shown_at(network: Subject) -> tuple[int, int]:
