@@ -9,8 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from icre_jax.engine import elsewhere
-from icre_jax.inspection.subjects import open_subjects
+from icre_jax.inspection.subjects import add_flags, open_subjects
 from icre_jax.inspection.visualize import FIGURES, choose_figures, visualize
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs
@@ -20,20 +19,12 @@ from icre_jax.machine.screen import Screen
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("visualize", __doc__)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--workdir", type=Path, help="work folder of a run, shown on its own test images")
-    which.add_argument("--network", help="a run, an export or 'synthetic', shown on rendered people or --data_dir")
-    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step of a run; default: the latest")
-    parser.add_argument("--baseline", metavar="NETWORK", help="a run or export to show beside it")
-    compare_help = "a further run or export, for the figure cmc; any number of times"
-    parser.add_argument("--compare", metavar="NETWORK", action="append", default=[], help=compare_help)
+    add_flags(parser)
     parser.add_argument("--out", required=True, type=Path, help="a new folder for the figures")
     parser.add_argument("--only", metavar="NAME,...", help=f"some of {', '.join(FIGURES)}; default: all that apply")
     token_help = "of the deep map, from 0: whose attention is shown; default: one in the upper half"
     parser.add_argument("--token", metavar="ROW,COLUMN", help=token_help)
-    elsewhere.add_flags(parser)
     flags = parser.parse_args(arguments)
-    other = elsewhere.read_flags(flags)
     names = choose_figures(flags.only, flags.out)
     token = None
     if flags.token is not None:
@@ -42,18 +33,7 @@ def main(arguments: Sequence[str]) -> int:
             parser.error(f"--token is {flags.token!r}; two numbers are needed, for example 2,1.")
         token = (int(found[1]), int(found[2]))
     keep_compiled_programs()
-    with (
-        Screen() as screen,
-        open_subjects(
-            str(flags.workdir or flags.network),
-            own_data=flags.workdir is not None,
-            other=other,
-            step=flags.checkpoint,
-            baseline=flags.baseline,
-            compare=flags.compare,
-            listener=screen,
-        ) as subjects,
-    ):
+    with Screen() as screen, open_subjects(flags, screen) as subjects:
         required = flags.only is not None
         drawn = visualize(subjects, names, flags.out, token=token, listener=screen, required=required)
         screen.say(f"{flags.out}: {', '.join(drawn)}; each as .png, .pdf and .csv")

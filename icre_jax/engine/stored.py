@@ -33,6 +33,7 @@ from icre_jax.engine.state import create_state
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
+from icre_jax.models.removal import parts_of
 from icre_jax.settings import IN_THE_BOX, Settings, from_json
 
 BOX = Path(icre_jax.__file__).parent / "box"
@@ -65,6 +66,11 @@ class Stored:
     variables: dict[str, Any]
     class_pids: list[int]
     about: dict[str, Any]
+
+    @property
+    def parts(self) -> list[str]:
+        """What can be taken out of it, of `icre_jax.models.removal.PARTS`."""
+        return parts_of(self.variables["params"])
 
 
 def read_stored(path: str | Path, *, step: int | None = None) -> Stored:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from icre_jax.evals.results import ProtocolResult
 from icre_jax.figures.colors import COLORS, MUTED
 from icre_jax.figures.style import add_legend
 
@@ -14,14 +13,16 @@ _LINES = ("-", "--", "-.", ":")
 _MARKS = ("o", "s", "^", "D", "v", "P")
 
 
-def draw_cmc(networks: Mapping[str, Sequence[ProtocolResult]], title: str) -> Figure:
+def draw_cmc(networks: Mapping[str, Mapping[str, Sequence[float]]], chance: Mapping[str, float], title: str) -> Figure:
     """A panel for each setting of the protocol, a line for each network, and the Rank-1 of chance.
 
     Args:
-      networks: name -> results on the same data, of the same settings in the same order.
+      networks: name -> setting -> shares of the queries matched by rank 1, 2, ..., in fractions; all of the same
+        settings.
+      chance: setting -> the Rank-1 to expect of a random ranking.
       title: one line.
     """
-    settings = [result.setting for result in next(iter(networks.values()))]
+    settings = [*chance]
     columns = min(2, len(settings))
     rows = math.ceil(len(settings) / columns)
     figure = Figure(figsize=(max(5.2, 4.3 * columns), 3.1 * rows + 0.8), layout="constrained")
@@ -32,8 +33,8 @@ def draw_cmc(networks: Mapping[str, Sequence[ProtocolResult]], title: str) -> Fi
     for i, panel in enumerate(panels[: len(settings)]):
         panel.set_title(settings[i], fontsize=10)
         panel.grid(linewidth=0.7)
-        for number, (name, results) in enumerate(networks.items()):
-            cmc = 100 * np.array(results[i].cmc)
+        for number, (name, curves) in enumerate(networks.items()):
+            cmc = 100 * np.array(curves[settings[i]])
             panel.plot(
                 np.arange(1, len(cmc) + 1),
                 cmc,
@@ -45,8 +46,7 @@ def draw_cmc(networks: Mapping[str, Sequence[ProtocolResult]], title: str) -> Fi
                 label=name,
             )
         # Only the first rank: what a random ranking reaches later does not follow from it.
-        chance = 100 * next(iter(networks.values()))[i].chance
-        panel.plot([1], [chance], "X", color=MUTED, markersize=7, label="chance, Rank-1")
+        panel.plot([1], [100 * chance[settings[i]]], "X", color=MUTED, markersize=7, label="chance, Rank-1")
         panel.set_xticks([1, *range(5, len(cmc) + 1, 5)])
     panels[0].set_ylim(0, 102)
     for i, panel in enumerate(panels[: len(settings)]):

@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from icre_jax.datasets import MODALITIES
 from icre_jax.figures.colors import INK, TEN
 from icre_jax.figures.style import add_legend
 
-_SHAPES = ("o", "^")  # of MODALITIES
+_SHAPES = {"visible": "o", "infrared": "^"}
 MOST_IDENTITIES = len(TEN)
 
 
@@ -23,7 +22,7 @@ class Layout:
     Attributes:
       points: [N, 2].
       pid: [N], of at most `MOST_IDENTITIES`.
-      modality: [N], indices into `MODALITIES`.
+      modality: [N] str, "visible" or "infrared".
       confused: [N] bool, to be outlined.
     """
 
@@ -57,7 +56,7 @@ def _draw(panel: Axes, layout: Layout) -> None:
     panel.margins(0.08)
     for confused in (False, True):  # outlined ones above the others
         for number, pid in enumerate(np.unique(layout.pid)):
-            for modality, shape in enumerate(_SHAPES):
+            for modality, shape in _SHAPES.items():
                 chosen = (layout.pid == pid) & (layout.modality == modality) & (layout.confused == confused)
                 x, y = layout.points[chosen].T
                 panel.scatter(
@@ -70,8 +69,8 @@ def _draw(panel: Axes, layout: Layout) -> None:
                     linewidths=1.6 if confused else 0.4,
                     zorder=4 if confused else 3,
                 )
-    for modality, shape in enumerate(_SHAPES):
-        panel.scatter([], [], marker=shape, s=38, color=INK, label=MODALITIES[modality])
+    for modality, shape in _SHAPES.items():
+        panel.scatter([], [], marker=shape, s=38, color=INK, label=modality)
     panel.scatter(
         [],
         [],

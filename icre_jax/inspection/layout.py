@@ -74,7 +74,7 @@ def lay_out(sides: Mapping[Modality, Embedded], pids: list[int]) -> tuple[Layout
     layout = Layout(
         points=points,
         pid=np.concatenate([side.pid for side in chosen.values()]),
-        modality=np.repeat(np.arange(len(MODALITIES)), [len(side) for side in chosen.values()]),
+        modality=np.repeat(np.array(MODALITIES), [len(side) for side in chosen.values()]),
         confused=np.concatenate(confused),
     )
     return layout, np.concatenate([side.path for side in chosen.values()])

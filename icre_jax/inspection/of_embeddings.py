@@ -7,16 +7,15 @@ from icre_jax.evals.distances import cross_modal_distances
 from icre_jax.evals.hardest import Hard, hardest_queries
 from icre_jax.figures.cmc import draw_cmc
 from icre_jax.figures.colors import COLORS
-from icre_jax.figures.distances import draw_distances
-from icre_jax.figures.enhancement import draw_enhancement
 from icre_jax.figures.features import MOST_IDENTITIES, draw_features
+from icre_jax.figures.histograms import Histogram, draw_histograms
 from icre_jax.figures.maps import Cell, draw_cells
 from icre_jax.inspection.drawn import Drawn
 from icre_jax.inspection.layout import choose_identities, lay_out
 from icre_jax.inspection.subjects import Subject, Subjects
-from icre_jax.models.removal import parts_of
 
 NUM_ERRORS = 5
+_NUM_BINS = 40
 _SHOWN_AT = (192, 96)  # height, width of an image in the figure of errors
 # Without the enhancement nothing is added; without its gate's scale the same offset to all images.
 _TAKEN_OUT = {"enhancement": "the whole enhancement", "gate": "what of it differs between images"}
@@ -25,19 +24,21 @@ _RIGHT, _WRONG = COLORS[0], COLORS[1]
 
 def distances(subjects: Subjects) -> Drawn:
     """Histograms of the distances between the modalities."""
-    found = {
-        label: cross_modal_distances(subject.sides["visible"], subject.sides["infrared"])
-        for label, subject in subjects.states.items()
-    }
+    panels = {}
     rows: list[tuple[object, ...]] = []
-    for label, pairs in found.items():
+    for label, subject in subjects.states.items():
+        pairs = cross_modal_distances(subject.sides["visible"], subject.sides["infrared"])
+        panels[f"{label}\nmeans {pairs.inter_mean - pairs.intra_mean:.2g} apart"] = [
+            Histogram("one identity", pairs.edges, pairs.intra, pairs.intra_mean),
+            Histogram("two identities", pairs.edges, pairs.inter, pairs.inter_mean),
+        ]
         for kind, counts, mean in (("intra", pairs.intra, pairs.intra_mean), ("inter", pairs.inter, pairs.inter_mean)):
             rows.append((label, kind, "mean", "", "", mean))
             for low, high, count in zip(pairs.edges[:-1], pairs.edges[1:], counts.tolist(), strict=True):
                 rows.append((label, kind, "pairs", low, high, count))
     title = f"Distances between visible and infrared images ({subjects.data})"
-    columns = ("network", "identities", "what", "from", "to", "value")
-    return Drawn(draw_distances(found, title), columns, rows)
+    figure = draw_histograms(panels, title, x_label="cosine distance", y_label="share of the pairs (%)")
+    return Drawn(figure, ("network", "identities", "what", "from", "to", "value"), rows)
 
 
 def features(subjects: Subjects) -> Drawn:
@@ -48,9 +49,14 @@ def features(subjects: Subjects) -> Drawn:
         layouts[label], paths = lay_out(subject.sides, pids)
         layout = layouts[label]
         for path, pid, modality, (x, y), confused in zip(
-            paths.tolist(), layout.pid.tolist(), layout.modality, layout.points, layout.confused.tolist(), strict=True
+            paths.tolist(),
+            layout.pid.tolist(),
+            layout.modality.tolist(),
+            layout.points,
+            layout.confused.tolist(),
+            strict=True,
         ):
-            rows.append((label, path, pid, MODALITIES[modality], x, y, int(confused)))
+            rows.append((label, path, pid, modality, x, y, int(confused)))
     title = f"{len(pids)} test identities by t-SNE ({subjects.data})"
     columns = ("network", "path", "pid", "modality", "x", "y", "confused")
     return Drawn(draw_features(layouts, title), columns, rows)
@@ -60,22 +66,27 @@ def enhancement(subjects: Subjects) -> Drawn:
     """How far the enhancement moves the features, and how far what it makes of the image itself does."""
     network = subjects.network
     full = network.features()
-    panels: dict[str, dict[str, np.ndarray]] = {}
+    panels: dict[str, list[Histogram]] = {}
     rows = []
-    there = parts_of(network.stored.variables["params"])
     for part, words in _TAKEN_OUT.items():
-        if part not in there:
+        if part not in network.trained.parts:
             continue
         reduced = network.features(without=part)
-        panels[words] = {modality: _moved(full[modality], reduced[modality]) for modality in MODALITIES}
+        moved = {modality: _moved(full[modality], reduced[modality]) for modality in MODALITIES}
+        edges = np.linspace(0, 1.05 * max(float(values.max()) for values in moved.values()) or 1.0, _NUM_BINS + 1)
+        panels[words] = [
+            Histogram(modality, edges, np.histogram(values, edges)[0], float(np.median(values)), "median")
+            for modality, values in moved.items()
+        ]
         for modality in MODALITIES:
             cosine = _cosines(full[modality], reduced[modality])
             paths = network.sides[modality].path.tolist()
-            for path, moved, similar in zip(paths, panels[words][modality], cosine, strict=True):
-                rows.append((part, modality, path, moved, similar))
+            for path, move, similar in zip(paths, moved[modality], cosine, strict=True):
+                rows.append((part, modality, path, move, similar))
     title = f"How far its enhancement moves the features f of {network.label} ({subjects.data})"
-    columns = ("taken_out", "modality", "path", "relative_move", "cosine")
-    return Drawn(draw_enhancement(panels, title), columns, rows)
+    x_label = "|f with \N{MINUS SIGN} f without| / |f without|"
+    figure = draw_histograms(panels, title, x_label=x_label, y_label="share of the images (%)")
+    return Drawn(figure, ("taken_out", "modality", "path", "relative_move", "cosine"), rows)
 
 
 def _moved(full: np.ndarray, reduced: np.ndarray) -> np.ndarray:
@@ -96,9 +107,11 @@ def cmc(subjects: Subjects) -> Drawn:
         for result in results:
             rows.append((label, result.setting, "chance", 1, result.chance))
             rows += [(label, result.setting, "cmc", rank, share) for rank, share in enumerate(result.cmc, start=1)]
+    curves = {label: {result.setting: result.cmc for result in results} for label, results in found.items()}
+    chance = {result.setting: result.chance for result in subjects.network.results}
     protocol = subjects.network.results[0].protocol
     title = f"CMC by the protocol of {protocol} ({subjects.data})"
-    return Drawn(draw_cmc(found, title), ("network", "setting", "what", "rank", "share"), rows)
+    return Drawn(draw_cmc(curves, chance, title), ("network", "setting", "what", "rank", "share"), rows)
 
 
 def errors(subjects: Subjects) -> Drawn:

@@ -19,31 +19,33 @@ _ORDER: tuple[Modality, Modality] = ("infrared", "visible")
 
 def grad_cam(subjects: Subjects) -> Drawn:
     """Grad-CAM of pairs of one identity, by the network and the baseline."""
-    shown = [subject for subject in (subjects.baseline, subjects.network) if subject is not None]
-    pids = choose_identities(subjects.network.sides, NUM_PAIRS)
-    chosen = [choose_rows(subjects.network.sides[modality], pids, 1) for modality in _ORDER]
-    found = {}
-    for subject in shown:
-        first, second = (subject.images(modality, rows.tolist()) for modality, rows in zip(_ORDER, chosen, strict=True))
-        stored = subject.stored
-        found[subject.label] = explain_pairs(stored.variables, first, second, network=stored.network, modalities=_ORDER)
-    size = _shown_at(subjects.network)
-    shots = [
-        subjects.network.images(modality, rows.tolist(), size) for modality, rows in zip(_ORDER, chosen, strict=True)
-    ]
-    cells, rows = [], []
+    network = subjects.network
+    pids = choose_identities(network.sides, NUM_PAIRS)
+    chosen = {modality: choose_rows(network.sides[modality], pids, 1) for modality in _ORDER}
+    found = {
+        subject.label: explain_pairs(
+            subject.trained.variables,
+            *(subject.images(modality, chosen[modality].tolist()) for modality in _ORDER),
+            network=subject.trained.network,
+            modalities=_ORDER,
+        )
+        for subject in (subjects.baseline, network)
+        if subject is not None
+    }
+    shots = {modality: network.images(modality, chosen[modality].tolist(), _shown_at(network)) for modality in _ORDER}
+    cells: list[list[Cell]] = []
+    rows: list[tuple[object, ...]] = []
     for i, pid in enumerate(pids):
-        line = []
+        cells.append([])
         for side, modality in enumerate(_ORDER):
-            line.append(Cell(shots[side][i], title=f"{pid}\n{modality}"))
+            shot, path = shots[modality][i], network.sides[modality].path[chosen[modality][i]]
+            cells[-1].append(Cell(shot, title=f"{pid}\n{modality}"))
             for label, explained in found.items():
                 seen = explained[i]
                 value = f"{seen.similarity:.3f}".replace("-", "\N{MINUS SIGN}")
-                line.append(Cell(shots[side][i], seen.heat[side], smooth=True, title=f"{_name(label)}\ns = {value}"))
-                path = subjects.network.sides[modality].path[chosen[side][i]]
-                for (y, x), heat in np.ndenumerate(seen.heat[side]):
-                    rows.append((pid, modality, path, label, seen.similarity, y, x, heat))
-        cells.append(line)
+                cells[-1].append(Cell(shot, seen.heat[side], smooth=True, title=f"{_name(label)}\ns = {value}"))
+                for place, heat in np.ndenumerate(seen.heat[side]):
+                    rows.append((pid, modality, path, label, seen.similarity, *place, heat))
     figure = draw_cells(
         cells,
         f"Grad-CAM: where the similarity s of two images of one identity comes from ({subjects.data})",
@@ -57,7 +59,7 @@ def grad_cam(subjects: Subjects) -> Drawn:
 def masks(subjects: Subjects) -> Drawn:
     """MPFR's mask of each scale over the images."""
     network = subjects.network
-    taps = [f"layer{tap}" for tap in network.stored.settings.model.mpfr.taps]
+    taps = [f"layer{tap}" for tap in network.trained.settings.model.mpfr.taps]
     cells, rows = [], []
     for shot, (modality, path, pid), maps in _looked_at(network):
         line = [Cell(shot, title=f"{pid}\n{modality}")]
@@ -106,7 +108,7 @@ def _looked_at(network: Subject) -> list[tuple[np.ndarray, tuple[Modality, str, 
         side = network.sides[modality]
         rows = choose_rows(side, pids, 1)
         images = network.images(modality, rows.tolist())
-        seen = look_step(network.stored.variables, images, network=network.stored.network, modality=modality)
+        seen = look_step(network.trained.variables, images, network=network.trained.network, modality=modality)
         for i, shot in enumerate(network.images(modality, rows.tolist(), _shown_at(network))):
             facts = (modality, str(side.path[rows[i]]), int(side.pid[rows[i]]))
             found.append((shot, facts, _row(seen, i)))
@@ -138,6 +140,6 @@ def _name(label: str) -> str:
 
 def _shown_at(network: Subject) -> tuple[int, int]:
     """As the network sees images, but at least 192 pixels high."""
-    height, width = network.evaluation.data.image_size
+    height, width = network.image_size
     factor = max(1, -(-192 // height))
     return height * factor, width * factor

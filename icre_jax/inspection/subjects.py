@@ -1,5 +1,6 @@
 """What is looked at: networks, and test images that none of them has learned from."""
 
+import argparse
 import contextlib
 import dataclasses
 import functools
@@ -10,31 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from icre_jax import rendering
 from icre_jax.data.images import decode
-from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import Listener
-from icre_jax.datasets import SYSU_MM01, Modality
+from icre_jax.data.stand_ins import write_strangers
+from icre_jax.datasets import Modality
+from icre_jax.engine import elsewhere
 from icre_jax.engine.elsewhere import OtherData, open_elsewhere, open_to_score
 from icre_jax.engine.evaluator import Evaluator, Measure
 from icre_jax.engine.provenance import dataset_label
-from icre_jax.engine.stored import Stored, first_variables, hash_network, read_stored
+from icre_jax.engine.stored import first_variables, hash_network, read_stored
+from icre_jax.engine.trained import Trained
 from icre_jax.engine.unseen import require_unseen, sources_of
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult
-from icre_jax.settings import Settings
-
-# Nobody trains on rendered people of this seed by chance; a network that did is refused.
-STAND_INS = rendering.SyntheticSettings(
-    seed=20_512_522,
-    difficulty="default",
-    num_train_ids=1,
-    num_val_ids=1,
-    num_test_ids=40,
-    num_images_per_camera=2,
-    image_size=(128, 64),
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,52 +33,55 @@ class Subject:
 
     Attributes:
       label: as figures call it.
-      stored: the network; its settings are those of its run.
-      prepared: the data set.
-      evaluation: settings by which it is read and scored: the first network's, with this one's size of images.
+      trained: the network and the data; "sources" of `elsewhere` says what it has learned from, in every case.
     """
 
     label: str
-    stored: Stored
-    prepared: PreparedDataset
-    evaluation: Settings
+    trained: Trained
 
     @functools.cached_property
     def evaluator(self) -> Evaluator:
         """The test images, as this network takes them."""
-        return Evaluator(self.stored.network, self.prepared, self.evaluation)
+        return self._evaluator(Measure())
 
     @functools.cached_property
     def sides(self) -> dict[Modality, Embedded]:
         """All test images, embedded."""
-        return self.evaluator.embed(self.stored.variables)
+        return self.evaluator.embed(self.trained.variables)
 
     @functools.cached_property
     def results(self) -> list[ProtocolResult]:
         """Scores by the protocol of the data."""
         return self.evaluator.score(self.sides)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) that it takes."""
+        return self.trained.settings.data.image_size
+
     def features(self, without: str | None = None) -> dict[Modality, np.ndarray]:
         """Pooled features f of all test images, [N, D], with a part taken out if one is named."""
-        measure = Measure(feature="features", without=without)
-        evaluator = Evaluator(self.stored.network, self.prepared, self.evaluation, measure)
-        embedded = evaluator.embed(self.stored.variables)
+        embedded = self._evaluator(Measure(feature="features", without=without)).embed(self.trained.variables)
         return {modality: side.features for modality, side in embedded.items()}
 
     def images(self, modality: Modality, rows: Sequence[int], size: tuple[int, int] | None = None) -> np.ndarray:
         """Test images at `rows` of their side, [N, H, W, 3] uint8; at the network's size if None is given."""
         source = self.evaluator.sources[modality]
-        return np.stack([decode(source.image_bytes(row), size or self.evaluation.data.image_size) for row in rows])
+        return np.stack([decode(source.image_bytes(row), size or self.image_size) for row in rows])
 
     def describe(self) -> dict[str, Any]:
         """JSON-able: which network this is."""
+        trained = self.trained
         return {
             "label": self.label,
-            "config": self.stored.settings.name,
-            "step": self.stored.step,
-            "network_sha256": hash_network(self.stored.settings, self.stored.variables),
-            "trained_on": [source.to_facts() for source in sources_of(self.stored)] if self.stored.step else [],
+            "config": trained.settings.name,
+            "step": trained.step,
+            "network_sha256": hash_network(trained.settings, trained.variables),
+            "trained_on": (trained.elsewhere or {})["sources"],
         }
+
+    def _evaluator(self, measure: Measure) -> Evaluator:
+        return Evaluator(self.trained.network, self.trained.prepared, self.trained.settings, measure)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,71 +109,79 @@ class Subjects:
         return {subject.label: subject for subject in shown if subject is not None}
 
 
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that `open_subjects` takes; the command has `--out` beside them."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--workdir", type=Path, help="work folder of a run, shown on its own test images")
+    which.add_argument("--network", help="a run, an export or 'synthetic', shown on rendered people or --data_dir")
+    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step of a run; default: the latest")
+    parser.add_argument("--baseline", metavar="NETWORK", help="a run or export to show beside it")
+    compare_help = "a further run or export, for the figure cmc; any number of times"
+    parser.add_argument("--compare", metavar="NETWORK", action="append", default=[], help=compare_help)
+    elsewhere.add_flags(parser)
+
+
 @contextlib.contextmanager
-def open_subjects(
-    place: str,
-    *,
-    own_data: bool,
-    other: OtherData | None,
-    step: int | None,
-    baseline: str | None,
-    compare: Sequence[str],
-    listener: Listener,
-) -> Iterator[Subjects]:
+def open_subjects(flags: argparse.Namespace, listener: Listener) -> Iterator[Subjects]:
     """Open networks and data, which are there until the block ends.
 
     Args:
-      place: of the network: a workdir, an export, or the name of a network in the box.
-      own_data: whether it is a workdir whose own data is looked at, if no other is given.
-      other: data to look at.
-      step: which checkpoint of the network; None for the latest.
-      baseline, compare: of other networks.
+      flags: of `add_flags`.
       listener: who is told how it goes.
 
     Raises:
       InputError: no such network or data, or data with people whom one of the networks has learned from.
     """
+    place, step = str(flags.workdir or flags.network), flags.checkpoint
+    places = [place, *([] if flags.baseline is None else [flags.baseline]), *flags.compare]
+    labels = _labels(places)
     with contextlib.ExitStack() as stack:
-        if other is None and not own_data:
-            other = stack.enter_context(_stand_ins(listener))
-        if own_data:
-            trained = open_to_score(Path(place), other, step=step, listener=listener)
+        other = elsewhere.read_flags(flags)
+        if flags.workdir is not None:
+            trained = open_to_score(flags.workdir, other, step=step, listener=listener)
         else:
-            assert other is not None
+            other = other or stack.enter_context(_strangers(listener))
             trained = open_elsewhere(place, other, step=step, listener=listener)
-        places = [place, *([] if baseline is None else [baseline]), *compare]
-        labels = _labels(places)
-        first = Subject(labels[0], trained, trained.prepared, trained.settings)
-        rest = [_open_beside(first, *pair, listener) for pair in zip(places[1:], labels[1:], strict=True)]
+        if trained.elsewhere is None:
+            trained = dataclasses.replace(trained, elsewhere=_sources(trained))
+        first = Subject(labels[0], trained)
+        rest = [_open_beside(trained, *pair, listener) for pair in zip(places[1:], labels[1:], strict=True)]
         yield Subjects(
             network=first,
-            baseline=None if baseline is None else rest.pop(0),
+            baseline=None if flags.baseline is None else rest.pop(0),
             untrained=_untrained(first),
             others=tuple(rest),
             data=dataset_label(trained.prepared),
         )
 
 
-def _open_beside(first: Subject, place: str, label: str, listener: Listener) -> Subject:
-    stored = read_stored(place)
-    settings, size = first.evaluation, stored.settings.data.image_size
-    if settings.data.store_resized and size != settings.data.image_size:
+def _open_beside(first: Trained, place: str, label: str, listener: Listener) -> Subject:
+    """Another network before the same data, with its own size of images."""
+    stored, data = read_stored(place), first.settings.data
+    size = stored.settings.data.image_size
+    if data.store_resized and size != data.image_size:
         raise InputError(
-            f"{place} takes images of {size}, and the records of {settings.data.data_dir} hold them resized to "
-            f"{settings.data.image_size}. Give the data with --data_dir, --dataset and another --prepared_dir."
+            f"{place} takes images of {size}, and the records of {data.data_dir} hold them resized to "
+            f"{data.image_size}. Give the data with --data_dir, --dataset and another --prepared_dir."
         )
     if stored.about["data_fingerprint"] != first.prepared.fingerprint:
-        require_unseen(stored, settings.data, first.prepared, listener)
-    data = settings.data.model_copy(update={"image_size": size})
-    return Subject(label, stored, first.prepared, settings.model_copy(update={"data": data}))
+        require_unseen(stored, data, first.prepared, listener)
+    values = {"data": data.model_copy(update={"image_size": size}), "evaluation": first.settings.evaluation}
+    settings = stored.settings.model_copy(update=values)
+    facts: dict[str, Any] = vars(stored) | {"settings": settings}
+    return Subject(label, Trained(**facts, prepared=first.prepared, elsewhere=_sources(stored)))
+
+
+def _sources(stored: Any) -> dict[str, Any]:
+    return {"sources": [source.to_facts() for source in sources_of(stored)]}
 
 
 def _untrained(subject: Subject) -> Subject | None:
-    settings, stored = subject.stored.settings, subject.stored
-    if settings.pretrained is not None or stored.about.get("pretrained") or stored.about.get("init_from"):
+    trained = subject.trained
+    if trained.about.get("pretrained") or trained.about.get("init_from"):
         return None
-    first: dict[str, Any] = {"variables": first_variables(stored), "step": 0}
-    return dataclasses.replace(subject, label="untrained", stored=dataclasses.replace(stored, **first))
+    first = dataclasses.replace(trained, variables=first_variables(trained), step=0, elsewhere={"sources": []})
+    return Subject("untrained", first)
 
 
 def _labels(places: Sequence[str]) -> list[str]:
@@ -190,17 +191,13 @@ def _labels(places: Sequence[str]) -> list[str]:
         if len(set(labels)) == len(places) and "untrained" not in labels:
             return labels
     repeated = sorted({place for place in places if places.count(place) > 1})
-    raise InputError(f"{', '.join(repeated or places)} is given more than once. Name each network once.")
+    raise InputError(f"{', '.join(repeated or places)} cannot be told apart. Give each network once, by its path.")
 
 
 @contextlib.contextmanager
-def _stand_ins(listener: Listener) -> Iterator[OtherData]:
-    """Rendered people whom no network knows, laid out as SYSU-MM01, until the block ends."""
+def _strangers(listener: Listener) -> Iterator[OtherData]:
+    """Rendered people whom no network knows, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="icre_jax_people_") as folder:
-        rendering.write_tree(
-            SYSU_MM01.name,
-            Path(folder) / "people",
-            STAND_INS,
-            progress=lambda done, total: listener.advance("rendering people", done, total),
-        )
-        yield OtherData(SYSU_MM01.name, Path(folder) / "people")
+        people = Path(folder) / "people"
+        layout = write_strangers(people, lambda done, total: listener.advance("rendering people", done, total))
+        yield OtherData(layout, people)

@@ -13,7 +13,6 @@ from icre_jax.inspection import of_embeddings, of_images
 from icre_jax.inspection.drawn import Drawn
 from icre_jax.inspection.layout import require_scikit_learn
 from icre_jax.inspection.subjects import Subjects
-from icre_jax.models.removal import parts_of
 
 FIGURES = ("distances", "features", "grad_cam", "masks", "attention", "enhancement", "cmc", "errors")
 
@@ -95,13 +94,13 @@ def visualize(
 
 def _inapplicable(subjects: Subjects) -> dict[str, str]:
     """Figure -> why this network cannot have it."""
-    model, there = subjects.network.stored.settings.model, parts_of(subjects.network.stored.variables["params"])
+    model = subjects.network.trained.settings.model
     reasons = {}
     if not model.mpfr.enabled:
         reasons["masks"] = "it has no MPFR"
     if not (model.sdce.enabled and (model.sdce.cross_attention or model.sdce.self_attention)):
         reasons["attention"] = "it has no attention of SDCE"
-    if "enhancement" not in there:
+    if "enhancement" not in subjects.network.trained.parts:
         reasons["enhancement"] = "it adds nothing to its deep features"
     return reasons
 
@@ -111,7 +110,7 @@ def _about(subjects: Subjects) -> dict[str, object]:
     network = subjects.network
     return {
         "data": subjects.data,
-        "data_fingerprint": network.prepared.fingerprint,
+        "data_fingerprint": network.trained.prepared.fingerprint,
         "networks": [subject.describe() for subject in shown],
         **describe_machine(),
     }
