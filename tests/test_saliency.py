@@ -2,15 +2,19 @@
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import icre_jax
-from icre_jax.engine.saliency import explain_maps
+from icre_jax.engine.saliency import explain_maps, explain_pairs, look_step
+from icre_jax.engine.state import create_state
+from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
 from icre_jax.figures.heat import lay_over
 from icre_jax.models.head import Head
-from icre_jax.models.network import ReIDNetwork
+from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.resnet import DualStreamResNet
+from icre_jax.settings import parse
 
 B, H, W, D = 2, 3, 2, 4
 
@@ -91,6 +95,33 @@ def test_by_hand():
     np.testing.assert_allclose(similarity, [0.5**0.5], rtol=1e-5)
     np.testing.assert_allclose(heat[0], [[[1 / (4 * 2**0.5), 0.0]]], atol=1e-6)
     np.testing.assert_allclose(heat[1], [[[0.0, 0.0]]], atol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("join", "placement"),
+    [("map", "after_layer4"), ("vector", "after_layer4"), ("concat", "after_layer4"), ("map", "before_layer4")],
+)
+def test_the_pooled_maps_decide_the_embedding_and_maps_have_their_shapes(config, join, placement):
+    config.model.enhancement.update(join=join, placement=placement, gate_init=0.5)
+    config.model.last_stride = 2  # layer3 and layer4 are of different sizes
+    settings = parse(config)
+    network = build_network(settings, 5)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), np.uint8)
+    variables = create_state(jnp.int32(0), network=network, tx=optax.identity(), image_size=(64, 32)).variables
+    seen = look_step(variables, images, network=network, modality="visible")
+    assert len(seen["pooled"]) == (1 if join == "map" else 2)
+    z = network.apply(variables, *seen["pooled"], method="embed_maps")
+    expected = embed_step(variables, images, network=network, modality="visible")
+    np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
+    places = (4, 2) if placement == "before_layer4" else (2, 1)
+    assert seen["masks"].shape == (2, *places, 3)
+    for attention in seen["attention"].values():
+        assert attention.shape == (2, 2, *places, *places)
+        np.testing.assert_allclose(attention.sum(axis=(-2, -1)), 1, rtol=1e-5)
+    (one,) = explain_pairs(variables, images[:1], images[1:], network=network, modalities=("visible", "visible"))
+    a, b = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    assert one.similarity == pytest.approx(float(a @ b), abs=1e-5)
 
 
 @pytest.fixture(scope="module")

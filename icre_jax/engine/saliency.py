@@ -46,12 +46,18 @@ def look_step(variables: Any, images: Array, *, network: ReIDNetwork, modality: 
 
     Returns:
       "pooled", see `ReIDNetwork.pooled_maps`; as far as these parts are there, "masks" [B, h, w, S] of MPFR and
-      "attention" of SDCE, by name [B, heads, h w, h w]; all float32.
+      "attention" of SDCE, by name [B, heads, h, w, h, w], of the first place to the second; all float32.
     """
     applied: Any = network.apply(variables, normalize_images(images), modality=modality, train=False)
     maps = applied[1]
-    seen = {name: maps[name] for name in ("masks", "attention") if name in maps}
-    return jax.tree.map(lambda x: x.astype(jnp.float32), seen | {"pooled": network.pooled_maps(maps)})
+    seen: dict[str, Any] = {"pooled": network.pooled_maps(maps)}
+    if "masks" in maps:
+        seen["masks"] = maps["masks"]
+    if "attention" in maps:
+        enhanced = maps["stages"]["layer3" if network.placement == "before_layer4" else "layer4"]
+        places = enhanced.shape[1:3]
+        seen["attention"] = {name: x.reshape(*x.shape[:2], *places, *places) for name, x in maps["attention"].items()}
+    return jax.tree.map(lambda x: x.astype(jnp.float32), seen)
 
 
 @functools.partial(jax.jit, static_argnames=("network",))

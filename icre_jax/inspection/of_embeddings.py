@@ -3,6 +3,7 @@
 import numpy as np
 
 from icre_jax.datasets import MODALITIES, OTHER, Modality
+from icre_jax.errors import InputError
 from icre_jax.evals.distances import cross_modal_distances
 from icre_jax.evals.hardest import Hard, hardest_queries
 from icre_jax.figures.cmc import draw_cmc
@@ -119,6 +120,8 @@ def errors(subjects: Subjects) -> Drawn:
     network = subjects.network
     setting = next(setting for setting in network.evaluator.protocol.settings if not setting.transposed)
     hard = hardest_queries(setting, network.sides, top=NUM_ERRORS)
+    if not hard:
+        raise InputError(f"No query of {setting.name} has both a right and a wrong image to be compared with.")
     query, gallery = network.sides[setting.query], network.sides[OTHER[setting.query]]
     rows = [
         (

@@ -78,12 +78,12 @@ def attention(subjects: Subjects, token: tuple[int, int] | None) -> Drawn:
     network = subjects.network
     cells, rows = [], []
     for shot, (modality, path, pid), maps in _looked_at(network):
-        height, width = maps["pooled"][0].shape[:2]
+        height, width = next(iter(maps["attention"].values())).shape[-2:]
         y0, x0 = _token(token, height, width)
         box = (y0 / height, x0 / width, 1 / height, 1 / width)
         line = [Cell(shot, title=f"{pid}\n{modality}", box=box)]
         for name, found in maps["attention"].items():
-            heads = found[:, y0 * width + x0].reshape(-1, height, width)
+            heads = found[:, y0, x0]
             mean = heads.mean(axis=0)
             line.append(Cell(shot, mean, title=f"{name}-attention\nat most {mean.max():.3f}", box=box))
             for (head, y, x), value in np.ndenumerate(heads):
