@@ -11,6 +11,7 @@ import icre_jax
 COMMANDS = (
     "train",
     "evaluate",
+    "visualize",
     "export",
     "embed",
     "index",

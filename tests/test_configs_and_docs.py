@@ -85,7 +85,7 @@ def test_an_unknown_variant_names_the_known_ones():
 def test_docs_network_code_gives_the_shapes_it_says():
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "network.md").read_text(), re.DOTALL)[1]
     shown = re.findall(r"^((?:outputs|maps)\[.*?\])\s+# (\[[\d, ]+\])", code, re.MULTILINE)
-    assert len(shown) == 6
+    assert len(shown) == 7
     names: dict = {}
     # Shapes are all that is shown, and they need no compiling.
     network_apply = jax.eval_shape

@@ -91,6 +91,16 @@ def test_a_part_is_taken_out(net):
     assert outputs["embeddings"].shape == (1, net.size)
 
 
+def test_a_pair_is_explained(net, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(1).integers(0, 256, (2, 96, 48, 3), np.uint8)
+    for name, image in zip(("infrared.png", "one.jpg"), images, strict=True):
+        Image.fromarray(image).save(name)
+    names = run("visualize.md")
+    assert names["query"].shape == names["candidate"].shape == (*net.image_size, 3)
+    assert -1 <= names["seen"].similarity <= 1
+
+
 def test_a_gallery_is_searched(net, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 96, 48, 3), np.uint8)

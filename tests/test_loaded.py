@@ -177,9 +177,9 @@ def test_search_finds_what_sorting_all_cosines_finds(net, pixels, tmp_path):
 
 @pytest.mark.versions
 def test_the_lines_of_the_docs(net, pixels, tmp_path, monkeypatch):
-    """Five lines, the functional network and NNX, in one go."""
+    """Five lines, a heat map, the functional network and NNX, in one go."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert len([line for line in blocks[0].splitlines() if line]) == 5
     monkeypatch.chdir(tmp_path)
     for name, image in zip(("infrared.png", "one.jpg", "two.jpg"), pixels, strict=False):
@@ -193,8 +193,9 @@ def test_the_lines_of_the_docs(net, pixels, tmp_path, monkeypatch):
         by_hand(net, [pixels[0]], "infrared") @ by_hand(net, [pixels_of("one.jpg"), pixels_of("two.jpg")], "visible").T
     )
     np.testing.assert_allclose(names["similarity"], similarity, atol=1e-5)
-    assert found[0] is None
-    np.testing.assert_array_equal(found[2]["embeddings"], found[1]["embeddings"])
+    assert found[:2] == [None, None]
+    np.testing.assert_array_equal(found[3]["embeddings"], found[2]["embeddings"])
+    assert names["query"].shape == (*net.image_size, 3)
     assert len(jax.tree.leaves(names["nnx"].state(names["model"]))) == len(jax.tree.leaves(net.variables))
 
 
@@ -209,8 +210,8 @@ def test_examples_in_docstrings_run(name):
     assert found.failed == 0
     assert found.attempted > 0
     if name.endswith("loaded"):
-        for part in ("LoadedNetwork", "LoadedNetwork.embed", "LoadedNetwork.search", "LoadedNetwork.model_hash"):
-            public = eval(part, vars(module))
+        for part in ("", ".embed", ".search", ".explain", ".model_hash"):
+            public = eval(f"LoadedNetwork{part}", vars(module))
             assert ">>>" in public.__doc__, part
 
 

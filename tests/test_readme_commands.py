@@ -25,7 +25,7 @@ from tests.test_own_pictures import make_folders
 CONFIGS = [*(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm")), "regdb", "manifest"]
 # Commands that take no config, or train many: where they are started.
 ELSEWHERE = {
-    **{name: f"test_{name}.py" for name in ("ablate", "sweep", "noise", "score", "serve")},
+    **{name: f"test_{name}.py" for name in ("ablate", "sweep", "noise", "score", "serve", "visualize")},
     **dict.fromkeys(("index", "search", "calibrate"), "test_identify.py"),
 }
 TRIAL = 3  # of RegDB
@@ -189,7 +189,7 @@ def test_the_readme_names_no_other_command():
 def test_commands_in_the_pages_use_files_fields_and_flags_that_exist(file):
     fields = flatten(parse(importlib.import_module("configs.synthetic").get_config()))
     places = ("machine/command", "machine/hosts", "experiments/arguments", "engine/elsewhere", "fleet/cluster")
-    shared = "".join((ROOT / "icre_jax" / f"{place}.py").read_text() for place in places)
+    shared = "".join((ROOT / "icre_jax" / f"{place}.py").read_text() for place in (*places, "inspection/subjects"))
     for line in commands_of(file):
         source = (ROOT / "icre_jax" / f"{line.split()[0]}.py").read_text() + shared
         for flag in re.findall(r"--([\w.]+)", line):

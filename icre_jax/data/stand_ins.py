@@ -1,14 +1,26 @@
 """A few rendered people, where images are needed and the data is not at hand."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from icre_jax import rendering
 from icre_jax.data.images import resize
-from icre_jax.datasets import MODALITIES, Modality
+from icre_jax.datasets import MODALITIES, SYSU_MM01, Modality
 
 _RENDERED_AT = (128, 64)  # height, width
+# Strangers to the network in the box, and to whoever does not train on this very seed.
+_STRANGERS = rendering.SyntheticSettings(
+    seed=20_512_522,
+    difficulty="default",
+    num_train_ids=1,  # a tree of that layout has to have one
+    num_val_ids=1,
+    num_test_ids=40,
+    num_images_per_camera=2,
+    image_size=_RENDERED_AT,
+)
 
 
 def render_few(number: int, image_size: tuple[int, int]) -> dict[Modality, np.ndarray]:
@@ -21,3 +33,9 @@ def render_few(number: int, image_size: tuple[int, int]) -> dict[Modality, np.nd
         rendered = (rendering.render_image(person, camera, 1, **how) for person in people)
         found[modality] = np.stack([resize(image, image_size) for image in rendered])
     return found
+
+
+def write_strangers(folder: Path, progress: Callable[[int, int], None] | None = None) -> str:
+    """A small data set of rendered people to test on, always the same; the name of its layout."""
+    rendering.write_tree(SYSU_MM01.name, folder, _STRANGERS, progress=progress)
+    return SYSU_MM01.name

@@ -11,6 +11,7 @@ import numpy as np
 from icre_jax.data.reading import ImageLike, read_batches
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.host_search import search_index, search_on_host
+from icre_jax.engine.saliency import Explanation, explain_pairs
 from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import Stored, hash_network, read_stored
 from icre_jax.errors import InputError
@@ -174,6 +175,38 @@ class LoadedNetwork:
         if isinstance(gallery, GalleryIndex):
             return search_index(queries, gallery, top=top)
         return search_on_host(queries, gallery, top=top)
+
+    def explain(
+        self,
+        first: ImageLike,
+        second: ImageLike,
+        *,
+        modalities: tuple[Modality, Modality] = ("infrared", "visible"),
+    ) -> Explanation:
+        """Where in two images their similarity comes from: Grad-CAM, see `icre_jax.engine.saliency`.
+
+        Args:
+          first, second: images as of `embed`.
+          modalities: of `first` and of `second`; both may be of one.
+
+        Raises:
+          InputError: as `embed`.
+
+        Example:
+          >>> import icre_jax, numpy as np
+          >>> from icre_jax.figures.heat import lay_over
+          >>> net = icre_jax.load("synthetic")
+          >>> query, candidate = np.random.default_rng(0).integers(0, 256, (2, 128, 64, 3), np.uint8)
+          >>> seen = net.explain(query, candidate, modalities=("infrared", "visible"))
+          >>> seen.heat.shape, lay_over(seen.images[0], seen.heat[0]).shape
+          ((2, 6, 3), (96, 48, 3))
+        """
+        if not isinstance(modalities, tuple | list) or len(modalities) != 2:
+            raise InputError(f"modalities is {modalities!r}; one for each of the two images is needed.")
+        for modality in modalities:
+            _require_modality(modality)
+        a, b = np.concatenate([*read_batches([first, second], self.image_size, 2)])[:, None]
+        return explain_pairs(self.variables, a, b, network=self.network, modalities=(modalities[0], modalities[1]))[0]
 
     def _embed_batch(self, pixels: np.ndarray, modality: Modality, batch_size: int, *, flip: bool) -> np.ndarray:
         # A power of two, so that few programs are compiled however many images come.

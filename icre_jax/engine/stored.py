@@ -33,6 +33,7 @@ from icre_jax.engine.state import create_state
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
+from icre_jax.models.removal import parts_of
 from icre_jax.settings import IN_THE_BOX, from_json
 from icre_jax.settings.fields import Settings
 
@@ -66,6 +67,11 @@ class Stored:
     variables: dict[str, Any]
     class_pids: list[int]
     about: dict[str, Any]
+
+    @property
+    def parts(self) -> list[str]:
+        """What can be taken out of it, of `icre_jax.models.removal.PARTS`."""
+        return parts_of(self.variables["params"])
 
 
 def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
@@ -151,6 +157,17 @@ def shapes_of(network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, An
     )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state.variables)
+
+
+def first_variables(stored: Stored) -> dict[str, Any]:
+    """Variables of the network before its first step, where its run started from random weights (and `perturbation`
+    did not move them).
+    """
+    size, seed = stored.settings.data.image_size, stored.settings.seed
+    first = jax.jit(
+        lambda seed: create_state(seed, network=stored.network, tx=optax.identity(), image_size=size).variables
+    )
+    return first(jax.numpy.int32(seed))
 
 
 def hash_network(settings: Settings, variables: dict[str, Any]) -> str:

@@ -165,7 +165,7 @@ def rank_lists(
     """
     assert not setting.transposed
     query, gallery = sides[setting.query], sides[OTHER[setting.query]]
-    columns = _draw(setting, group_into_folders(gallery), 0) if setting.draw else _searched(setting, gallery)
+    columns = searched_columns(setting, gallery)
     return [
         rank_list(query, gallery, excluded=setting.excluded, query_index=index, top=top, columns=columns)
         for index in query_indices
@@ -192,6 +192,11 @@ def _score_trial(
     if setting.transposed:
         query, gallery = gallery, query
     return rate(query, gallery, similarity=rerank(query, gallery))
+
+
+def searched_columns(setting: Setting, gallery: Embedded) -> IntArray | None:
+    """[G] indices of the images of the searched side that are the gallery of trial 0; None for all."""
+    return _draw(setting, group_into_folders(gallery), 0) if setting.draw else _searched(setting, gallery)
 
 
 def query_rows(setting: Setting, query: Embedded) -> IntArray:

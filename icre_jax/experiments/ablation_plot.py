@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from icre_jax.evals.results import METRIC_NAMES
 from icre_jax.experiments.comparisons import Comparison
 from icre_jax.experiments.rows import BASELINE
-from icre_jax.experiments.style import add_legend, styled, to_png
 from icre_jax.experiments.summary import IN_TABLES, Summary
 from icre_jax.experiments.table import MINUS
-from icre_jax.report.figure import COLORS, GRID, MUTED
+from icre_jax.figures.colors import COLORS, GRID, MUTED
+from icre_jax.figures.style import add_legend, styled, to_png
 
 _INCHES_PER_LINE = 0.36
 

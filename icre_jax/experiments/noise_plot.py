@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from icre_jax.evals.results import METRIC_NAMES
 from icre_jax.experiments.spread import deviation
-from icre_jax.experiments.style import add_legend, styled, to_png
 from icre_jax.experiments.summary import IN_TABLES
-from icre_jax.report.figure import COLORS, MUTED
+from icre_jax.figures.colors import COLORS, MUTED
+from icre_jax.figures.style import add_legend, styled, to_png
 
 _INCHES_PER_GROUP = 0.7
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from icre_jax.evals.results import METRIC_NAMES
 from icre_jax.experiments.points import rank
-from icre_jax.experiments.style import add_legend, styled, to_png
 from icre_jax.experiments.summary import IN_TABLES, Summary
-from icre_jax.report.figure import COLORS, MUTED
+from icre_jax.figures.colors import COLORS, MUTED
+from icre_jax.figures.style import add_legend, styled, to_png
 from icre_jax.settings import flatten
 
 _MOST_NAMED = 8  # lines; more would fill the image with their names

@@ -64,24 +64,52 @@ class ReIDNetwork(nn.Module):
           outputs: "features" f [B, D], "embeddings" z [B, D], "logits" [B, num_classes], and "deep_features" o [B, D],
             layer4 pooled as it is; in training with a guide_head "guide_logits" [B, num_classes]; all float32.
           intermediates, by name: "stages", the maps of the backbone; "enhanced" F_en [B, h, w, D]; with MPFR "masks"
-            M_i [B, h, w, S] and "guide" F_ig [B, h, w, C]; with SDCE "attention", see there.
+            M_i [B, h, w, S] and "guide" F_ig [B, h, w, C]; with SDCE "attention", see there. Where something is added
+            to F4, "delta" [B, h, w, D]. As with all maps, compiled programs leave out what nobody reads.
         """
         with jax.default_matmul_precision(self.precision if self.backbone.dtype == jnp.float32 else "default"):
             maps, delta = self._enhance(images, modality=modality, train=train)
         with jax.default_matmul_precision(self.precision):
-            deep_features = gem_pool(maps["stages"]["layer4"], p=self.gem_p)
-            if delta is None:
-                features = deep_features
-            elif self.join == "map":
-                features = gem_pool(maps["enhanced"], p=self.gem_p)
-            else:
-                added = jnp.mean(delta.astype(jnp.float32), axis=(1, 2))
-                features = deep_features + added if self.join == "vector" else jnp.hstack([deep_features, added])
+            features, deep_features = self.pool(maps["stages"]["layer4"], maps["enhanced"], delta)
             outputs = self.head(features, train=train) | {"deep_features": deep_features}
             if self.guide_head is not None and train:
                 pooled = jnp.mean(maps["guide"].astype(jnp.float32), axis=(1, 2))
                 outputs["guide_logits"] = self.guide_head(pooled, train=True)["logits"]
-        return outputs, maps
+        return outputs, maps if delta is None else maps | {"delta": delta}
+
+    def pool(self, deep: Array, enhanced: Array, delta: Array | None) -> tuple[Array, Array]:
+        """Maps to vectors, as `join` says.
+
+        Args:
+          deep: F4 [B, h, w, D].
+          enhanced: F_en [B, h, w, D].
+          delta: Delta [B, h, w, D], what the enhancement adds to F4; None where it adds nothing to it.
+
+        Returns:
+          The features f, [B, D] or [B, 2 D], and `deep` pooled as it is, [B, D]; float32.
+        """
+        deep_features = gem_pool(deep, p=self.gem_p)
+        if delta is None:
+            return deep_features, deep_features
+        if self.join == "map":
+            return gem_pool(enhanced, p=self.gem_p), deep_features
+        added = jnp.mean(delta.astype(jnp.float32), axis=(1, 2))
+        features = deep_features + added if self.join == "vector" else jnp.hstack([deep_features, added])
+        return features, deep_features
+
+    def embed_maps(self, deep: Array, delta: Array | None = None) -> Array:
+        """Embeddings z [B, D] of maps that lie ready, as in evaluation: `pooled_maps` of what the network gave."""
+        with jax.default_matmul_precision(self.precision):
+            return self.head(self.pool(deep, deep, delta)[0], train=False)["embeddings"]
+
+    def pooled_maps(self, maps: dict[str, Any]) -> tuple[Array, ...]:
+        """Of the intermediates, those that are pooled, so that nothing else of the image gets into its embedding.
+
+        F_en, or, where the enhancement joins after pooling, F4 and Delta; [B, h, w, D] each.
+        """
+        if self.join != "map" and "delta" in maps:
+            return maps["stages"]["layer4"], maps["delta"]
+        return (maps["enhanced"],)
 
     def _enhance(self, images: Array, *, modality: str, train: bool) -> tuple[dict[str, Any], Array | None]:
         """All maps: everything before the head; and what is added to layer4, if anything is."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from markupsafe import Markup
 
+from icre_jax.figures.colors import COLORS, GRID, INK, MUTED
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # In the SVG each colour becomes a CSS variable of the template, with this value as the fallback.
-INK, GRID, MUTED = "#3b4252", "#d5d9e0", "#7a8394"
-COLORS = ("#0b68cb", "#c2570c", "#0e8a5f", "#8a4fc7", "#b8860b", "#c2407e")
 _VARIABLES = {INK: "--plot-ink", GRID: "--plot-grid", MUTED: "--plot-muted"} | {
     color: f"--plot-{i}" for i, color in enumerate(COLORS)
 }

@@ -9,7 +9,8 @@ import numpy as np
 from markupsafe import Markup
 
 from icre_jax.evals.results import CMC_LENGTH, METRIC_NAMES, METRICS
-from icre_jax.report.figure import COLORS, MUTED, Kind, Line, draw, every_nth
+from icre_jax.figures.colors import COLORS, MUTED
+from icre_jax.report.figure import Kind, Line, draw, every_nth
 from icre_jax.report.records import Evaluation
 
 # Ranks 5 to 20 would crowd the plot; they are in the table below it.

@@ -1,4 +1,4 @@
-"""How the images of an experiment look, and how they become files."""
+"""How figures look, and how they become files."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from icre_jax.report.figure import GRID, INK, MUTED
+from icre_jax.figures.colors import GRID, INK, MUTED
 
 _STYLE = {
     "font.size": 10,
@@ -26,6 +26,9 @@ _STYLE = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "ytick.major.size": 0,
+    # Opaque, so that a figure can be read on a dark page too.
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # letters, not outlines of letters: they can be searched, and edited
 }
 
 
@@ -37,13 +40,21 @@ def styled() -> Iterator[None]:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The file's bytes; without the version of matplotlib in it, so that the same scores give the same bytes."""
+    """The file's bytes; without the version of matplotlib in it, so that the same numbers give the same bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
     return stream.getvalue()
 
 
-def add_legend(block: SubFigure, panels: Sequence[Axes]) -> None:
+def to_pdf(figure: Figure) -> bytes:
+    """The file's bytes, without versions and the time; images in it at 300 dots per inch."""
+    stream = io.BytesIO()
+    metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+    figure.savefig(stream, format="pdf", dpi=300, metadata=metadata)
+    return stream.getvalue()
+
+
+def add_legend(block: SubFigure | Figure, panels: Sequence[Axes]) -> None:
     """One legend below the panels of a block, with every label once."""
     named: dict[str, Artist] = {}
     for panel in panels:
