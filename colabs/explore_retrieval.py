@@ -19,8 +19,9 @@
 # An infrared image asks, a gallery of visible images answers. This notebook ranks a gallery, lets the search say "not
 # in the gallery", shows where the network looks and how far people lie apart, and then takes your own images.
 #
-# Nothing is trained and nothing downloaded: the network comes with the package, and the people are rendered. It was
-# trained on rendered people only, so it says nothing about real ones; `NETWORK` takes one that you trained yourself.
+# Nothing is trained, and no data is needed: the network comes with the package, and the people are rendered. It was
+# trained on rendered people only, so it says nothing about real ones. `NETWORK` takes one that you trained yourself; if
+# that was on real people, mind that those of the next cells are not.
 #
 # To open it in Colab: put the repository's folder into your Drive and double-click this file in it, or give the file to
 # the page behind the badge, under Upload. Then run all.
@@ -114,6 +115,7 @@ print(f"trained on {net.provenance['data']}, {len(net.class_pids)} identities")
 import matplotlib.pyplot as plt
 import numpy as np
 from icre_jax import rendering
+from IPython.display import display
 
 how = {"seed": 1, "difficulty": rendering.DIFFICULTIES["default"], "image_size": (128, 64)}
 people = [rendering.sample_person(1, number) for number in range(1, 101)]
@@ -210,8 +212,8 @@ _ = axis.set_yticklabels(["in the gallery", "strangers"])
 #
 # Grad-CAM of a pair: how much each place of the deep map adds to the similarity of the two images, as far as a linear
 # picture holds. Above, the first query whose first candidate is right; below, the first one whose first candidate is
-# wrong. Heat says where the evidence for the similarity lies, not that the network is right, and it is coarse: the deep
-# map of this network has 6 by 3 places.
+# wrong, if there is one. Heat says where the evidence for the similarity lies, not that the network is right, and it is
+# coarse: the deep map of this network has 6 by 3 places.
 
 # %%
 from icre_jax.figures.heat import lay_over
@@ -231,20 +233,21 @@ _ = plt.setp(axes, xticks=[], yticks=[])
 # %% [markdown]
 # ## How far people lie apart
 #
-# Distances between an infrared and a visible image, of one person and of two. The less the two histograms overlap, the
-# easier the search; the paper shows such histograms of its own features. Vectors have length 1, so the distance is
-# $\sqrt{2 - 2 \cos}$, between 0 and 2.
+# Cosine distances, $1 - \cos$, between an infrared and a visible image: of all pairs that show one person, and of all
+# that show two. The less the two histograms overlap, the easier the search. The paper shows such histograms of its own
+# features.
 
 # %%
-distance = np.sqrt(np.maximum(2 - 2 * vectors[queries] @ vectors[gallery].T, 0))
-same = pid[queries][:, None] == pid[gallery]
-figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
-for name, chosen in (("one person", same), ("two people", ~same)):
-    axis.hist(distance[chosen], bins=np.linspace(0, 2, 61), density=True, alpha=0.6, label=name)
-    axis.axvline(distance[chosen].mean(), color="black", linestyle=":")
-    print(f"{name}: {chosen.sum()} pairs, mean distance {distance[chosen].mean():.3f}")
-axis.set(xlabel="distance between the modalities", ylabel="density")
-_ = axis.legend()
+from icre_jax.evals.distances import cross_modal_distances
+from icre_jax.figures.distances import draw_distances
+from icre_jax.figures.style import styled
+
+sides = [Embedded(vectors[rows], pid=pid[rows], camid=camid[rows], path=names[rows]) for rows in (gallery, queries)]
+apart = cross_modal_distances(*sides)
+print(f"one person: {apart.intra.sum()} pairs, mean distance {apart.intra_mean:.3f}")
+print(f"two people: {apart.inter.sum()} pairs, mean distance {apart.inter_mean:.3f}")
+with styled():
+    display(draw_distances({net.settings.name: apart}, "30 people the network has not seen"))
 
 # %% [markdown]
 # ## Your own images

@@ -172,13 +172,14 @@ for row, axis in enumerate(axes.T.flat):
 import icre_jax
 import numpy as np
 from icre_jax.engine.steps import normalize_images
+from icre_jax.models.resnet import STAGES
 
 net = icre_jax.load("synthetic")
 images = normalize_images(batch["image"])
 run = jax.jit(net.network.apply, static_argnames=("modality", "train"))
 outputs, maps = run(net.variables, images, modality="paired", train=False)
-for name, stage in maps["stages"].items():
-    print(f"{name:6}  {stage.shape}")
+for name in ("stem", *STAGES):
+    print(f"{name:6}  {maps['stages'][name].shape}")
 alone, _ = run(net.variables, images[::2], modality="visible", train=False)
 print("largest difference:", np.abs(alone["embeddings"] - outputs["embeddings"][::2]).max())
 
@@ -217,8 +218,8 @@ _ = plt.setp(axes, xticks=[], yticks=[])
 # %% [markdown]
 # ## SDCE: what the deep features make of it
 #
-# A transformer of two stages **[S]**: cross-attention, in which the deep features $F_4$ ask and $F_{ig}$ answers; then
-# self-attention; then a non-linear refinement. Pre-LayerNorm, heads and the gate are **[I]**:
+# A transformer of two stages, cross-attention and then self-attention, and after it a non-linear refinement **[S]**.
+# That the deep features $F_4$ ask and $F_{ig}$ answers is **[I]**, as are Pre-LayerNorm, heads and the gate:
 #
 # $$
 # \begin{aligned}
@@ -232,9 +233,9 @@ _ = plt.setp(axes, xticks=[], yticks=[])
 # $$
 #
 # BN0 is a BatchNorm whose scale starts at a small value, 0.1, so that a new network is nearly its backbone. The printed
-# lines say how long each summand of $X_3$ is. In the image, two places of $F_4$ (white dots) ask, and bright places are
-# looked at, as the mean of the heads. Mind what a map like that proves: in this network it hardly matters which place
-# asks, and what SDCE adds depends little on the image (`docs/method.md`, "What was measured").
+# lines say how long each summand of $X_3$ is (`embed` is $X_0$). In the image, two places of $F_4$ (white dots) ask,
+# and bright places are looked at, as the mean of the heads. Mind what such a map proves: in this network it hardly
+# matters which place asks, and what SDCE adds depends little on the image (`docs/method.md`, "What was measured").
 
 # %%
 part = {collection: tree["sdce"] for collection, tree in net.variables.items()}
@@ -296,9 +297,9 @@ _ = axis.set(xlabel="visible", ylabel="infrared")
 #
 # Here there is no network: $f$ are 36 points in the plane, three people (colours), each with six visible (circles) and
 # six infrared points (triangles), and it is the points themselves that take steps down the gradient. At first the blue
-# circles and the orange triangles lie on top of each other, and blue is far from blue. At the end the loss is next to 0
-# and comes to rest: every center, and every point, is nearer to its own person in the other modality than to anybody
-# else, by the margin.
+# circles and the orange triangles lie on top of each other, and blue is far from blue. At the end the loss is next to
+# 0, and all comes to rest: every center, and every point, is nearer to its own person's center in the other modality
+# than to any center of anybody else, by the margin.
 #
 # (In training $z / \lVert z \rVert$ takes the place of $f$ by default **[I]**. With $f$ as it is, a network can lower
 # the loss by pulling everything together, which `docs/method.md` reports.)
@@ -333,7 +334,7 @@ for step in range(31):
 # rows and the step gathers outputs before the loss, and averages BatchNorm's statistics and the gradient. Both act on
 # the global batch: the centers of ICG are those of all rows, wherever they lie.
 #
-# The two must agree up to rounding, in every number that is logged and in every weight; otherwise the cell fails.
+# The two must agree up to rounding, in every number that is logged and in every weight; if not, the cell fails.
 
 # %%
 from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
@@ -349,8 +350,9 @@ print(f"{mesh.size} devices")
 for name, value in metrics["jit"].items():
     print(f"{name:18}  {value:.6f}  {metrics['pmap'][name]:.6f}")
     np.testing.assert_allclose(value, metrics["pmap"][name], rtol=1e-4)
-pairs = zip(jax.tree.leaves(states["jit"].params), jax.tree.leaves(states["pmap"].params), strict=True)
-print("largest difference of a weight:", max(np.abs(a - b).max() for a, b in pairs))
+for a, b in zip(*(jax.tree.leaves(state.params) for state in states.values()), strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+print("no weight differs by more than 0.00001")
 
 # %% [markdown]
 # ## The same network in NNX
