@@ -239,15 +239,18 @@ _ = plt.setp(axes, xticks=[], yticks=[])
 
 # %%
 from icre_jax.evals.distances import cross_modal_distances
-from icre_jax.figures.distances import draw_distances
+from icre_jax.figures.histograms import Histogram, draw_histograms
 from icre_jax.figures.style import styled
 
 sides = [Embedded(vectors[rows], pid=pid[rows], camid=camid[rows], path=names[rows]) for rows in (gallery, queries)]
 apart = cross_modal_distances(*sides)
-print(f"one person: {apart.intra.sum()} pairs, mean distance {apart.intra_mean:.3f}")
-print(f"two people: {apart.inter.sum()} pairs, mean distance {apart.inter_mean:.3f}")
+kinds = {"one person": (apart.intra, apart.intra_mean), "two people": (apart.inter, apart.inter_mean)}
+for name, (counts, mean) in kinds.items():
+    print(f"{name}: {counts.sum()} pairs, mean distance {mean:.3f}")
+shown = [Histogram(name, apart.edges, *found) for name, found in kinds.items()]
+title = "30 people whom the network has not seen"
 with styled():
-    display(draw_distances({net.settings.name: apart}, "30 people the network has not seen"))
+    display(draw_histograms({net.origin: shown}, title, x_label="cosine distance", y_label="share of the pairs (%)"))
 
 # %% [markdown]
 # ## Your own images
