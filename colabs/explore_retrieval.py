@@ -284,5 +284,6 @@ else:
 # %% [markdown]
 # ## From here
 #
-# The same as commands, with an index on disk, a report and a page for the browser: `docs/search_gallery.md`, `docs/serve.md`.
-# How a network is made: `icre_step_by_step.ipynb` for the method, `train_llcm_tpu.ipynb` for the training.
+# The same as commands, with an index on disk, a report and a page for the browser: `docs/search_gallery.md`,
+# `docs/serve.md`. How a network is made: `icre_step_by_step.ipynb` for the method, `train_llcm_tpu.ipynb` for the
+# training.
