@@ -24,7 +24,8 @@
 # as an orbax checkpoint. LLCM is given out by its authors on request: put its archive into your Drive. Without it the
 # notebook trains on the built-in synthetic people, which needs no download and takes a few minutes even on a CPU.
 #
-# Fill in the next cell, then run all. After a disconnect: run all again.
+# Fill in the next cell, then run all. After a disconnect: run all again. Checkpoints go to your Drive, so they outlive
+# the runtime; outside of Colab the folder lies beside the notebook.
 
 # %% tags=["parameters"]
 DRIVE_FOLDER = "icre_runs"  # in your Drive: the work folder, what is prepared, the exported network
@@ -33,12 +34,6 @@ WEIGHTS = ""  # in your Drive: ImageNet weights as .safetensors (docs/pretrained
 CODE = "icre_jax"  # the code: its folder in your Drive, or a Git address (https://... or git+https://...@branch)
 FIELDS = {}  # fields of the config, for example {"sampling.num_ids_per_batch": 8, "parallel": "pmap"}
 
-# %% [markdown]
-# ## Your Drive
-#
-# Checkpoints go there, so they outlive the runtime. Outside of Colab the folder lies beside the notebook.
-
-# %%
 import sys
 from pathlib import Path
 
@@ -95,6 +90,11 @@ if source is not None:
             print(line, end="")
     if pip.returncode:
         raise RuntimeError("The code was not installed. What pip says of it stands above.")
+if {name: metadata.version(name) for name in kept} != kept:
+    raise RuntimeError(f"{kept} did not stay: Runtime → Disconnect and delete runtime.")
+for module, name in (("numpy", "numpy"), ("google.protobuf", "protobuf")):
+    if module in sys.modules and sys.modules[module].__version__ != metadata.version(name):
+        raise RuntimeError(f"An older {name} is in use: Runtime → Restart session, and run all again.")
 
 # %% [markdown]
 # ## Can this runtime train?
@@ -103,12 +103,6 @@ if source is not None:
 # code runs on all of them. If something is broken, the notebook ends here, and the lines say what to do.
 
 # %%
-if {name: metadata.version(name) for name in kept} != kept:
-    raise RuntimeError(f"{kept} did not stay: Runtime → Disconnect and delete runtime.")
-for module, name in (("numpy", "numpy"), ("google.protobuf", "protobuf")):
-    if module in sys.modules and sys.modules[module].__version__ != metadata.version(name):
-        raise RuntimeError(f"An older {name} is in use: Runtime → Restart session, and run all again.")
-
 import jax
 from icre_jax import doctor
 
@@ -212,27 +206,54 @@ print(report)
 # %% [markdown]
 # ## Score it in other ways
 #
-# Here with mirrored images averaged in. Every table says how it was measured.
+# Here with mirrored images averaged in. Every table says how it was measured. This and the export below are commands,
+# `python -m icre_jax.evaluate` and `python -m icre_jax.export`, with the same words as on a command line.
 
 # %%
-from icre_jax.engine.evaluator import Measure, evaluate_checkpoint
-from icre_jax.evals.tables import table
+from icre_jax import evaluate
 
-flipped = evaluate_checkpoint(
-    workdir, step=None, out=workdir / "flip", listener=Screen(console), measure=Measure(flip=True)
-)
-console.print(table(flipped))
+_ = evaluate.main(["--workdir", str(workdir), "--flip"])
 
 # %% [markdown]
 # ## Take the network away
 #
 # Parameters and running statistics as an orbax checkpoint, with the config and the identity of each class. What is
-# written is read back and must embed real images to the same bits. docs/export.md shows the ten lines that use it.
+# written is read back and must embed real images to the same bits.
 
 # %%
-from icre_jax.engine.export import export
+from icre_jax import export
 
 exported = home / "exported"
 if not exported.exists():
-    export(workdir, exported, step=None, listener=Screen(console))
+    export.main(["--workdir", str(workdir), "--out", str(exported)])
 print(sorted(path.name for path in exported.iterdir()))
+
+# %% [markdown]
+# ## Use it
+#
+# `icre_jax.load` takes the export (or the work folder) and needs none of the data it was trained on. Three infrared
+# test images ask, up to 200 visible ones answer: the five most similar, with their cosines, in green where they show
+# the right person and in red where they do not. `net.embed` and `net.search` take paths of files as well:
+# `docs/python.md` has more, and `explore_retrieval.ipynb` goes on from here, with `NETWORK` set to this export.
+
+# %%
+import icre_jax
+import matplotlib.pyplot as plt
+import numpy as np
+from icre_jax.data.images import decode
+
+net = icre_jax.load(exported)
+images, pids = {}, {}
+for split, modality, most in (("query", 1, 3), ("gallery", 0, 200)):  # 1 is infrared, 0 visible
+    index, records = prepared.index[split], prepared.source(split)
+    rows = np.flatnonzero(index.modality == modality)
+    rows = rows[:: -(-len(rows) // most)]
+    images[split] = [decode(records[row]["image"], net.image_size) for row in rows.tolist()]
+    pids[split] = index.pid[rows]
+found = net.search(images["query"], net.embed(images["gallery"], modality="visible"), modality="infrared", top=5)
+figure, axes = plt.subplots(len(found.indices), 6, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
+for i, line in enumerate(axes):
+    line[0].imshow(images["query"][i])
+    for axis, hit, similarity in zip(line[1:], found.indices[i], found.similarities[i], strict=False):
+        axis.imshow(images["gallery"][hit])
+        axis.set_title(f"{similarity:.2f}", color="C2" if pids["gallery"][hit] == pids["query"][i] else "C3")

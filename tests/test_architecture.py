@@ -109,10 +109,12 @@ def test_few_arrows_and_no_circle(capsys):
     arrows: dict[str, set[str]] = {}
     for file in FILES + OTHERS:
         arrows.setdefault(room_of(file), set()).update(rooms_imported(file))
-    number = sum(map(len, arrows.values()))
+    # The notebooks show what is in the rooms, one after the other, and nobody imports them.
+    of_the_house = {room: used for room, used in arrows.items() if room != "colabs"}
+    number = sum(map(len, of_the_house.values()))
     with capsys.disabled():
-        print(f"\n{len(arrows)} rooms, {number} arrows between them")
-    assert number <= MOST_ARROWS_PER_ROOM * len(arrows)
+        print(f"\n{len(of_the_house)} rooms, {number} arrows between them")
+    assert number <= MOST_ARROWS_PER_ROOM * len(of_the_house)
     while arrows:
         free = {room for room, used in arrows.items() if not used & arrows.keys()}
         assert free, f"a circle among {sorted(arrows)}"

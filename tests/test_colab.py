@@ -1,54 +1,22 @@
-"""The notebook is the text beside it, holds no output, redefines nothing, and runs from the first cell to the last.
+"""What a notebook does on a runtime of Colab before it can begin, tried on one of them.
 
 What it installs comes from the user, what fits the accelerator stays, and it ends where something is not as it should.
 """
 
-import ast
-import itertools
+import importlib
 import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
-import jupytext
-import nbclient
-import nbformat
 import pytest
 
 from icre_jax import doctor
-from icre_jax.settings import flatten, parse
-from tests.conftest import ROOT
+from tests.test_notebooks import sections_of
 from tests.test_requirements import KEPT
 
-NOTEBOOK = ROOT / "colabs" / "train_llcm_tpu.ipynb"
-CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
-CODE = [cell.source for cell in CELLS if cell.cell_type == "code"]
-SECTIONS = {
-    before.source.splitlines()[0].removeprefix("## "): cell.source
-    for before, cell in itertools.pairwise(CELLS)
-    if cell.cell_type == "code"
-}
-
-
-def test_the_notebook_is_its_text():
-    notebook, text = nbformat.read(NOTEBOOK, as_version=4), jupytext.read(NOTEBOOK.with_suffix(".py"))
-    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
-        (cell.cell_type, cell.source) for cell in text.cells
-    ]
-    assert 20 <= len(notebook.cells) <= 25
-    for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
-        if cell.cell_type == "code":
-            assert before.cell_type == "markdown"  # prose before code
-            assert cell.outputs == []
-            assert cell.execution_count is None
-            assert len(cell.source.splitlines()) <= 15
-
-
-@pytest.mark.parametrize("source", CODE)
-def test_a_cell_imports_the_package_and_redefines_nothing(source):
-    nodes = list(ast.walk(ast.parse(source)))
-    assert not [node for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda)]
+SECTIONS = sections_of("train_llcm_tpu")
 
 
 def run_section(title: str, **names) -> dict:
@@ -114,16 +82,28 @@ def test_pip_is_shown_and_keeps_what_fits_the_accelerator(returncode, tmp_path, 
     assert all(f'"{name}"' in SECTIONS["Installation"] for name in KEPT)
 
 
-def test_a_failed_verification_ends_the_notebook(tmp_path, monkeypatch):
-    title = "Can this runtime train?"
-    with pytest.raises(RuntimeError, match="did not stay"):
-        run_section(title, home=tmp_path, kept={"jax": "0.1"})
+@pytest.mark.parametrize("changed", ["jax", "numpy", "protobuf"])
+def test_an_installation_that_changed_what_is_in_use_ends_the_notebook(changed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    importlib.import_module("google.protobuf")
+    version = metadata.version
+
+    class Pip(subprocess.Popen):
+        def __init__(self, command, **options):
+            super().__init__([sys.executable, "-c", "pass"], **options)
+            monkeypatch.setattr(metadata, "version", lambda name: "0.1" if name == changed else version(name))
+
+    monkeypatch.setattr(subprocess, "Popen", Pip)
+    installed = {found.name for found in metadata.distributions()}
+    message = "An older protobuf is in use: Runtime → Restart session" if changed == "protobuf" else "did not stay"
+    with pytest.raises(RuntimeError, match=message):
+        run_section("Installation", source="git+https://host.example/icre_jax.git", installed=installed)
+
+
+def test_a_runtime_that_cannot_train_ends_the_notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "main", lambda arguments: 5)
     with pytest.raises(RuntimeError, match="cannot train"):
-        run_section(title, home=tmp_path, kept={"jax": metadata.version("jax")})
-    monkeypatch.setattr("google.protobuf.__version__", "5.29.6")
-    with pytest.raises(RuntimeError, match="An older protobuf is in use: Runtime → Restart session"):
-        run_section(title, home=tmp_path, kept={})
+        run_section("Can this runtime train?", home=tmp_path)
 
 
 def test_data_that_is_not_sound_ends_the_notebook(llcm_tree, tmp_path, monkeypatch, capsys):
@@ -137,36 +117,3 @@ def test_data_that_is_not_sound_ends_the_notebook(llcm_tree, tmp_path, monkeypat
     with pytest.raises(RuntimeError, match="LLCM is not what it should be: 1 errors, which stand above"):
         run_section(title, drive=tmp_path, LLCM_ARCHIVE="LLCM.zip")
     assert picture.name in capsys.readouterr().out
-
-
-@pytest.mark.long
-@pytest.mark.versions
-def test_the_notebook_runs_twice_and_the_second_time_continues(config, tmp_path):
-    """As after a disconnect: all cells again, in a new process; the finished run is not trained again."""
-    fields = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in flatten(parse(config)).items()
-        if name not in ("data.prepared_dir", "pretrained", "data.trial", "evaluation.exclude_same_camera")
-    }
-    texts = []
-    for _ in range(2):
-        notebook = nbformat.read(NOTEBOOK, as_version=4)
-        (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-        parameters.source += f"\nFIELDS = {fields!r}\n"
-        nbclient.NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
-        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-        assert not [output for output in outputs if output.output_type == "error"]
-        # What rich prints comes as display data.
-        texts.append("".join(output.get("text") or output.data.get("text/plain", "") for output in outputs))
-    work = tmp_path / "icre_runs" / "synthetic"
-    assert (work / "report.html").is_file()
-    assert (work / "flip" / "results.json").is_file()
-    assert (tmp_path / "icre_runs" / "exported" / "variables").is_dir()
-    for text in texts:
-        assert "installed already" in text
-        assert "1 x cpu (cpu), JAX" in text
-        assert "All is well." in text
-        assert "all/single" in text
-        assert "['README.md', 'classes.json', 'config.json', 'provenance.json', 'variables']" in text
-    assert "step 9/9" in texts[0]
-    assert "step 9/9" not in texts[1]

@@ -234,6 +234,14 @@ def test_icg_is_undefined_with_one_identity_or_a_missing_modality():
         assert all(np.isnan(term) for term in compiled(jnp.asarray(labels), jnp.asarray(modality)).values())
 
 
+def test_a_compiled_step_may_hold_its_labels_as_constants():
+    def loss(f):
+        terms = icg_terms(gram_matrix(f), HAND_LABELS, HAND_MODALITY, form="relative", rho1=0.3, rho2=0.3)
+        return sum(terms.values())
+
+    assert float(jax.jit(loss)(HAND)) == pytest.approx(float(loss(HAND)), abs=1e-6)
+
+
 def test_icg_refuses_another_form_and_another_size():
     with pytest.raises(ValueError, match=r"'cosine'; allowed are relative, absolute, guided"):
         icg(HAND, HAND_LABELS, HAND_MODALITY, form="cosine", rho1=0.3)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from icre_jax.losses.distances import averaging, distances, distances_between, distances_rowwise
@@ -149,12 +150,14 @@ def _each_once(group: Array) -> Array:
     return weights / jnp.sum(weights)
 
 
-def _require_defined(same_label: Array, same_modality: Array) -> None:
+def _require_defined(same_label: Array | np.ndarray, same_modality: Array | np.ndarray) -> None:
     if isinstance(same_label, jax.core.Tracer) or isinstance(same_modality, jax.core.Tracer):
         return
-    if not bool(jnp.any(~same_label)):
+    # NumPy's functions: inside a compiled program JAX's would trace labels that are concrete.
+    same_label, same_modality = np.asarray(same_label), np.asarray(same_modality)
+    if same_label.all():
         raise ValueError("ICG compares identities, and this batch holds one only; choose num_ids_per_batch >= 2.")
-    alone = ~jnp.any(same_label & ~same_modality, axis=1)
-    if bool(jnp.any(alone)):
-        row = int(jnp.argmax(alone))
+    alone = ~np.any(same_label & ~same_modality, axis=1)
+    if alone.any():
+        row = int(np.argmax(alone))
         raise ValueError(f"ICG needs every identity in both modalities; that of row {row} is in one only.")
