@@ -24,7 +24,7 @@ def index_images(tree, folder):
 
 
 def make_index(folder, num_rows=3000, size=40):
-    rows = np.random.default_rng(0).standard_normal((num_rows, size)).astype(np.float16)
+    rows = np.random.default_rng(0).standard_normal((num_rows, size))
     rows[100:140] = rows[2000]  # ties within shares and across them
     entries = [Entry(f"{i}.jpg", "", None, "visible", "/r") for i in range(num_rows)]
     return GalleryIndex.create(folder, rows, entries, model_hash="h")

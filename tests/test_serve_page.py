@@ -194,6 +194,8 @@ def test_by_keyboard_alone_and_from_the_gallery(address, browser, images, pictur
 
 
 def test_what_is_wrong_is_said_and_html_is_text(address, browser, images, tmp_path):
+    from playwright.sync_api import expect
+
     with opened(browser, address) as page:
         page.get_by_role("button", name="Search", exact=True).click()
         assert page.get_by_role("alert").inner_text() == "Choose an image first."
@@ -202,11 +204,11 @@ def test_what_is_wrong_is_said_and_html_is_text(address, browser, images, tmp_pa
         page.get_by_role("button", name="Search", exact=True).click()
         assert page.get_by_role("alert").inner_text() == "An image may have 8 MiB at most."
         page.locator("summary").first.click()
-        for _ in range(40):
-            page.wait_for_load_state("networkidle")
-            if page.locator("#after").is_disabled():
-                break
+        words = page.locator("#page-words")
+        expect(words).not_to_be_empty()
+        while not re.fullmatch(r"\d+ to (\d+) of \1", said := words.inner_text()):
             page.locator("#after").click()
+            expect(words).not_to_have_text(said)
         tile = page.locator("#tiles button", has_text=HTML)
         assert tile.inner_text().startswith(f"Person {HTML}")
         tile.click()

@@ -204,7 +204,11 @@ async function showGallery() {
 
 function turn(by) {
   start = Math.max(0, start + by);
-  showGallery().catch(complain);
+  at("before").disabled = at("after").disabled = true;  // until that page is there
+  showGallery().catch((error) => {
+    complain(error);
+    at("before").disabled = at("after").disabled = false;
+  });
 }
 
 async function begin() {
