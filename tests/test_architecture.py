@@ -5,6 +5,7 @@ arrow is an ordered pair of rooms of which one imports the other.
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 
+@functools.cache
 def imports_of(file: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
