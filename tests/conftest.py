@@ -139,7 +139,7 @@ def small(config: ConfigDict, compiled, monkeypatch: pytest.MonkeyPatch) -> Conf
     from icre_jax.training import finish, session
 
     monkeypatch.setattr(session, "assemble", compiled)
-    monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
+    monkeypatch.setattr(finish, "write_page", lambda session, *_: (session.run.workdir / "report.html").touch())
     return config
 
 
