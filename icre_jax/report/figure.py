@@ -112,6 +112,7 @@ def draw(
     # Here, not above: it takes half a second, and every start of a training run would wait for it.
     import matplotlib.style
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     with matplotlib.style.context(["default", _STYLE]):
         figure = Figure(figsize=_SIZE)
@@ -126,7 +127,9 @@ def draw(
         axes.margins(x=0.02)
         if log_x:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         _set_limits(axes, lines, log=log, from_zero=from_zero, highest=highest)
         labels = [line.label for line in lines if line.label]
         rows = math.ceil(sum(len(label) + 5 for label in labels) / _LEGEND_LETTERS)
