@@ -78,6 +78,17 @@ def show_rank_lists(rank_lists: Sequence[RankedQuery], num_images: int) -> list[
     ]
 
 
+def show_hardest(hardest: Sequence[RankedQuery], num_images: int) -> list[ShownList]:
+    """As `show_rank_lists`, of queries with one right and one wrong image: which comes first, and by how much."""
+    shown = []
+    for item, view in zip(hardest, show_rank_lists(hardest, num_images), strict=True):
+        similarity = {image.correct: image.similarity for image in item.ranked}
+        ahead = (similarity[False] or 0.0) - (similarity[True] or 0.0)
+        words = f"the {'wrong' if ahead > 0 else 'right'} image is ahead by {abs(ahead):.3f}"
+        shown.append(dataclasses.replace(view, summary=words))
+    return shown
+
+
 def count_images(rank_lists: Sequence[RankedQuery]) -> int:
     """How many images are in the lists."""
     return sum(1 + len(ranked.ranked) for ranked in rank_lists)
@@ -93,7 +104,7 @@ def show_pairs(pairs: Sequence[ExplainedPair], num_images: int) -> list[ShownPai
             who = f"{modality} image of {_who(image)}"
             images += [
                 (modality, _show(image, f"{who[0].upper()}{who[1:]}", num_images)),
-                (f"{modality}, heat", _show(warm, f"Grad-CAM of the {who}", num_images)),
+                ("heat", _show(warm, f"Grad-CAM of the {who}", num_images)),
             ]
         shown.append(ShownPair(_similarity(pair.similarity), images))
     return shown

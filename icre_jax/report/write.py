@@ -14,7 +14,7 @@ from icre_jax.evals.results import METRIC_NAMES
 from icre_jax.files import write_file
 from icre_jax.report import embeddings, plots, scores
 from icre_jax.report.numbers import significant
-from icre_jax.report.rank_lists import count_images, show_pairs, show_rank_lists
+from icre_jax.report.rank_lists import count_images, show_hardest, show_pairs, show_rank_lists
 from icre_jax.report.records import Evaluation, ExplainedPair, RankedQuery
 from icre_jax.report.tree import describe
 from icre_jax.settings.fields import Settings
@@ -129,7 +129,7 @@ def render_report(
         feature_plots=embeddings.plot_features(sides),
         explained=explained if isinstance(explained, str) else show_pairs(explained, num_images),
         rank_lists=show_rank_lists(rank_lists, num_images),
-        hardest=show_rank_lists(hardest, num_images),
+        hardest=show_hardest(hardest, num_images),
         open_set_plots=embeddings.plot_open_set(curve) if measured else open_set or [],
         open_set_table=embeddings.open_set_table(curve) if measured else scores.Table([], []),
         open_set_people=embeddings.describe_open_set(curve) if measured else [],
