@@ -114,7 +114,7 @@ def test_the_screen_has_a_line_as_often_as_it_is_told(small, tmp_path):
     assert screen.count("images/s") == 1  # the last step's
 
 
-def test_the_same_seed_gives_the_same_bits(finished, config, tmp_path):
+def test_the_same_seed_gives_the_same_bits(finished, config, tmp_path, empty_report):
     run(config, tmp_path)
     last = finished["steps"][-1]
     assert_same_checkpoint(finished["workdir"], tmp_path, last)
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_bits(finished, config, tmp_path):
         assert (tmp_path / name).read_bytes() == (finished["workdir"] / name).read_bytes()
 
 
-def test_another_seed_gives_others(finished, config, tmp_path):
+def test_another_seed_gives_others(finished, config, tmp_path, empty_report):
     config.seed = 1
     config.schedule.num_epochs = 1
     run(config, tmp_path)
@@ -187,7 +187,7 @@ def test_an_unknown_best_metric_is_refused_before_anything_is_done(config, tmp_p
     assert not (tmp_path / "new").exists()
 
 
-def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished):
+def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished, empty_report):
     config.schedule.num_epochs = 1
     run(config, tmp_path)
     clean = (tmp_path / "metrics.jsonl").read_bytes()
@@ -196,7 +196,7 @@ def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished):
     assert (tmp_path / "metrics.jsonl").read_bytes() == clean
 
 
-def test_a_damaged_log_is_refused(config, tmp_path):
+def test_a_damaged_log_is_refused(config, tmp_path, empty_report):
     config.schedule.num_epochs = 1
     run(config, tmp_path)
     whole = (tmp_path / "metrics.jsonl").read_text()
