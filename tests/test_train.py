@@ -102,6 +102,7 @@ def test_the_log_has_fifty_lines_or_one_for_each_step(num_steps):
     assert every == 50 or len(lines) < 2 * 50
 
 
+@pytest.mark.long
 def test_the_screen_has_a_line_as_often_as_it_is_told(small, tmp_path):
     small.schedule.num_epochs = 1
     small.schedule.boundaries, small.schedule.factors = (), ()
