@@ -173,6 +173,7 @@ function personItem(found, rank, state) {
     const words = `${image.path}${camera(image) ? `, ${camera(image)}` : ""}`;
     const button = make("button", "", "shot");
     button.type = "button";
+    button.title = "Show where the similarity comes from";
     button.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-label", `Heat over ${called(image)}, ${words}`);
     button.append(small(state, image, ""));
