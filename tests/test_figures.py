@@ -143,6 +143,22 @@ def test_features_have_colours_shapes_and_outlines():
     assert_readable(figure)
 
 
+def test_a_legend_is_no_wider_than_its_figure():
+    layout = Layout(np.eye(2), np.array([7, 7]), np.array(MODALITIES), np.array([False, True]))
+    edges, counts = np.array([0.0, 0.5, 1.0]), np.array([1, 1])
+    panel = [Histogram(name, edges, counts, 0.4) for name in ("one identity", "two identities")]
+    for panels in (1, 2, 3):
+        names = [f"network {i}" for i in range(panels)]
+        for figure in (
+            draw_features(dict.fromkeys(names, layout), ""),
+            draw_histograms(dict.fromkeys(names, panel), "", x_label="distance", y_label="share (%)"),
+        ):
+            to_png(figure)
+            box = figure.legends[0].get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.width
+
+
 def test_the_layout_is_seeded_and_knows_who_is_confused():
     rng = np.random.default_rng(1)
     # Two identities far apart, and one infrared image that lies with the others.
