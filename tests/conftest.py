@@ -134,12 +134,19 @@ def reference() -> list:
 
 
 @pytest.fixture
-def small(config: ConfigDict, compiled, monkeypatch: pytest.MonkeyPatch) -> ConfigDict:
+def empty_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process leave an empty report, which is quicker."""
+    from icre_jax.training import finish
+
+    monkeypatch.setattr(finish, "write_page", lambda session, *_: (session.run.workdir / "report.html").touch())
+
+
+@pytest.fixture
+def small(config: ConfigDict, compiled, monkeypatch: pytest.MonkeyPatch, empty_report: None) -> ConfigDict:
     """The small config for runs in this process, which share what was compiled and leave an empty report."""
-    from icre_jax.training import finish, session
+    from icre_jax.training import session
 
     monkeypatch.setattr(session, "assemble", compiled)
-    monkeypatch.setattr(finish, "write_report", lambda path, **_: path.touch())
     return config
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
+from icre_jax.evals.chosen import choose_identities, choose_images, choose_rows
 from icre_jax.evals.distances import cross_modal_distances
 from icre_jax.evals.hardest import Hard, hardest_queries
 from icre_jax.evals.protocol import Setting
@@ -19,10 +20,10 @@ from icre_jax.figures.cmc import draw_cmc
 from icre_jax.figures.colors import COLORS, TEN
 from icre_jax.figures.features import Layout, draw_features
 from icre_jax.figures.histograms import Histogram, draw_histograms
+from icre_jax.figures.layout import lay_out
 from icre_jax.figures.maps import Cell, draw_cells
 from icre_jax.figures.style import styled, to_pdf, to_png
 from icre_jax.inspection.drawn import Drawn
-from icre_jax.inspection.layout import choose_identities, choose_rows, lay_out
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +143,22 @@ def test_features_have_colours_shapes_and_outlines():
     assert_readable(figure)
 
 
+def test_a_legend_is_no_wider_than_its_figure():
+    layout = Layout(np.eye(2), np.array([7, 7]), np.array(MODALITIES), np.array([False, True]))
+    edges, counts = np.array([0.0, 0.5, 1.0]), np.array([1, 1])
+    panel = [Histogram(name, edges, counts, 0.4) for name in ("one identity", "two identities")]
+    for panels in (1, 2, 3):
+        names = [f"network {i}" for i in range(panels)]
+        for figure in (
+            draw_features(dict.fromkeys(names, layout), ""),
+            draw_histograms(dict.fromkeys(names, panel), "", x_label="distance", y_label="share (%)"),
+        ):
+            to_png(figure)
+            box = figure.legends[0].get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.width
+
+
 def test_the_layout_is_seeded_and_knows_who_is_confused():
     rng = np.random.default_rng(1)
     # Two identities far apart, and one infrared image that lies with the others.
@@ -150,8 +167,10 @@ def test_the_layout_is_seeded_and_knows_who_is_confused():
     visible, infrared = (centers[[0] * 6 + [1] * 6] + 0.05 * rng.normal(size=(12, 3)) for _ in range(2))
     infrared[0] = centers[1]
     sides = {"visible": side(visible, pid), "infrared": side(infrared, pid)}
-    layout, paths = lay_out(sides, [3, 8])
-    again, _ = lay_out(sides, [3, 8])
+    chosen = choose_images(sides, [3, 8])
+    arrays = [{m: getattr(side, name) for m, side in chosen.items()} for name in ("features", "pid")]
+    layout, again = lay_out(*arrays), lay_out(*arrays)
+    paths = np.concatenate([side.path for side in chosen.values()])
     np.testing.assert_array_equal(layout.points, again.points)
     assert (layout.points.shape, len(paths)) == ((24, 2), 24)
     confused = {(layout.modality[i], paths[i]) for i in np.flatnonzero(layout.confused)}

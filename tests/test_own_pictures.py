@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from icre_jax.data.folders import write_manifest
+from icre_jax.data.folders import name_of, write_manifest
 from icre_jax.data.layouts import manifest
 from icre_jax.data.prepared import open_or_prepare
 from icre_jax.errors import InputError
@@ -72,6 +72,22 @@ def test_a_list_is_not_written_over(folder):
     with pytest.raises(InputError, match="is there already"):
         write_manifest(folder)
     assert (folder / "manifest.csv").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "pid", "name"),
+    [
+        ("query/infrared/anna/a.png", 1, "anna"),
+        ("gallery/visible/anna/cam2/a.png", 1, "anna"),
+        ("query/infrared/0007/a.png", 7, ""),
+        ("query/infrared/7/a.png", 2, "7"),  # a folder beside others with names
+        ("photos/anna/a.png", 1, ""),
+        ("query/thermal/anna/a.png", 1, ""),
+        ("query/infrared/a.png", 1, ""),
+    ],
+)
+def test_a_person_has_the_name_of_their_folder(path, pid, name):
+    assert name_of(path, pid) == name
 
 
 def test_names_are_numbered_and_cameras_read_from_their_folders(tmp_path):

@@ -110,6 +110,7 @@ def test_prepare_counts_and_train_scores(case):
     for words in (*(setting.name for setting in protocol.settings), label):
         assert words in report
         assert words in case.trained
+    assert ("größe 0" in report) == card.own_images  # the names of files
 
 
 def test_evaluate_repeats_the_numbers(case, tmp_path):

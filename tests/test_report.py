@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import importlib.util
 import io
 import math
 import re
@@ -15,15 +16,19 @@ from PIL import Image
 
 from configs import base
 from icre_jax.errors import InputError
+from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import METRICS, ProtocolResult
-from icre_jax.report import Evaluation, RankedImage, RankedQuery, write_report
+from icre_jax.figures.heat import lay_over
+from icre_jax.report import Evaluation, ExplainedPair, RankedImage, RankedQuery, plots, write_report
 from icre_jax.report.numbers import duration, factor, memory, percent, significant
 from icre_jax.report.plots import smooth_values
+from icre_jax.report.scores import join_best
 from icre_jax.report.tree import describe
 from icre_jax.settings import parse
 from icre_jax.settings.fields import Settings
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+RATES = {"backbone": 0.01, "head": 0.1}
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
@@ -74,6 +79,37 @@ def make_image(rng: np.random.Generator, pid: int, camid: int, **labels: Any) ->
     image[30:74, 14:50] = np.random.default_rng(pid).integers(0, 255, 3)
     image[74:122, 18:46] = np.random.default_rng(pid + 1000).integers(0, 255, 3)
     return RankedImage(image, pid, camid, **({"similarity": None, "correct": None} | labels))
+
+
+def make_sides(rng: np.random.Generator, num_ids: int = 3) -> dict[str, Embedded]:
+    """Test images of a few people, two of each in each modality."""
+    centers = rng.normal(size=(num_ids, 8))
+    pid = np.repeat(np.arange(num_ids), 2)
+    return {
+        modality: Embedded(
+            (centers[pid] + rng.normal(size=(len(pid), 8))).astype(np.float32),
+            pid,
+            np.full(len(pid), camera),
+            np.array([f"{modality}/{i}.png" for i in range(len(pid))]),
+        )
+        for modality, camera in (("visible", 1), ("infrared", 3))
+    }
+
+
+def make_rate(value: float) -> dict[str, float]:
+    return {"value": value, "low": value / 2, "high": (1 + value) / 2}
+
+
+def make_open_set() -> dict[str, Any]:
+    """The content of an open_set.json."""
+    points = [
+        {"target": target, "threshold": 0.5 + i / 10, "fpir": make_rate(target - 0.01 * (i < 2))}
+        | {"fnir": make_rate(0.3 + i / 10), "fnir_first": make_rate(0.35 + i / 10)}
+        for i, target in enumerate((0.5, 0.1, 0.01))
+    ]
+    people = {"enrolled_persons": 10, "gallery_images": 43.5, "searched_enrolled_persons": 10, "strangers": 11}
+    direction = {"direction": "infrared->visible", "left_out": "same place left out", "draws": 20, "curve": points}
+    return {"dataset": "synthetic people", "confidence": 0.95, "directions": [direction | people]}
 
 
 def make_run(num_steps: int = 240, num_lists: int = 4, settings: Settings | None = None) -> dict[str, Any]:
@@ -158,8 +194,25 @@ def make_run(num_steps: int = 240, num_lists: int = 4, settings: Settings | None
         "timings": timings,
         "evaluations": evaluations,
         "score_curve": curve,
+        "learning_rates": {name: np.repeat(base * np.array([1, 0.1]), 1200) for name, base in RATES.items()},
+        "steps_per_epoch": 80,
         "provenance": provenance,
+        "sides": make_sides(rng),
+        "explained": [
+            ExplainedPair(0.4321, make_image(rng, 7, 3), make_image(rng, 7, 1), rng.random((2, 6, 3)))
+            for _ in range(num_lists)
+        ],
         "rank_lists": lists,
+        "hardest": [
+            RankedQuery(
+                make_image(rng, 0, 3),
+                [
+                    make_image(rng, 1, 2, similarity=0.75, correct=False),
+                    make_image(rng, 0, 2, similarity=0.5, correct=True),
+                ],
+            )
+        ],
+        "open_set": make_open_set(),
     }
 
 
@@ -182,6 +235,7 @@ def small() -> dict[str, Any]:
     return arguments | {
         "steps": [{key: row[key] for key in keys} for row in arguments["steps"]],
         "timings": arguments["timings"][:3],
+        "sides": None,
         "evaluations": [dataclasses.replace(item, results=item.results[:1]) for item in arguments["evaluations"]],
         "score_curve": [
             {key: v for key, v in row.items() if not key.startswith(("indoor", "all/multi"))}
@@ -285,28 +339,43 @@ def test_logged_numbers_are_there(page, run):
 def test_rank_lists_show_everything_and_not_by_colour_alone(page, run):
     parsed = Page(page)
     alts = parsed.values("alt")
-    images = [p for item in run["rank_lists"] for p in item.ranked]
-    assert len(alts) == len(images) + len(run["rank_lists"])
+    lists = run["rank_lists"] + run["hardest"]
+    images = [p for item in lists for p in item.ranked]
+    assert len(alts) == len(images) + len(lists) + 4 * len(run["explained"])
     assert parsed.text.count("✓") == sum(p.correct for p in images) + 1  # and the legend
     assert parsed.text.count("✗") == sum(not p.correct for p in images) + 1
     first = run["rank_lists"][0].ranked[0]
     verdict = "right" if first.correct else "wrong"
     assert f"Rank 1: identity {first.pid}, camera {first.camid}, similarity 0.930, {verdict}" in alts
     assert "Query: identity 0, camera 3" in alts
+    assert "the wrong image is ahead by 0.250" in parsed.text
+    assert "Grad-CAM of the infrared image of identity 7, camera 3" in alts
+    assert "Similarity 0.432" in parsed.text
 
 
 def test_images_keep_their_size_and_look(page, run):
-    sources = Page(page).values("src")
-    encoded = np.array(Image.open(io.BytesIO(base64.b64decode(sources[0].partition(",")[2]))))
-    assert encoded.shape == (128, 64, 3)
-    assert np.abs(encoded.astype(int) - run["rank_lists"][0].query.image).mean() < 4
+    images = [dict(attrs) for tag, attrs in Page(page).found if tag == "img"]
+    asked = next(image["src"] for image in images if image["alt"].startswith("Query"))
+    assert np.abs(decoded(asked) - run["rank_lists"][0].query.image).mean() < 4
+    # Each image of a pair, and the same under its heat.
+    pair = run["explained"][0]
+    shown = [decoded(image["src"]) for image in images[:4]]
+    for side, image in enumerate((pair.infrared.image, pair.visible.image)):
+        assert np.abs(shown[2 * side] - image).mean() < 4
+        assert np.abs(shown[2 * side + 1] - lay_over(image, pair.heat[side])).mean() < 4
+
+
+def decoded(source: str) -> np.ndarray:
+    """Pixels of a data URI."""
+    return np.array(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))).astype(int)
 
 
 @pytest.mark.versions
 def test_every_plot_says_what_it_shows(page):
     parsed = Page(page)
     plots = [attrs for tag, attrs in parsed.found if tag == "svg"]
-    assert len(plots) == 4 + 4 + 1 + 1 + 2 + 2  # CMC, scores, losses, rates, the rest, speed
+    # CMC, scores, losses, rates, the rest, distances, features, open set, speed
+    assert len(plots) == 4 + 4 + 1 + 1 + 2 + 1 + 1 + 1 + 2
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 20 for attrs in plots)
     assert "var(--plot-ink" in page
 
@@ -361,17 +430,28 @@ def test_nothing_at_all(tmp_path):
         timings=[],
         evaluations=[],
         score_curve=[],
+        learning_rates={},
+        steps_per_epoch=1,
         provenance={},
+        sides=None,
+        explained=[],
         rank_lists=[],
+        hardest=[],
+        open_set={},
     )
     parsed = Page(text)
-    # scores, CMC, progress, losses, rates, more, rank lists, speed, data, provenance
-    assert parsed.text.count("Nothing to show.") == 10
+    # scores, CMC, progress, losses, rates, more, distances, features, heat maps, rank lists, hardest, open set, speed,
+    # data, provenance
+    assert parsed.text.count("Nothing to show.") == 15
     assert "no step was logged" in parsed.text
     assert not [tag for tag, _ in parsed.found if tag == "svg"]
 
 
-@pytest.mark.parametrize("missing", ["steps", "timings", "evaluations", "score_curve", "provenance", "rank_lists"])
+@pytest.mark.parametrize(
+    "missing",
+    ["steps", "timings", "evaluations", "score_curve", "learning_rates", "provenance", "explained", "rank_lists"]
+    + ["hardest", "open_set"],
+)
 def test_one_thing_missing(small, tmp_path, missing):
     assert "Nothing to show." in Page(write(tmp_path, **(small | {missing: type(small[missing])()}))).text
 
@@ -379,7 +459,7 @@ def test_one_thing_missing(small, tmp_path, missing):
 def test_single_step_and_single_evaluation(small, tmp_path):
     one = {key: small[key][:1] for key in ("steps", "timings", "evaluations", "score_curve", "rank_lists")}
     parsed = Page(write(tmp_path, **(small | one)))
-    assert "Nothing to show." not in parsed.text
+    assert parsed.text.count("Nothing to show.") == 2  # of the embeddings, which `small` lacks
     assert "untrained" in parsed.text
     assert f"7.5{TIMES}" not in parsed.text
 
@@ -400,7 +480,8 @@ def test_not_finite_numbers_are_said_to_be_so(run, tmp_path):
 
 def test_all_losses_nan(small, tmp_path):
     steps = [{key: math.nan if key not in ("step", "epoch") else v for key, v in row.items()} for row in small["steps"]]
-    assert Page(write(tmp_path, **(small | {"steps": steps}))).text.count("Nothing to show.") == 3
+    # Losses, the rest, and two of embeddings, which `small` lacks; the schedule knows the rates.
+    assert Page(write(tmp_path, **(small | {"steps": steps}))).text.count("Nothing to show.") == 4
 
 
 def test_results_under_several_conditions(small, tmp_path):
@@ -421,7 +502,7 @@ def test_file_stays_small(tmp_path):
             item.ranked[i] = dataclasses.replace(ranked, image=image)
     text = write(tmp_path, **arguments)
     assert len(text) < 2_000_000
-    assert len(Page(text).values("src")) == 20 * 11
+    assert len(Page(text).values("src")) == 20 * (11 + 4) + 3
     assert "as logged, one step in 20." in text
 
 
@@ -482,3 +563,61 @@ def test_nested_data_is_arranged():
     assert describe(np.float32(1.5)).text == "1.5"
     assert describe([{"a": [1]}, 2]).kind == "items"
     assert describe(2_500_000, "size_bytes").text == "2.5 MB (2500000 B)"
+
+
+def test_last_and_best_are_one_row_where_they_are_one_step(small, tmp_path):
+    untrained, last, best = small["evaluations"]
+    one = [untrained, last, dataclasses.replace(best, step=last.step, results=last.results)]
+    parsed = Page(write(tmp_path, **(small | {"evaluations": one})))
+    assert [item.label for item in join_best(one)] == ["untrained", "last and best"]
+    assert join_best(small["evaluations"]) == small["evaluations"]
+    assert parsed.text.count("last and best") == 1 + 1 + 1 + 3  # scores, CMC and its numbers, three tiles
+    assert "it was chosen on the test set, as the field does, and so is a little too good." in parsed.text
+
+
+def test_names_of_own_images_are_shown_and_no_others(small, tmp_path):
+    path = "query/infrared/anna/cam2/a & b.png"
+    rng = np.random.default_rng(0)
+    named = make_image(rng, 7, 2, name=path, person="anna")
+    parsed = Page(write(tmp_path, **(small | {"rank_lists": [RankedQuery(named, [])]})))
+    assert "anna (7)" in parsed.text
+    assert "a & b.png" in parsed.text
+    assert path in parsed.values("title")
+    assert f"Query: identity 7 (anna), camera 2, {path}" in parsed.values("alt")
+    assert 'class="file"' not in write(tmp_path, **small)
+
+
+def test_rates_are_stairs_of_the_schedule_however_little_was_logged(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "draw", lambda lines, **_: drawn.extend(lines))
+    assert plots.plot_learning_rates({"head": np.array([0.1, 0.1, 0.01])}, 2) == []
+    np.testing.assert_array_equal(drawn[0].x, [0, 0.5, 0.5, 1, 1, 1.5])
+    np.testing.assert_array_equal(drawn[0].y, [0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_points_of_the_open_set_curve_are_there(page):
+    text = Page(page).text
+    assert "20 draws of 10 enrolled persons (44 images) and 11 strangers" in text
+    assert "49.00 (24.50 to 74.50)" in text
+    assert "with intervals of 95 % over persons" in text
+
+
+def test_what_cannot_be_had_is_said_in_a_line(small, tmp_path, monkeypatch):
+    sides = make_sides(np.random.default_rng(0))
+    strangers = sides["infrared"].subset(np.array([0, 1]))
+    strangers.pid[:] = 99
+    why = {"explained": "no pair of <one> identity", "open_set": "2 enrolled persons and 1 strangers"}
+    text = Page(write(tmp_path, **(small | why | {"sides": sides | {"infrared": strangers}}))).text
+    for words in (*why.values(), "0 show one identity and 12 two", "No identity has test images of both modalities"):
+        assert words in text
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    text = Page(write(tmp_path, **(small | {"sides": sides}))).text
+    assert "This plot needs scikit-learn, which is not installed: pip install 'icre_jax[figures]'." in text
+
+
+def test_colours_of_figures_follow_the_page(page):
+    plot = page[page.index('aria-label="Histograms') :]
+    assert "var(--plot-0" in plot[: plot.index("</svg>")]
+    plot = page[page.index('aria-label="Test images of 3 identities') :]
+    plot = plot[: plot.index("</svg>")]
+    assert re.search(r"stroke: #(000000|ffffff)", plot) is None  # what stands out on paper and on a dark page alike

@@ -14,10 +14,11 @@ import tomllib
 import numpy as np
 import pytest
 
+import icre_jax
 from icre_jax import rendering
 from icre_jax.errors import InputError
 from icre_jax.retrieval.index import GalleryIndex
-from icre_jax.serving.searcher import GoneError, Searcher
+from icre_jax.serving.searcher import GoneError, Searcher, UnusableError
 from icre_jax.serving.server import check_access
 from tests.conftest import ROOT, run_command
 from tests.page_server import COLOURS, SHORT, Colours, calibrated, image_bytes, make_gallery
@@ -132,6 +133,29 @@ def test_a_verdict_only_where_the_calibration_is_for_it(tmp_path):
     assert searcher.about()["calibrated"] is None
 
 
+def test_heat_is_that_of_the_network(made):
+    searcher = Searcher.load(made / "gallery", network=None, calibration=None, top=3, limits=SHORT)
+    index = GalleryIndex.open(made / "gallery")
+    state, image = searcher.gallery(0)["state"], infrared(made, "test")[0]
+    net = icre_jax.load("synthetic")
+    for seen, first, modality in (
+        (searcher.explain_image(image.read_bytes(), "infrared", state, 1), image, "infrared"),
+        (searcher.explain_row(state, 2, 1), index.entries[2].file, "visible"),
+    ):
+        expected = net.explain(first, index.entries[1].file, modalities=(modality, "visible"))
+        assert seen["similarity"] == pytest.approx(expected.similarity, abs=1e-6)
+        for heat, part in zip(seen["heat"], expected.heat, strict=True):
+            np.testing.assert_allclose(heat, part / max(part.max(), 1e-12), atol=6e-4)
+    json.dumps(seen, allow_nan=False)
+    for now, row in (("0" * 16, 1), (state, len(index)), (state, -1)):
+        with pytest.raises(GoneError):
+            searcher.explain_image(image.read_bytes(), "infrared", now, row)
+        with pytest.raises(GoneError):
+            searcher.explain_row(now, 0, row)
+    with pytest.raises(UnusableError):
+        searcher.explain_image(b"no image", "infrared", searcher.gallery(0)["state"], 0)
+
+
 def test_as_a_user_starts_it(made, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -160,6 +184,15 @@ def test_as_a_user_starts_it(made, tmp_path):
                     answer = connection.getresponse()
                     assert answer.status == status
                     found = json.loads(answer.read())
+                for address, content in (
+                    (f"{found['state']}/0?modality=infrared", body),
+                    (f"{found['state']}/0?asked=1", b""),
+                ):
+                    connection.request("POST", f"/api/explain/{address}", content, headers)
+                    answer = connection.getresponse()
+                    assert answer.status == 200
+                    seen = json.loads(answer.read())
+                    assert np.shape(seen["heat"]) == (2, 6, 3)
             assert found["verdict"] in ("candidates", "not in the gallery")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)

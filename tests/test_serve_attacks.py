@@ -80,6 +80,7 @@ def test_every_answer_carries_the_same_orders_and_no_cookie(server):
     for method, path in (
         ("GET", "/"), ("GET", "/page.js"), ("GET", "/api/about"), ("GET", "/nothing"), ("PUT", "/"), ("POST", SEARCH),
         ("POST", "/api/search"), ("GET", "/api/gallery/x/1.jpg"),
+        ("POST", "/api/explain/x/1?modality=infrared"), ("POST", "/api/explain/x/1?asked=0"),
     ):  # fmt: skip
         _, headers, _ = server.ask(method, path)
         assert {name.lower(): value for name, value in HEADERS.items()}.items() <= headers.items(), path

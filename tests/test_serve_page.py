@@ -170,6 +170,28 @@ def test_the_right_person_and_a_stranger(made, images, address, browser, picture
                     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_heat_comes_and_goes_with_a_click(address, browser, images, pictures):
+    lit = ".shot[aria-pressed=true]"
+    pixels = "canvas => canvas.toDataURL()"
+    with opened(browser, address) as page:
+        page.set_input_files("#file", images["there"])
+        page.get_by_role("button", name="Search", exact=True).click()
+        page.get_by_role("heading", name="Candidates, not identifications").wait_for()
+        settle(page)
+        asked, first = page.locator("#asked-image"), page.locator(".shot canvas").first
+        before = asked.evaluate(pixels), first.evaluate(pixels)
+        page.locator(".shot").first.click()
+        page.wait_for_selector(lit)
+        page.screenshot(path=pictures / "heat.png")
+        during = asked.evaluate(pixels), first.evaluate(pixels)
+        assert during[0] != before[0]
+        assert during[1] != before[1]
+        page.locator(".shot").first.click()
+        page.wait_for_selector(lit, state="detached")
+        assert (asked.evaluate(pixels), first.evaluate(pixels)) == before
+        assert not page.locator("#heat-words").is_visible()
+
+
 def test_by_keyboard_alone_and_from_the_gallery(address, browser, images, pictures):
     with opened(browser, address, "phone", "dark") as page:
         page.locator("#file").focus()

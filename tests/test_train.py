@@ -8,12 +8,16 @@ import sys
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
+from icre_jax.engine.open_set import evaluate_open_set
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.machine.lock import lock_folder
+from icre_jax.machine.screen import Screen
 from icre_jax.settings import parse
 from icre_jax.training import session
+from icre_jax.training.log import steps_between_lines
 from tests.conftest import ROOT
 from tests.small_runs import assert_same_checkpoint, run
 
@@ -35,7 +39,7 @@ def finished(config, shared, tmp_path_factory):
 
 
 @pytest.mark.versions
-def test_a_run_leaves_what_its_docstring_says(finished, config):
+def test_a_run_leaves_what_its_docstring_says(finished, config, tmp_path):
     workdir, outcome, screen = finished["workdir"], finished["outcome"], finished["screen"]
     names = {path.name for path in workdir.iterdir()}
     assert names == {
@@ -69,10 +73,49 @@ def test_a_run_leaves_what_its_docstring_says(finished, config):
 
     for words in ("Rank-1", "images/s", "data wait", "ETA", "peak memory", "times the untrained network"):
         assert words in screen
-    assert "synthetic people" in (workdir / "report.html").read_text()
+    report = (workdir / "report.html").read_text()
+    for words in (
+        "synthetic people",
+        "Histograms of the cosine distances",
+        "Grad-CAM of the visible image",
+        "by t-SNE",
+    ):
+        assert words in report
+    # The same numbers as the command's, of the same embeddings.
+    document = open_set_of(workdir, tmp_path)
+    (point, *_) = document["directions"][0]["curve"]
+    assert f"<td>{point['threshold']:.4f}</td>" in report
 
 
-def test_the_same_seed_gives_the_same_bits(finished, config, tmp_path):
+def open_set_of(workdir, out):
+    """open_set.json of a finished run."""
+    evaluate_open_set(workdir, step=None, out=out, listener=Screen(Console(quiet=True)))
+    return json.loads((out / "open_set.json").read_text())
+
+
+@pytest.mark.parametrize("num_steps", [1, 6, 49, 50, 99, 2499, 2500, 100_000])
+def test_the_log_has_fifty_lines_or_one_for_each_step(num_steps):
+    every = steps_between_lines(50, num_steps)
+    assert every <= 50
+    lines = {step for step in range(1, num_steps + 1) if step % every == 0 or step == num_steps}
+    assert len(lines) >= min(50, num_steps)
+    assert every == 50 or len(lines) < 2 * 50
+
+
+@pytest.mark.long
+def test_the_screen_has_a_line_as_often_as_it_is_told(small, tmp_path):
+    small.schedule.num_epochs = 1
+    small.schedule.boundaries, small.schedule.factors = (), ()
+    small.logging.every_steps = 50
+    _, screen = run(small, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if line["kind"] == "train"]
+    assert steps == list(range(1, steps[-1] + 1))
+    assert len(steps) > 1
+    assert screen.count("images/s") == 1  # the last step's
+
+
+def test_the_same_seed_gives_the_same_bits(finished, config, tmp_path, empty_report):
     run(config, tmp_path)
     last = finished["steps"][-1]
     assert_same_checkpoint(finished["workdir"], tmp_path, last)
@@ -80,7 +123,7 @@ def test_the_same_seed_gives_the_same_bits(finished, config, tmp_path):
         assert (tmp_path / name).read_bytes() == (finished["workdir"] / name).read_bytes()
 
 
-def test_another_seed_gives_others(finished, config, tmp_path):
+def test_another_seed_gives_others(finished, config, tmp_path, empty_report):
     config.seed = 1
     config.schedule.num_epochs = 1
     run(config, tmp_path)
@@ -145,7 +188,7 @@ def test_an_unknown_best_metric_is_refused_before_anything_is_done(config, tmp_p
     assert not (tmp_path / "new").exists()
 
 
-def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished):
+def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished, empty_report):
     config.schedule.num_epochs = 1
     run(config, tmp_path)
     clean = (tmp_path / "metrics.jsonl").read_bytes()
@@ -154,7 +197,7 @@ def test_half_a_line_in_the_log_is_cut_off(config, tmp_path, finished):
     assert (tmp_path / "metrics.jsonl").read_bytes() == clean
 
 
-def test_a_damaged_log_is_refused(config, tmp_path):
+def test_a_damaged_log_is_refused(config, tmp_path, empty_report):
     config.schedule.num_epochs = 1
     run(config, tmp_path)
     whole = (tmp_path / "metrics.jsonl").read_text()

@@ -17,7 +17,7 @@ from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.protocol import searched_columns
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import read_results
-from icre_jax.inspection import layout
+from icre_jax.figures import layout
 from icre_jax.inspection.subjects import _labels
 from icre_jax.inspection.visualize import FIGURES, choose_figures
 from icre_jax.training.run import assemble

@@ -60,6 +60,19 @@ def write_manifest(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
     return _count(rows)
 
 
+def name_of(path: str, pid: int) -> str:
+    """The name of a person's folder, of an image in the form above; "" where it is their number, or in another form.
+
+    Args:
+      path: as in the list.
+      pid: of the person in the list.
+    """
+    parts = path.split("/")
+    if len(parts) < 4 or parts[0] not in SPLITS or parts[1] not in MODALITIES:
+        return ""
+    return "" if parts[2].isdecimal() and int(parts[2]) == pid else parts[2]
+
+
 def describe_manifest(folder: Path, counts: dict[tuple[str, str], tuple[int, int]]) -> Table:
     """What `write_manifest` counted, for the terminal."""
     table = Table(title=str(folder / NAME))

@@ -1,17 +1,31 @@
 """The open-set scores of a checkpoint, on the test images of its data set."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from icre_jax.data.ready import Listener
+from icre_jax.datasets import Modality
 from icre_jax.engine import provenance
 from icre_jax.engine.elsewhere import OtherData, open_to_score
 from icre_jax.engine.evaluator import Evaluator, Measure
 from icre_jax.errors import InputError
+from icre_jax.evals.protocol import Protocol
+from icre_jax.evals.ranking import Embedded
 from icre_jax.files import write_file
 from icre_jax.retrieval import det
+
+
+def describe_open_set(protocol: Protocol, sides: Mapping[Modality, Embedded], *, dataset: str) -> dict[str, Any]:
+    """What open_set.json holds, without its provenance, of test images that are embedded already.
+
+    Raises:
+      InputError: too few test identities.
+    """
+    return det.to_document(det.measure_open_set(protocol, sides), dataset=dataset)
 
 
 def evaluate_open_set(

@@ -2,9 +2,10 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import matplotlib.style
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -30,6 +31,7 @@ _STYLE = {
     "savefig.facecolor": "white",
     "pdf.fonttype": 42,  # letters, not outlines of letters: they can be searched, and edited
 }
+_LETTERS_PER_INCH, _LETTERS_OF_A_HANDLE = 13, 6
 
 
 @contextlib.contextmanager
@@ -60,6 +62,21 @@ def add_legend(block: SubFigure | Figure, panels: Sequence[Axes]) -> None:
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
+    width = block.bbox.width / block.figure.dpi
     block.legend(
-        handles=[*named.values()], labels=[*named], loc="outside lower center", ncols=min(4, len(named)), frameon=False
+        handles=[*named.values()],
+        labels=[*named],
+        loc="outside lower center",
+        ncols=_columns(named, width),
+        frameon=False,
     )
+
+
+def _columns(labels: Iterable[str], width: float) -> int:
+    """As many columns of a legend as fit into `width` inches, at most four."""
+    lengths = [len(label) + _LETTERS_OF_A_HANDLE for label in labels]
+    for columns in range(min(4, len(lengths)), 1, -1):
+        # The legend has its entries column by column.
+        if sum(max(part) for part in np.array_split(lengths, columns)) <= _LETTERS_PER_INCH * width:
+            return columns
+    return 1

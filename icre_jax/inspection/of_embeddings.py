@@ -4,15 +4,16 @@ import numpy as np
 
 from icre_jax.datasets import MODALITIES, OTHER, Modality
 from icre_jax.errors import InputError
+from icre_jax.evals.chosen import choose_identities, choose_images
 from icre_jax.evals.distances import cross_modal_distances
 from icre_jax.evals.hardest import Hard, hardest_queries
 from icre_jax.figures.cmc import draw_cmc
 from icre_jax.figures.colors import COLORS
 from icre_jax.figures.features import MOST_IDENTITIES, draw_features
 from icre_jax.figures.histograms import Histogram, draw_histograms
+from icre_jax.figures.layout import lay_out
 from icre_jax.figures.maps import Cell, draw_cells
 from icre_jax.inspection.drawn import Drawn
-from icre_jax.inspection.layout import choose_identities, lay_out
 from icre_jax.inspection.subjects import Subject, Subjects
 
 NUM_ERRORS = 5
@@ -47,10 +48,14 @@ def features(subjects: Subjects) -> Drawn:
     pids = choose_identities(subjects.network.sides, MOST_IDENTITIES)
     layouts, rows = {}, []
     for label, subject in subjects.states.items():
-        layouts[label], paths = lay_out(subject.sides, pids)
-        layout = layouts[label]
+        chosen = choose_images(subject.sides, pids)
+        layout = lay_out(
+            {modality: side.features for modality, side in chosen.items()},
+            {modality: side.pid for modality, side in chosen.items()},
+        )
+        layouts[label] = layout
         for path, pid, modality, (x, y), confused in zip(
-            paths.tolist(),
+            np.concatenate([side.path for side in chosen.values()]).tolist(),
             layout.pid.tolist(),
             layout.modality.tolist(),
             layout.points,

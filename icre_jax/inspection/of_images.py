@@ -7,9 +7,9 @@ import numpy as np
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.saliency import explain_pairs, look_step
 from icre_jax.errors import InputError
+from icre_jax.evals.chosen import choose_identities, choose_rows
 from icre_jax.figures.maps import Cell, draw_cells
 from icre_jax.inspection.drawn import Drawn
-from icre_jax.inspection.layout import choose_identities, choose_rows
 from icre_jax.inspection.subjects import Subject, Subjects
 
 NUM_PAIRS = 4

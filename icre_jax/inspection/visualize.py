@@ -7,11 +7,11 @@ from pathlib import Path
 from icre_jax.data.ready import Listener
 from icre_jax.engine.provenance import describe_machine
 from icre_jax.errors import InputError
+from icre_jax.figures.layout import has_scikit_learn
 from icre_jax.figures.style import styled
 from icre_jax.files import new_folder
 from icre_jax.inspection import of_embeddings, of_images
 from icre_jax.inspection.drawn import Drawn
-from icre_jax.inspection.layout import require_scikit_learn
 from icre_jax.inspection.subjects import Subjects
 
 FIGURES = ("distances", "features", "grad_cam", "masks", "attention", "enhancement", "cmc", "errors")
@@ -32,8 +32,11 @@ def choose_figures(only: str | None, out: Path) -> list[str]:
         raise InputError(f"--only is {only!r}; allowed are {', '.join(FIGURES)}, each at most once, with commas.")
     if out.exists():
         raise InputError(f"{out} exists already. Choose another --out or delete it.")
-    if "features" in named:
-        require_scikit_learn()
+    if "features" in named and not has_scikit_learn():
+        raise InputError(
+            "The figure features needs scikit-learn, which is not installed. Install it with pip install "
+            "'icre_jax[figures]', or name the other figures with --only."
+        )
     return [name for name in FIGURES if name in named]
 
 

@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,11 +14,17 @@ from icre_jax.figures.colors import COLORS, GRID, INK, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # In the SVG each colour becomes a CSS variable of the template, with this value as the fallback.
-_VARIABLES = {INK: "--plot-ink", GRID: "--plot-grid", MUTED: "--plot-muted"} | {
-    color: f"--plot-{i}" for i, color in enumerate(COLORS)
-}
+# Black and white are what an outline or a halo stands out by, on paper and on a dark page.
+_VARIABLES = {
+    INK: "--plot-ink",
+    GRID: "--plot-grid",
+    MUTED: "--plot-muted",
+    "#000000": "--ink",
+    "#ffffff": "--card",
+} | {color: f"--plot-{i}" for i, color in enumerate(COLORS)}
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: small, sharp, selectable
     "svg.hashsalt": "icre_jax",  # element ids depend on the content only
@@ -84,6 +90,7 @@ def draw(
     x_label: str,
     y_label: str,
     log: bool = False,
+    log_x: bool = False,
     from_zero: bool = False,
     highest: float | None = None,
 ) -> Markup | None:
@@ -95,6 +102,7 @@ def draw(
       description: for people who do not see the plot.
       x_label, y_label: with units.
       log: logarithmic y axis.
+      log_x: logarithmic x axis.
       from_zero: the y axis starts at 0.
       highest: the y axis never goes beyond.
     """
@@ -104,6 +112,7 @@ def draw(
     # Here, not above: it takes half a second, and every start of a training run would wait for it.
     import matplotlib.style
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     with matplotlib.style.context(["default", _STYLE]):
         figure = Figure(figsize=_SIZE)
@@ -116,6 +125,11 @@ def draw(
         axes.set_ylabel(y_label)
         axes.yaxis.set_label_coords(-0.105, 0.5)
         axes.margins(x=0.02)
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         _set_limits(axes, lines, log=log, from_zero=from_zero, highest=highest)
         labels = [line.label for line in lines if line.label]
         rows = math.ceil(sum(len(label) + 5 for label in labels) / _LEGEND_LETTERS)
@@ -124,8 +138,20 @@ def draw(
             figure.legend(loc="upper left", bbox_to_anchor=(_LEFT - 0.01, 1), ncols=columns)
             rows = math.ceil(len(labels) / columns)
         figure.subplots_adjust(left=_LEFT, right=_RIGHT, bottom=_BOTTOM, top=_TOP - rows * _LEGEND_ROW)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return _to_markup(figure, name, description)
+
+
+def draw_figure(make: "Callable[[], Figure]", *, name: str, description: str) -> Markup:
+    """A figure of `icre_jax.figures`, drawn by `make`, in the page's look; the rest as of `draw`."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", _STYLE, {"axes.grid": False, "axes.spines.left": False}]):
+        return _to_markup(make(), name, description)
+
+
+def _to_markup(figure: "Figure", name: str, description: str) -> Markup:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     # Safe: matplotlib escapes the texts it draws, `_inline` the description.
     return Markup(_inline(stream.getvalue(), name, description))
 
@@ -175,7 +201,7 @@ def _set_limits(axes: "Axes", lines: Sequence[Line], *, log: bool, from_zero: bo
     xs = np.concatenate([line.x[_visible(line, log)] for line in lines if line.kind != "level"] or [np.zeros(1)])
     if len(np.unique(xs)) == 1:
         axes.set_xticks([xs[0]])
-    elif xs.size and float(np.max(xs)).is_integer() and np.max(xs) > 3:
+    elif axes.get_xscale() == "linear" and xs.size and float(np.max(xs)).is_integer() and np.max(xs) > 3:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
     if log:
         axes.yaxis.set_minor_formatter(NullFormatter())

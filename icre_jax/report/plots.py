@@ -17,6 +17,7 @@ from icre_jax.report.records import Evaluation
 _DRAWN_METRICS = ("rank1", "mAP", "mINP")
 _LABEL_STYLES: dict[str, tuple[str, Kind]] = {
     "last": (COLORS[0], "line"),
+    "last and best": (COLORS[0], "line"),
     "best": (COLORS[1], "dashed"),
     "untrained": (MUTED, "line"),
 }
@@ -113,11 +114,30 @@ def plot_losses(steps: Sequence[Mapping[str, Any]]) -> list[Plot]:
     return _plot_curves(steps, names, title="Loss", name="loss", y_label="loss", smooth=True)
 
 
-def plot_learning_rates(steps: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """One line per parameter group on a logarithmic axis."""
-    names = [name for name in keys(steps) if name.startswith("learning_rate/")]
-    # Two groups may have the same rate; dashes let the line below show.
-    return _plot_curves(steps, names, title="Learning rate", name="rates", y_label="learning rate", log=True)
+def plot_learning_rates(rates: Mapping[str, np.ndarray], steps_per_epoch: int) -> list[Plot]:
+    """The schedule itself, one line per parameter group on a logarithmic axis.
+
+    Args:
+      rates: parameter group -> [num_steps], the rate of each step.
+      steps_per_epoch: of the run.
+    """
+    lines = []
+    for i, (group, values) in enumerate(rates.items()):
+        # A rate holds for its step, so the line is a stair: with few steps too its corners are where they belong.
+        ends = np.arange(len(values) + 1) / steps_per_epoch
+        # Two groups may have the same rate; dashes let the line below show.
+        kind: Kind = "dashed" if i else "line"
+        lines.append(Line(group, np.repeat(ends, 2)[1:-1], np.repeat(values, 2), COLORS[i % len(COLORS)], kind))
+    svg = draw(
+        lines,
+        name="rates",
+        description=f"Learning rate by epoch, as scheduled: {', '.join(rates)}. Logged rates are in the table of all "
+        "curves.",
+        x_label="epoch",
+        y_label="learning rate",
+        log=True,
+    )
+    return [Plot("Learning rate", svg)] if svg is not None else []
 
 
 def plot_others(steps: Sequence[Mapping[str, Any]]) -> list[Plot]:
@@ -173,7 +193,6 @@ def _plot_curves(
     name: str,
     y_label: str,
     smooth: bool = False,
-    log: bool = False,
 ) -> list[Plot]:
     epochs = series(steps, "epoch")
     window = len(steps) // 25 * 2 + 1 if smooth else 1
@@ -183,15 +202,14 @@ def _plot_curves(
         color = COLORS[i % len(COLORS)]
         if window > 1:
             faint.append(Line("", epochs, values, color, "faint"))
-        label = key.removeprefix("learning_rate/").removeprefix("loss/") if len(names) > 1 else ""
-        lines.append(Line(label, epochs, smooth_values(values, window), color, "dashed" if log and i else "line"))
+        label = key.removeprefix("loss/") if len(names) > 1 else ""
+        lines.append(Line(label, epochs, smooth_values(values, window), color))
     svg = draw(
         faint + lines,
         name=name,
         description=f"{title} by epoch: {', '.join(names)}. First and last values are in the table of all curves.",
         x_label="epoch",
         y_label=y_label,
-        log=log,
     )
     every = every_nth(len(steps))
     faintly = "as logged" if every == 1 else f"as logged, one step in {every}"

@@ -32,13 +32,17 @@ class RankedImage:
       pid, camid: who is seen by which camera.
       similarity: to the query; None for the query itself.
       correct: whether it shows the person of the query; None for the query itself.
+      name: of the file, where people would know it; "" for none.
+      person: the name of who is seen; "" for none.
     """
 
     image: np.ndarray
     pid: int
     camid: int
-    similarity: float | None
-    correct: bool | None
+    similarity: float | None = None
+    correct: bool | None = None
+    name: str = ""
+    person: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,3 +51,19 @@ class RankedQuery:
 
     query: RankedImage
     ranked: list[RankedImage]
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedPair:
+    """Where in two images of one identity their similarity comes from.
+
+    Attributes:
+      similarity: the cosine of their embeddings.
+      infrared, visible: the images.
+      heat: [2, h, w], at least 0, of the infrared and of the visible image.
+    """
+
+    similarity: float
+    infrared: RankedImage
+    visible: RankedImage
+    heat: np.ndarray

@@ -1,7 +1,7 @@
 """The tiles and tables of a report: scores beside each other, and the numbers behind the plots."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,9 +60,21 @@ def headline(evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ProtocolRes
     scored = [item for item in evaluations if item.results]
     if not scored:
         return None
-    chosen = next((item for item in scored if item.label == "last"), scored[-1])
+    chosen = next((item for item in scored if item.label.startswith("last")), scored[-1])
     # min keeps the first of equals.
     return chosen, min(chosen.results, key=lambda result: result.reranking)
+
+
+def join_best(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The same without "best" where that is the step of "last", which is then called "last and best"."""
+    steps = {item.label: item.step for item in evaluations}
+    if "last" not in steps or steps["last"] != steps.get("best"):
+        return list(evaluations)
+    return [
+        replace(item, label="last and best") if item.label == "last" else item
+        for item in evaluations
+        if item.label != "best"
+    ]
 
 
 def make_tiles(
@@ -163,6 +175,7 @@ def best_note(evaluations: Sequence[Evaluation], best_metric: str) -> str:
     best = next((item for item in evaluations if item.label == "best"), None)
     if best is None:
         return ""
+    last = next((item for item in evaluations if item.label == "last"), None)
     if not any(best_metric in result.scalars() for result in best.results):
         return f"“best” is the checkpoint with the highest {best_metric}, which is not a score of this table."
     if best_metric.startswith("val/"):
@@ -170,7 +183,7 @@ def best_note(evaluations: Sequence[Evaluation], best_metric: str) -> str:
             f"“best” is the checkpoint with the highest {best_metric}: it was chosen on validation identities, without "
             "a look at the test set."
         )
-    beside = ", “last” beside it was not chosen" if any(item.label == "last" for item in evaluations) else ""
+    beside = ", “last” beside it was not chosen" if last is not None and last.step != best.step else ""
     return (
         f"“best” is the checkpoint with the highest {best_metric}, a score of this very table: it was chosen on the "
         f"test set, as the field does, and so is a little too good{beside}."

@@ -6,6 +6,8 @@
     GET  /api/gallery/STATE/ROW.jpg            a small one, by its row number in this state of the index
     POST /api/search?modality=M                the body is an image file
     POST /api/search/STATE/ROW                 an image of the gallery
+    POST /api/explain/STATE/ROW?modality=M     heat over the body's image and that of a row, which it was found beside
+    POST /api/explain/STATE/ROW?asked=N        the same of two rows
 
 An image is the body itself. No form is parsed, which would write large ones to a temporary file: what is sent stays in
 memory and is dropped with its answer.
@@ -65,7 +67,8 @@ def make_application(searcher: Searcher, limits: Limits) -> Starlette:
         jpeg = await _in_turn(small, searcher.thumbnail, state, row)
         return Response(jpeg, media_type="image/jpeg")
 
-    async def find_image(request: Request) -> Response:
+    async def search_or_explain(request: Request, function: Callable[..., Any], *args: Any) -> Response:
+        """The answer to an image, which is the body of the request."""
         asked = request.query_params.get("modality", "")
         modality: Modality | None = next((name for name in MODALITIES if name == asked), None)
         if modality is None:
@@ -74,10 +77,20 @@ def make_application(searcher: Searcher, limits: Limits) -> Starlette:
         try:
             with searches.place():
                 data = await _read_body(request, limits)
-                return JSONResponse(await searches.run(searcher.find_image, data, modality))
+                return JSONResponse(await searches.run(function, data, modality, *args))
         except FullError:
             await discard(request.receive, limits.body_bytes)
             raise
+
+    async def find_image(request: Request) -> Response:
+        return await search_or_explain(request, searcher.find_image)
+
+    async def explain(request: Request) -> Response:
+        state, row = request.path_params["state"], _number(request.path_params["row"])
+        if "asked" not in request.query_params:
+            return await search_or_explain(request, searcher.explain_image, state, row)
+        asked = _number(request.query_params["asked"])
+        return JSONResponse(await _in_turn(searches, searcher.explain_row, state, asked, row))
 
     async def find_row(request: Request) -> Response:
         state, row = request.path_params["state"], _number(request.path_params["row"])
@@ -97,6 +110,7 @@ def make_application(searcher: Searcher, limits: Limits) -> Starlette:
             Route("/api/gallery/{state}/{row}.jpg", thumbnail),
             Route("/api/search", find_image, methods=["POST"]),
             Route("/api/search/{state}/{row}", find_row, methods=["POST"]),
+            Route("/api/explain/{state}/{row}", explain, methods=["POST"]),
         ],
         exception_handlers={
             HTTPException: _say,

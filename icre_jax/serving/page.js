@@ -6,6 +6,7 @@ let maxBytes = 0;
 let chosen = null; // the image to search for
 let start = 0; // of the shown part of the gallery
 let asked = 0; // number of the last search, so that an answer that comes late is dropped
+let explain = null; // row of the shown answer -> address and options that give its heat
 
 class Trouble extends Error {}
 
@@ -83,6 +84,76 @@ function small(state, image, words) {
   return canvas;
 }
 
+// From low to high: matplotlib's "inferno", as in all figures of the package.
+const HEAT = [[0, 0, 4], [51, 10, 95], [120, 28, 109], [190, 55, 84], [237, 105, 37], [252, 180, 25], [252, 255, 164]];
+
+function heatColor(value) {
+  const place = Math.min(1, Math.max(0, value)) * (HEAT.length - 1);
+  const low = Math.min(HEAT.length - 2, Math.floor(place));
+  return HEAT[low].map((part, i) => part + (place - low) * (HEAT[low + 1][i] - part));
+}
+
+function cool(canvas) {
+  if (!canvas.plain) return;
+  canvas.getContext("2d").drawImage(canvas.plain, 0, 0);
+  canvas.plain = null;
+}
+
+function layOver(canvas, heat) {
+  cool(canvas);
+  const plain = document.createElement("canvas");
+  plain.width = canvas.width;
+  plain.height = canvas.height;
+  const copied = plain.getContext("2d", { willReadFrequently: true });
+  copied.drawImage(canvas, 0, 0);
+  canvas.plain = plain;
+  const context = canvas.getContext("2d");
+  const pixels = copied.getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < pixels.data.length; i += 4) {
+    pixels.data.fill((pixels.data[i] + pixels.data[i + 1] + pixels.data[i + 2]) / 3, i, i + 3);
+  }
+  context.putImageData(pixels, 0, 0);
+  const tiles = new ImageData(heat[0].length, heat.length);
+  heat.flat().forEach((value, i) => tiles.data.set([...heatColor(value), 255], 4 * i));
+  const small = document.createElement("canvas");
+  small.width = tiles.width;
+  small.height = tiles.height;
+  small.getContext("2d").putImageData(tiles, 0, 0);
+  context.globalAlpha = 0.6;
+  context.imageSmoothingEnabled = true;
+  context.drawImage(small, 0, 0, canvas.width, canvas.height);
+  context.globalAlpha = 1;
+}
+
+// Heat over what was searched for and over one candidate; a second click takes it away.
+async function toggleHeat(button, row) {
+  const lit = button.getAttribute("aria-pressed") === "true";
+  for (const other of document.querySelectorAll("#answer button[aria-pressed=true]")) {
+    other.setAttribute("aria-pressed", "false");
+    cool(other.querySelector("canvas"));
+  }
+  cool(at("asked-image"));
+  at("heat-words").hidden = true;
+  if (lit || !explain) return;
+  const mine = asked;
+  calm();
+  button.disabled = true;
+  try {
+    const [address, options] = explain(row);
+    const seen = await (await ask(address, { ...options, method: "POST" })).json();
+    const canvas = button.querySelector("canvas");
+    if (mine !== asked || !canvas || document.querySelector("#answer button[aria-pressed=true]")) return;
+    layOver(at("asked-image"), seen.heat[0]);
+    layOver(canvas, seen.heat[1]);
+    button.setAttribute("aria-pressed", "true");
+    at("heat-words").hidden = false;
+  } catch (error) {
+    if (mine === asked) complain(error);
+  } finally {
+    button.disabled = false;
+  }
+}
+
 const called = (image) => (image.person ? `Person ${image.person}` : "Nobody known");
 const camera = (image) => (image.camera === null ? "" : `camera ${image.camera}`);
 
@@ -100,7 +171,14 @@ function personItem(found, rank, state) {
   for (const image of found.images) {
     const figure = document.createElement("figure");
     const words = `${image.path}${camera(image) ? `, ${camera(image)}` : ""}`;
-    figure.append(small(state, image, `${called(image)}, ${words}`));
+    const button = make("button", "", "shot");
+    button.type = "button";
+    button.title = "Show where the similarity comes from";
+    button.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-label", `Heat over ${called(image)}, ${words}`);
+    button.append(small(state, image, ""));
+    button.addEventListener("click", () => toggleHeat(button, image.row));
+    figure.append(button);
     figure.append(make("figcaption", `${image.similarity.toFixed(4)} ${words}`));
     shots.append(figure);
   }
@@ -111,6 +189,8 @@ function personItem(found, rank, state) {
 // What was searched for stands beside its answer: another image may be chosen in the meantime.
 function showAsked(source, words) {
   const canvas = at("asked-image");
+  canvas.plain = null;
+  at("heat-words").hidden = true;
   canvas.width = source.width;
   canvas.height = source.height;
   canvas.getContext("2d").drawImage(source, 0, 0);
@@ -143,7 +223,7 @@ function show(answer) {
   verdict.scrollIntoView({ block: matchMedia("(max-width: 46rem)").matches ? "start" : "nearest" });
 }
 
-async function search(address, options, source, words) {
+async function search(address, options, source, words, explains) {
   const mine = ++asked;
   calm();
   waiting.length = 0;
@@ -153,6 +233,7 @@ async function search(address, options, source, words) {
     const answer = await (await ask(address, { ...options, method: "POST" })).json();
     if (mine === asked) {
       showAsked(source, words);
+      explain = (row) => explains(answer.state, row);
       show(answer);
     }
   } catch (error) {
@@ -189,7 +270,8 @@ async function showGallery() {
     button.setAttribute("aria-label", `Search for ${called(image)}, ${image.path}`);
     const words = `${called(image)}, ${image.path}, ${image.modality}, of the gallery`;
     const address = `/api/search/${part.state}/${image.row}`;
-    button.addEventListener("click", () => search(address, {}, canvas, words));
+    const explains = (state, row) => [`/api/explain/${state}/${row}?asked=${image.row}`, {}];
+    button.addEventListener("click", () => search(address, {}, canvas, words, explains));
     const item = document.createElement("li");
     item.append(button);
     return item;
@@ -247,7 +329,9 @@ at("ask").addEventListener("submit", (event) => {
   if (chosen.size > maxBytes) return complain(new Trouble(`An image may have ${maxBytes / 2 ** 20} MiB at most.`));
   const modality = new FormData(at("ask")).get("modality");
   const words = `${chosen.name}, ${modality}`;
-  return search(`/api/search?modality=${encodeURIComponent(modality)}`, { body: chosen }, at("preview"), words);
+  const body = chosen;
+  const explains = (state, row) => [`/api/explain/${state}/${row}?modality=${encodeURIComponent(modality)}`, { body }];
+  return search(`/api/search?modality=${encodeURIComponent(modality)}`, { body }, at("preview"), words, explains);
 });
 at("from-gallery").addEventListener("toggle", () => {
   if (at("from-gallery").open && !at("tiles").children.length) showGallery().catch(complain);

@@ -138,20 +138,10 @@ class Searcher:
         Raises:
           GoneError: no such row, or its file cannot be read any more.
         """
-        entry = self._entry(self._current(), state, row)
         height, width = self._net.image_size
         size = (_THUMBNAIL_HEIGHT, max(1, round(_THUMBNAIL_HEIGHT * width / height)))
-        try:
-            # A file only: whatever else has taken its name (a pipe, a device) might never end.
-            if not entry.file.is_file() or entry.file.stat().st_size > _LARGEST_FILE:
-                raise GoneError
-            pixels = decode_checked(entry.file.read_bytes(), size, max_pixels=self._limits.pixels)
-        except OSError as error:
-            raise GoneError from error
-        if isinstance(pixels, str):
-            raise GoneError
         stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG", quality=85)
+        Image.fromarray(self._read(self._entry(self._current(), state, row), size)).save(stream, "JPEG", quality=85)
         return stream.getvalue()
 
     def find_image(self, data: bytes, modality: Modality) -> dict[str, Any]:
@@ -164,12 +154,7 @@ class Searcher:
         Raises:
           UnusableError: it is none, or too large.
         """
-        try:
-            pixels = decode_checked(data, self._net.image_size, max_pixels=self._limits.pixels)
-        except Exception as error:  # hostile bytes: a decoder may raise anything
-            raise UnusableError("not readable") from error
-        if isinstance(pixels, str):
-            raise UnusableError(pixels)
+        pixels = self._decode(data)
         opened = self._current()
         vector = self._embed(pixels, modality, opened.index)
         known, reason = self._calibration, opened.no_verdict
@@ -188,6 +173,62 @@ class Searcher:
         vector = np.asarray(opened.index.embeddings[row], np.float32)
         reason = "No verdict: this image is of the gallery. It is left out of the answer itself."
         return self._answer(opened, vector, entry.modality, reason, left_out=row)
+
+    def explain_image(self, data: bytes, modality: Modality, state: str, row: int) -> dict[str, Any]:
+        """Where the similarity of an image and one of the gallery comes from: Grad-CAM, see `icre_jax.engine.saliency`.
+
+        Args:
+          data, modality: as of `find_image`.
+          state, row: of the image of the gallery.
+
+        Returns:
+          "similarity", and "heat", of the image and of the one of the gallery: rows of numbers from 0 to 1, each image
+          on its own scale. Mirrored images, which some indexes average in, are not looked at.
+
+        Raises:
+          UnusableError: it is no image, or too large.
+          GoneError: no such row, or its file cannot be read any more.
+        """
+        entry = self._entry(self._current(), state, row)
+        return self._explain(self._decode(data), modality, entry)
+
+    def explain_row(self, state: str, asked: int, row: int) -> dict[str, Any]:
+        """The same of two images of the gallery."""
+        opened = self._current()
+        first = self._entry(opened, state, asked)
+        return self._explain(self._read(first, self._net.image_size), first.modality, self._entry(opened, state, row))
+
+    def _explain(self, pixels: np.ndarray, modality: str, entry: Entry) -> dict[str, Any]:
+        other = self._read(entry, self._net.image_size)
+        modalities: Any = (modality, entry.modality)
+        seen = self._net.explain(pixels, other, modalities=modalities)
+        if not (np.isfinite(seen.similarity) and np.isfinite(seen.heat).all()):
+            raise UnusableError("the network gives no finite numbers for it")
+        heat = [(part / max(float(part.max()), 1e-12)).round(3).tolist() for part in seen.heat.astype(np.float64)]
+        return {"similarity": seen.similarity, "heat": heat}
+
+    def _decode(self, data: bytes) -> np.ndarray:
+        """The pixels of what was sent, as the network takes them."""
+        try:
+            pixels = decode_checked(data, self._net.image_size, max_pixels=self._limits.pixels)
+        except Exception as error:  # hostile bytes: a decoder may raise anything
+            raise UnusableError("not readable") from error
+        if isinstance(pixels, str):
+            raise UnusableError(pixels)
+        return pixels
+
+    def _read(self, entry: Entry, size: tuple[int, int]) -> np.ndarray:
+        """The pixels of an image of the gallery."""
+        try:
+            # A file only: whatever else has taken its name (a pipe, a device) might never end.
+            if not entry.file.is_file() or entry.file.stat().st_size > _LARGEST_FILE:
+                raise GoneError
+            pixels = decode_checked(entry.file.read_bytes(), size, max_pixels=self._limits.pixels)
+        except OSError as error:
+            raise GoneError from error
+        if isinstance(pixels, str):
+            raise GoneError
+        return pixels
 
     def _answer(
         self, opened: _Opened, vector: np.ndarray, modality: str, no_verdict: str, left_out: int | None = None

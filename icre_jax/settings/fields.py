@@ -236,7 +236,10 @@ class Checkpoint(Group):
 
 
 class Logging(Group):
-    """Progress on screen and in files."""
+    """Progress on screen and in files.
+
+    `every_steps` is of the screen. Files have a line as often, and more often where that would give fewer than 50.
+    """
 
     every_steps: Positive
     tensorboard: bool

@@ -3,28 +3,18 @@
 import dataclasses
 from collections.abc import Callable
 
-import numpy as np
-
-from icre_jax.data.images import decode
-from icre_jax.data.pipeline import RecordSource
-from icre_jax.data.ready import count_data
-from icre_jax.datasets import OTHER, Modality
+from icre_jax.datasets import Modality
 from icre_jax.engine import provenance
 from icre_jax.engine.state import TrainState, num_parameters
 from icre_jax.errors import InputError
 from icre_jax.evals.latex import write_latex
-from icre_jax.evals.protocol import query_rows, rank_lists
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
 from icre_jax.machine import hosts
-from icre_jax.report import Evaluation, RankedImage, RankedQuery, write_report
-from icre_jax.training.run import Run
+from icre_jax.report import Evaluation
+from icre_jax.training.page import write_page
 from icre_jax.training.session import Session
-
-NUM_RANK_LISTS = 8
-RANK_LIST_LENGTH = 10
-_IMAGE_SIZE = (144, 72)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +77,8 @@ def _logged(session: Session, step: int) -> list[ProtocolResult]:
 
 
 def _write(session: Session, state: TrainState, embedded: dict[Modality, Embedded], outcome: Outcome) -> None:
-    """Results and report."""
-    run, log, screen = session.run, session.log, session.screen
+    """Results and report, by process 0 alone."""
+    run, screen = session.run, session.screen
     last, best_step = outcome.last, outcome.best_step
     size = num_parameters(state.params)
     facts = {
@@ -99,29 +89,9 @@ def _write(session: Session, state: TrainState, embedded: dict[Modality, Embedde
     for folder, results, label in ((run.workdir, last, "last"), (run.workdir / "best", outcome.best, "best")):
         write_results(folder, results, facts[label])
         write_latex(folder, results)
-    shown = [
-        Evaluation(label, step, step / run.steps_per_epoch, results)
-        for label, step, results in (
-            ("untrained", 0, outcome.untrained),
-            ("last", run.num_steps, outcome.last),
-            ("best", best_step, outcome.best),
-        )
-    ]
-    speed = log.read_speed()
-    write_report(
-        run.workdir / "report.html",
-        settings=run.settings,
-        steps=log.read_steps(),
-        timings=speed,
-        evaluations=shown,
-        score_curve=log.read_score_curve(),
-        provenance=facts["last"]
-        | {
-            "wall_clock_seconds": sum(line["seconds"] for line in speed),
-            "data": {f"{row['split']}, {row['modality']}": row for row in count_data(run.prepared)},
-        },
-        rank_lists=_rank_lists(run, embedded),
-    )
+    scored = (("untrained", 0, outcome.untrained), ("last", run.num_steps, last), ("best", best_step, outcome.best))
+    shown = [Evaluation(label, step, step / run.steps_per_epoch, results) for label, step, results in scored]
+    write_page(session, state, embedded, shown, facts["last"])
     screen.console.print(table(last))
     screen.say(f"{_compare(outcome)}\nResults: {run.workdir / 'results.json'}\nReport:  {run.workdir / 'report.html'}")
 
@@ -135,27 +105,3 @@ def _compare(outcome: Outcome) -> str:
         else "the untrained network finds nobody"
     )
     return f"{last.setting} Rank-1 {rank1:.1%}: {rank1 / last.chance:.1f} times chance ({last.chance:.1%}), {beside}."
-
-
-def _rank_lists(run: Run, embedded: dict[Modality, Embedded]) -> list[RankedQuery]:
-    """Rank lists of queries spread evenly over the query set, on the gallery of trial 0 of the headline setting."""
-    evaluator = run.evaluators[0]
-    setting = evaluator.protocol.settings[0]
-    query, gallery = evaluator.sources[setting.query], evaluator.sources[OTHER[setting.query]]
-    asking = query_rows(setting, embedded[setting.query])
-    indices = asking[np.linspace(0, len(asking) - 1, NUM_RANK_LISTS).round().astype(int)].tolist()
-    lists = []
-    for index, ranked in zip(indices, rank_lists(setting, embedded, indices, top=RANK_LIST_LENGTH), strict=True):
-        rows = zip(ranked.gallery_index.tolist(), ranked.similarity.tolist(), ranked.correct.tolist(), strict=True)
-        lists.append(
-            RankedQuery(
-                query=_image(query, index, None, None),
-                ranked=[_image(gallery, row, similarity, correct) for row, similarity, correct in rows],
-            )
-        )
-    return lists
-
-
-def _image(source: RecordSource, record: int, similarity: float | None, correct: bool | None) -> RankedImage:
-    image = decode(source.image_bytes(record), _IMAGE_SIZE)
-    return RankedImage(image, int(source.index.pid[record]), int(source.index.camid[record]), similarity, correct)

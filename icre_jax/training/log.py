@@ -21,6 +21,9 @@ from icre_jax.errors import InputError, NotSavedError
 from icre_jax.evals.results import ProtocolResult
 from icre_jax.machine.screen import Screen
 
+# Curves of fewer points say little; a run of fewer steps logs each of them.
+FEWEST_LINES = 50
+
 
 class RunLog:
     """The files of one run, and TensorBoard's if wanted."""
@@ -163,6 +166,11 @@ def _open_tensorboard(folder: Path, purge_step: int) -> Any:
             "logging.tensorboard needs an extra: pip install 'icre_jax[tensorboard]' (or set it to False)."
         ) from error
     return SummaryWriter(str(folder), purge_step=purge_step)
+
+
+def steps_between_lines(most: int, num_steps: int) -> int:
+    """Steps from one line of the log to the next: `most`, or fewer where a run has fewer than `FEWEST_LINES` then."""
+    return min(most, max(1, num_steps // FEWEST_LINES))
 
 
 def peak_memory_bytes() -> int:

@@ -15,7 +15,7 @@ from icre_jax.machine.stop import StopRequest
 from icre_jax.settings.fields import Settings
 from icre_jax.training.divergence import FiniteWatch
 from icre_jax.training.finish import Outcome, finish
-from icre_jax.training.log import Stopwatch, describe_step
+from icre_jax.training.log import Stopwatch, describe_step, steps_between_lines
 from icre_jax.training.session import Session, open_session
 
 
@@ -57,6 +57,7 @@ def train(session: Session, state: TrainState) -> TrainState:
     speed = Stopwatch(run.plan.batch_size)
     finite = FiniteWatch(run, session.checkpoints)
     scores: dict[str, float] | None = None
+    every = steps_between_lines(settings.logging.every_steps, run.num_steps)
     batches = training_batches(
         run.source,
         run.plan,
@@ -82,7 +83,7 @@ def train(session: Session, state: TrainState) -> TrainState:
 
             scores = None
             epoch, step_of_epoch = divmod(step, run.steps_per_epoch)
-            if step % settings.logging.every_steps == 0 or step == run.num_steps:
+            if step % every == 0 or step == run.num_steps:
                 finite.check()  # reading the numbers waits for them anyway, and the log is to stay strict JSON
                 _report(session, step, metrics, speed)
             session.screen.advance("training", step, run.num_steps, note=f"epoch {step / run.steps_per_epoch:.1f}")
@@ -100,14 +101,16 @@ def train(session: Session, state: TrainState) -> TrainState:
 
 
 def _report(session: Session, step: int, metrics: dict[str, Any], speed: Stopwatch) -> None:
-    """A line in the log, and one on the screen."""
+    """A line in the log; and one on the screen, at the steps of `logging.every_steps` alone."""
     run, log = session.run, session.log
     line = {"step": step, "epoch": step / run.steps_per_epoch}
     line |= {name: float(value) for name, value in metrics.items()}
     line |= {f"learning_rate/{group}": float(rate(step - 1)) for group, rate in run.rates.items()}
     log.write_step(line)
     since = speed.read()
-    if since is not None:
-        log.write_speed({"step": step} | since)
+    if since is None:
+        return
+    log.write_speed({"step": step} | since)
+    if step % run.settings.logging.every_steps == 0 or step == run.num_steps:
         num_epochs = run.settings.schedule.num_epochs
         session.screen.say(describe_step(line, since, num_epochs=num_epochs, num_steps=run.num_steps))
