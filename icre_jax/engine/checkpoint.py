@@ -2,7 +2,8 @@
 
 Items of one checkpoint, so that evaluation and export read only theirs: "params", "batch_stats", "opt_state", with
 running averages "ema" (arrays), and "facts" (JSON: settings, id -> class map, fingerprint of the data). Weights without
-a run have no "opt_state".
+a run have no "opt_state". SHA256SUMS lists the hash of every file of the step and is part of the same save; nothing is
+read from a step before all of its files were compared with it.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from icre_jax.engine.state import TrainState
+from icre_jax.engine.sums import SUMS, find_damage, write_sums
 from icre_jax.errors import InputError, NotSavedError
 
 _ARRAYS = ("params", "batch_stats", "opt_state", "ema")
@@ -30,8 +32,16 @@ _ARRAYS = ("params", "batch_stats", "opt_state", "ema")
 _SPARE_BYTES = 16 * 2**20
 # Where a step that is no longer kept goes before it is deleted, in one rename: a kill never leaves half a step.
 _DELETED = ".deleted"
+# What orbax notes of a step after the sums were taken. No number is read from them.
+_SCORES = "metrics"  # orbax's name of the item that holds them
+_NOTES = ("_CHECKPOINT_METADATA", "commit_success.txt")
+# Among the facts of a step that was saved with sums: whose list is gone is damaged, and not of an older version.
+_SUMMED = "sha256sums"
 # How often a reader that wants the latest looks again.
 _MOST_TRIES = 10
+
+# Errors in a read that say nothing of what is read.
+_NOT_DAMAGE = (InputError, MemoryError, jax.errors.JaxRuntimeError)
 
 Read = TypeVar("Read")
 
@@ -44,8 +54,11 @@ class Checkpoints:
     """The checkpoints of one work folder.
 
     The latest `keep_latest` steps are kept, and the best one by `best_metric`. A checkpoint appears under its final
-    name when it is complete and loses it before it is deleted; what an interrupted process left of either is removed
-    when the folder is opened for writing, what a failed save left at once.
+    name when it is complete, sums included, and loses it before it is deleted; what an interrupted process left of
+    either is removed when the folder is opened for writing, what a failed save left at once.
+
+    A step is compared with its sums before the first read of it, whole, whatever is read. One of an older version,
+    which has none, is taken, and a line on standard error says so.
     """
 
     def __init__(self, workdir: Path, *, keep_latest: int = 1, best_metric: str = "", read_only: bool = False):
@@ -56,9 +69,15 @@ class Checkpoints:
           keep_latest: how many of the newest steps to keep.
           best_metric: key of the scores given to `save` by which the best step is chosen (higher is better).
           read_only: for evaluation; nothing is created or cleaned.
+
+        Raises:
+          InputError: of a read-only folder, that it is not there; else that the scores of a step are damaged, by which
+            the best one is chosen.
         """
         self._folder = workdir.resolve() / "checkpoints"  # orbax refuses relative paths, and only in its save thread
         self._best_metric = best_metric
+        self._read_only = read_only
+        self._compared: set[int] = set()
         if read_only and not self._folder.is_dir():
             raise InputError(f"{workdir} holds no checkpoints. Give the workdir of a run that was trained.")
 
@@ -78,8 +97,15 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=False,  # it would do that in a thread, and trip over a process that ends at once
             todelete_subdir=None if read_only else _DELETED,
+            lightweight_initialize=read_only,  # a damaged step is not to keep a reader from the others
+            temporary_path_class=_Summed,
         )
-        self._manager = _open_for_reading(self._folder, options) if read_only else _open(self._folder, options)
+        if read_only:
+            self._manager = _open_for_reading(self._folder, options)
+        else:
+            for step in _listed(self._folder):
+                self._require_scores(step)  # orbax reads all of them now
+            self._manager = _open_for_writing(self._folder, options)
         if not read_only and jax.process_index() == 0:
             # What a process that was killed left of a save, and of a deletion.
             for left in (self._folder / _DELETED, *self._folder.glob("*.orbax-checkpoint-tmp*")):
@@ -122,6 +148,8 @@ class Checkpoints:
 
     def _save(self, step: int, trees: dict[str, Any], facts: dict[str, Any], scores: dict[str, float]) -> None:
         self._require_space(step, trees)
+        self._compared.discard(step)
+        facts = {**facts, _SUMMED: True}
         items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         try:
             with _quiet_orbax():
@@ -159,14 +187,15 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The saved step with the highest `best_metric` (the newest of equals); None if no saved step was scored."""
-        scores = {step: self._manager.metrics(step) or {} for step in self.steps}
+        scores = {step: self._scores(step) for step in self.steps}
         scored = [(scores[step][self._best_metric], step) for step in self.steps if self._best_metric in scores[step]]
         return max(scored)[1] if scored else None
 
     def read_facts(self, step: int) -> dict[str, Any]:
         """The JSON facts of a step."""
         with self._reading(step):
-            return self._restore(step, facts=ocp.args.JsonRestore())["facts"]
+            facts = self._read_facts(step)
+        return {name: value for name, value in facts.items() if name != _SUMMED}
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state of a step.
@@ -232,6 +261,9 @@ class Checkpoints:
         _drop_late_reports()
         try:
             with _quiet_orbax():
+                if step not in self._compared:
+                    self._require_whole(step)
+                    self._compared.add(step)
                 yield
         except Exception as error:
             # Half a step may look damaged, or like one of another network.
@@ -241,11 +273,45 @@ class Checkpoints:
         if not self._is_there(step):
             raise self._replaced(step)
 
+    def _require_whole(self, step: int) -> None:
+        """Compare every file of a step with its sums."""
+        if findings := self._find_damage(step):
+            raise self._damaged(step, findings[0] + (f", and {len(findings) - 1} more" if findings[1:] else ""))
+        if not (self._folder / str(step) / SUMS).exists():
+            _say_unsummed(self._folder / str(step))
+
+    def _find_damage(self, step: int) -> list[str]:
+        """What is not as it was saved, in words; nothing of a step of an older version, of which nobody knows."""
+        folder = self._folder / str(step)
+        if (folder / SUMS).exists():
+            return find_damage(folder, leave_out=_NOTES)
+        try:
+            facts = self._manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore()))["facts"]
+        except _NOT_DAMAGE:
+            raise
+        except Exception as error:
+            return [f"its facts cannot be read ({_reason(error)})"]
+        return [f"{SUMS} is missing"] if _SUMMED in facts else []
+
+    def _require_scores(self, step: int) -> None:
+        """Refuse scores that are not as they were saved: by them the best step is chosen, and others are deleted."""
+        folder = self._folder / str(step)
+        if (folder / SUMS).exists() and (findings := find_damage(folder, leave_out=_NOTES, only=f"{_SCORES}/")):
+            raise InputError(
+                f"The checkpoint of step {step} in {self._folder} is damaged: {findings[0]}. Delete {folder} and start "
+                "the same command again, which goes on with the others."
+            )
+
+    def _scores(self, step: int) -> dict[str, float]:
+        self._require_scores(step)
+        with self._explain(step):
+            return self._manager.metrics(step) or {}
+
     def _is_there(self, step: int) -> bool:
         return (self._folder / str(step)).is_dir()
 
     def _replaced(self, step: int) -> ReplacedError:
-        there = sorted(int(entry.name) for entry in self._folder.glob("*") if entry.name.isdecimal())
+        there = _listed(self._folder)
         return ReplacedError(
             f"The checkpoint of step {step} in {self._folder} is gone: training, which goes on there, has replaced it "
             f"while it was read. There are {there} now; start the same command again for one of these."
@@ -255,25 +321,54 @@ class Checkpoints:
         return (self._folder / str(step) / "ema").is_dir()
 
     def _restore(self, step: int, **items: Any) -> dict[str, Any]:
-        try:
+        with self._explain(step):
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        except (OSError, ValueError, KeyError) as error:
-            raise self._damaged(step, error) from error
-        return {name: restored[name] for name in items}
+            return {name: restored[name] for name in items}
 
-    def _damaged(self, step: int, error: Exception) -> InputError:
-        return InputError(
-            f"The checkpoint of step {step} in {self._folder} is damaged: {_reason(error)}. Delete "
-            f"{self._folder / str(step)} to fall back to another step of {self.steps}."
-        )
+    def _read_facts(self, step: int) -> dict[str, Any]:
+        facts = self._restore(step, facts=ocp.args.JsonRestore())["facts"]
+        if not isinstance(facts, dict):
+            raise self._damaged(step, "its facts are no object")
+        return facts
+
+    @contextlib.contextmanager
+    def _explain(self, step: int) -> Iterator[None]:
+        """What orbax says of a damaged step that has no sums, as a message for people."""
+        try:
+            yield
+        except _NOT_DAMAGE:
+            raise
+        except Exception as error:  # garbled compression raises nothing more special
+            raise self._damaged(step, _reason(error)) from error
+
+    def _damaged(self, step: int, finding: str) -> InputError:
+        folder = self._folder / str(step)
+        other = self._next_whole(step)
+        if other is None:
+            way = "No other checkpoint there is whole. Take another copy of the run, or train again in another workdir."
+        elif self._read_only:
+            way = (
+                f"The next one that is whole is of step {other}: take it with --checkpoint {other}, or delete {folder} "
+                "where a command takes the latest."
+            )
+        else:
+            way = f"Delete {folder} and start the same command again: it continues after step {other}, which is whole."
+        return InputError(f"The checkpoint of step {step} in {self._folder} is damaged: {finding}. {way}")
+
+    def _next_whole(self, step: int) -> int | None:
+        """The newest older step that is as it was saved; of newer ones if there is none."""
+        older, newer = ([other for other in self.steps if sign * other > sign * step] for sign in (-1, 1))
+        for other in (*reversed(older), *reversed(newer)):
+            with contextlib.suppress(InputError, OSError):  # it may be damaged too, or be replaced right now
+                if not self._find_damage(other):
+                    return other
+        return None
 
     def _metadata(self, step: int, names: Iterable[str]) -> dict[str, Any]:
         """Item -> what was saved of it, as shapes. Asked once for all: orbax looks at every item each time."""
-        try:
+        with self._explain(step):
             saved = self._manager.item_metadata(step)
             items = {name: saved[name] for name in names}
-        except (OSError, ValueError, KeyError) as error:
-            raise self._damaged(step, error) from error
         return {name: item.tree if hasattr(item, "tree") else item for name, item in items.items()}
 
     def _check_shapes(self, step: int, like: dict[str, Any]) -> None:
@@ -286,12 +381,40 @@ class Checkpoints:
         )
 
 
+class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A step under its temporary name, whose sums are taken when nothing but its final name is missing.
+
+    orbax makes the step of process 0 alone final, after all processes have written.
+    """
+
+    def finalize(self) -> Any:
+        """Write the sums and give the step its name; what the base class gives, which depends on orbax's version."""
+        if self.get_final().name.isdecimal():  # an item of a step is written the same way
+            write_sums(Path(self.get()), leave_out=_NOTES)
+        return super().finalize()
+
+
 def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
     # Handlers are named, so that a manager that has not saved anything yet can read metadata too.
     handlers: dict[str, Any] = {name: ocp.StandardCheckpointHandler() for name in _ARRAYS}
     handlers["facts"] = ocp.JsonCheckpointHandler()
     with _quiet_orbax():
         return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+
+
+def _listed(folder: Path) -> list[int]:
+    """The steps in a folder, ascending, by their names alone."""
+    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal())
+
+
+def _open_for_writing(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    try:
+        return _open(folder, options)
+    except ValueError as error:
+        raise InputError(
+            f"The checkpoints in {folder} cannot be listed: {_reason(error)}. What orbax noted of one of them is "
+            f"damaged: delete {folder / '*' / _NOTES[0]}, which nothing needs, and start the same command again."
+        ) from error
 
 
 def _open_for_reading(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
@@ -378,7 +501,9 @@ def read_variables(folder: Path, like: dict[str, Any] | None = None) -> dict[str
             saved = saved.tree if hasattr(saved, "tree") else saved
             _require_shapes(str(folder), saved, like, "Take it and its config.json from one export.")
             return reader.restore(folder, like)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except _NOT_DAMAGE:
+        raise
+    except Exception as error:  # garbled compression raises nothing more special
         raise InputError(f"{folder} is no network, or a damaged one: {_reason(error)}. {damaged}") from error
 
 
@@ -400,6 +525,14 @@ def _quiet_orbax() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+@functools.cache  # once in a process
+def _say_unsummed(folder: Path) -> None:
+    if jax.process_index() == 0:
+        print(
+            f"{folder} is of an older version and has no {SUMS}: whether it is damaged is not known.", file=sys.stderr
+        )
 
 
 @functools.cache  # once in a process

@@ -32,6 +32,7 @@ from icre_jax.engine.stored import (
     hash_network,
     read_run,
     read_stored,
+    seal,
 )
 from icre_jax.engine.tensors import write_tensors
 from icre_jax.engine.trained import require_same_data
@@ -154,7 +155,8 @@ def export(
         with new_folder(out) as partial:
             (partial / CONFIG).write_text(to_json(stored.settings), encoding="utf-8")
             (partial / CLASSES).write_text(json.dumps(facts), encoding="utf-8")
-            (partial / PROVENANCE).write_text(json.dumps(about, indent=2, allow_nan=False), encoding="utf-8")
+            sealed = json.dumps(seal(partial, about), indent=2, allow_nan=False)
+            (partial / PROVENANCE).write_text(sealed, encoding="utf-8")
             (partial / CARD).write_text(write_card(stored), encoding="utf-8")
             for name, it in written.items():
                 _FORMS[name].write(partial, it, half)

@@ -4,7 +4,8 @@ An export is a folder of
 
     config.json           the settings of the run, without the places of its machine
     classes.json          the step, and the identity of each class
-    provenance.json       what is known of how it was made, and the hash of the network in each of its forms
+    provenance.json       what is known of how it was made, and hashes: of the network in each of its forms, of the two
+                          files above, and of itself
     README.md             the same for people: the model card
     variables/            parameters and BatchNorm statistics, an orbax checkpoint
     network.safetensors   the same in one file, kernels in float16 where that was asked for
@@ -30,6 +31,7 @@ import icre_jax
 from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint, read_variables
 from icre_jax.engine.provenance import describe_run
 from icre_jax.engine.state import create_state
+from icre_jax.engine.sums import hash_file
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
@@ -40,6 +42,7 @@ from icre_jax.settings.fields import Settings
 BOX = Path(icre_jax.__file__).parent / "box"
 CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"
 VARIABLES, TENSORS, PROGRAMS = "variables", "network.safetensors", "stablehlo.json"
+_HASHED, _FILES, _SELF = (CONFIG, CLASSES), "files_sha256", "provenance_sha256"
 _FORM_OF = {VARIABLES: "orbax", TENSORS: "safetensors"}
 _LARGEST_JSON = 32 * 2**20  # a million identities
 _AGAIN = "Take another copy, or export the run again."
@@ -217,7 +220,32 @@ def _read_export(folder: Path, form: str) -> Stored:
             f"{folder / form} was changed since it was exported, or is of another export than {PROVENANCE} and "
             f"{CONFIG} beside it: its hash is {found[:12]}, and {expected[_FORM_OF[form]][:12]} was written. {_AGAIN}"
         )
+    _require_files(folder, about)
     return Stored(settings, step, network, variables, pids, about)
+
+
+def seal(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """`about`, JSON-able, with the hashes of the other JSON files of an export, which stand in `folder`, and its own."""
+    sealed = json.loads(json.dumps({**about, _FILES: {name: hash_file(folder / name) for name in _HASHED}}))
+    return {**sealed, _SELF: _hash_json(sealed)}
+
+
+def _require_files(folder: Path, about: dict[str, Any]) -> None:
+    """Refuse JSON files that are not those that `seal` saw; exports of older versions have no such hashes."""
+    if _FILES not in about and _SELF not in about:
+        return
+    if not isinstance(about.get(_FILES), dict) or about.get(_SELF) != _hash_json(
+        {name: value for name, value in about.items() if name != _SELF}
+    ):
+        changed = [PROVENANCE]
+    else:
+        changed = [name for name in _HASHED if about[_FILES].get(name) != hash_file(folder / name)]
+    if changed:
+        raise InputError(f"{folder / changed[0]} was changed since it was exported: it has another hash. {_AGAIN}")
+
+
+def _hash_json(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
