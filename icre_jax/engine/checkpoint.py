@@ -333,13 +333,16 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _explain(self, step: int) -> Iterator[None]:
-        """What orbax says of a damaged step that has no sums, as a message for people."""
+        """What orbax says of a step that is damaged where no sums are, as a message for people."""
         try:
             yield
         except _NOT_DAMAGE:
             raise
         except Exception as error:  # garbled compression raises nothing more special
-            raise self._damaged(step, _reason(error)) from error
+            notes = self._folder / str(step) / _NOTES[0]
+            hint = f" (its arrays are as they were saved: try without {notes}, which nothing needs)"
+            compared = step in self._compared and (notes.parent / SUMS).exists()
+            raise self._damaged(step, _reason(error) + (hint if compared else "")) from error
 
     def _damaged(self, step: int, finding: str) -> InputError:
         folder = self._folder / str(step)
@@ -558,7 +561,10 @@ def _is_orbax(coroutine: types.CoroutineType) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).split("[tensorstore_spec")[0].strip()  # what follows is for the library's authors
+    said = str(error)
+    for technical in ("[tensorstore_spec", "See full TensorStore details"):  # what follows is for the library's authors
+        said = said.split(technical)[0]
+    return said.strip().removesuffix(".")
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

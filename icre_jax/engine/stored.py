@@ -225,21 +225,20 @@ def _read_export(folder: Path, form: str) -> Stored:
 
 
 def seal(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """`about`, JSON-able, with the hashes of the other JSON files of an export, which stand in `folder`, and its own."""
+    """`about` (JSON-able) with its own hash, and those of the other JSON files of an export, which are in `folder`."""
     sealed = json.loads(json.dumps({**about, _FILES: {name: hash_file(folder / name) for name in _HASHED}}))
     return {**sealed, _SELF: _hash_json(sealed)}
 
 
 def _require_files(folder: Path, about: dict[str, Any]) -> None:
     """Refuse JSON files that are not those that `seal` saw; exports of older versions have no such hashes."""
-    if _FILES not in about and _SELF not in about:
+    files, own = about.get(_FILES), about.get(_SELF)
+    if files is None and own is None:
         return
-    if not isinstance(about.get(_FILES), dict) or about.get(_SELF) != _hash_json(
-        {name: value for name, value in about.items() if name != _SELF}
-    ):
+    if not isinstance(files, dict) or own != _hash_json({name: about[name] for name in about if name != _SELF}):
         changed = [PROVENANCE]
     else:
-        changed = [name for name in _HASHED if about[_FILES].get(name) != hash_file(folder / name)]
+        changed = [name for name in _HASHED if files.get(name) != hash_file(folder / name)]
     if changed:
         raise InputError(f"{folder / changed[0]} was changed since it was exported: it has another hash. {_AGAIN}")
 
