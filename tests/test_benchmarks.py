@@ -60,6 +60,15 @@ def test_search_is_measured(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
+def test_the_sums_of_a_checkpoint_are_measured(config, tmp_path):
+    process = run_command("benchmarks.checkpoint", "--rounds", "1", "--folder", str(tmp_path), *flags_of(config))
+    assert process.returncode == 0, process.stderr
+    for word in ("a state of 0 MiB", "save", "restore", "sums over the rest", "CPU time"):
+        assert word in process.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_the_start_is_measured(config):
     process = run_command("benchmarks.start_up", "--rounds", "1", *flags_of(config))
@@ -74,6 +83,8 @@ def test_the_start_is_measured(config):
         ("memory", ("--only", "nothing"), ("--only 'nothing'", "the demo")),
         ("memory", ("--epochs", "0"), ("--epochs is 0", "1 or more")),
         ("input_pipeline", ("--num_ids", "7"), ("--num_ids", "8 or more")),
+        ("checkpoint", ("--rounds", "0"), ("--rounds is 0", "1 or more")),
+        ("checkpoint", ("--folder", "nowhere"), ("--folder nowhere", "exists")),
         ("start_up", ("--rounds", "0"), ("--rounds is 0", "1 or more")),
         ("search", ("--rows", "0"), ("--rows is 0", "1 or more")),
         ("search", ("--queries", "0"), ("--queries is 0", "1 or more")),

@@ -4,8 +4,10 @@ The last line is a comment with the hash of the lines above it, so that a damage
 Sums find damage; they are no signature.
 """
 
+import concurrent.futures
 import hashlib
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
@@ -24,7 +26,11 @@ def write_sums(folder: Path, *, leave_out: Collection[str] = ()) -> None:
       OSError: a file cannot be read, or the list cannot be written.
     """
     names = sorted(_files(folder) - {SUMS, *leave_out})
-    text = "".join(f"{hash_file(folder / name)}  {name}\n" for name in names)
+    sums = _hash_files(folder / name for name in names)
+    for found in sums:
+        if isinstance(found, OSError):
+            raise found
+    text = "".join(f"{found}  {name}\n" for found, name in zip(sums, names, strict=True))
     (folder / SUMS).write_bytes(f"{text}{_END}{_hash(text)}\n".encode())
 
 
@@ -42,13 +48,11 @@ def find_damage(folder: Path, *, leave_out: Collection[str] = (), only: str = ""
     found = {name for name in _files(folder) - {SUMS, *leave_out} if name.startswith(only)}
     findings = [f"{name} is missing" for name in sorted(expected.keys() - found)]
     findings += [f"{name} was not there when it was saved" for name in sorted(found - expected.keys())]
-    for name in sorted(expected.keys() & found):
-        try:
-            actual = hash_file(folder / name)
-        except OSError as error:
-            findings.append(f"{name} cannot be read ({error.strerror})")
-            continue
-        if actual != expected[name]:
+    both = sorted(expected.keys() & found)
+    for name, actual in zip(both, _hash_files(folder / name for name in both), strict=True):
+        if isinstance(actual, OSError):
+            findings.append(f"{name} cannot be read ({actual.strerror})")
+        elif actual != expected[name]:
             findings.append(f"{name} has the sha256 {actual[:12]}, and {expected[name][:12]} was saved")
     return findings
 
@@ -63,6 +67,19 @@ def hash_file(path: Path) -> str:
         raise OSError(0, "no regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_files(paths: Iterable[Path]) -> list[str | OSError]:
+    """`hash_file` of each, or its error; several at a time, as hashing lets other threads run."""
+
+    def look(path: Path) -> str | OSError:
+        try:
+            return hash_file(path)
+        except OSError as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(look, paths))
 
 
 def _files(folder: Path) -> set[str]:
