@@ -307,10 +307,8 @@ def test_commands_refuse_a_damaged_checkpoint_and_take_the_one_that_is_offered(s
     latest, older = sorted(saved_steps(workdir))[:-3:-1]
     name = f"params/{largest(folder_of(workdir, latest))}"
     DAMAGES["garbled"](folder_of(workdir, latest) / name)
-    exported, weights = (
-        ("--out", str(tmp_path / "out")),
-        ("--to_safetensors", str(tmp_path / "weights.safetensors"), "--stem", "visible"),
-    )
+    exported = ("--out", str(tmp_path / "out"))
+    weights = ("--to_safetensors", str(tmp_path / "weights.safetensors"), "--stem", "visible")
     for command, flags in (("evaluate", ()), ("export", exported), ("convert", weights)):
         process = run_command(f"icre_jax.{command}", "--workdir", str(workdir), *flags)
         refused(process, f"step {latest}", name, f"--checkpoint {older}")
