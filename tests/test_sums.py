@@ -57,6 +57,11 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def summed_files_of(folder: Path) -> list[str]:
+    """With the list itself; older versions of orbax have one note less."""
+    return [name for name in files_of(folder) if name not in NOTES]
+
+
 def read_all(workdir: Path, step: int, *, read_only: bool = True) -> tuple:
     """Everything that anybody reads of a step, each by an opening of its own, as commands do."""
     how = {"best_metric": METRIC, "read_only": read_only}
@@ -103,11 +108,12 @@ def check_flips(copy: Path, per_file: int, seed: int) -> int:
     return tried
 
 
+@pytest.mark.versions
 def test_a_flipped_bit_in_any_file_is_found(saved):
     """By the comparison alone, which stands before every read; the reads themselves are below and in the long test."""
     folder, draws = folder_of(saved, 9), random.Random(0)
     listed = [line.split("  ")[1] for line in (folder / SUMS).read_text().splitlines()[:-1]]
-    assert sorted([*listed, SUMS, *NOTES]) == files_of(folder)
+    assert sorted([*listed, SUMS]) == summed_files_of(folder)
     assert find_damage(folder, leave_out=NOTES) == []
     for name in (*listed, SUMS):
         before = (folder / name).read_bytes()
@@ -149,6 +155,7 @@ def test_what_was_damaged_is_named_with_the_step_to_take_instead(copy, what):
         opened.read_variables(9)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("name", ["foreign", "params/d/foreign", "foreign/file", "params/link"])
 def test_a_foreign_file_is_refused(copy, name):
     file = folder_of(copy, 9) / name
@@ -179,6 +186,7 @@ def test_the_next_step_that_is_whole_is_offered(copy):
     assert "--checkpoint 12" in said(6)  # a newer one where no older one is whole
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("step", [6, 9])
 @pytest.mark.parametrize("read_only", [True, False])
 def test_damaged_scores_do_not_choose_the_best_step(copy, step, read_only):
@@ -200,7 +208,7 @@ def test_damaged_scores_do_not_choose_the_best_step(copy, step, read_only):
 def test_what_orbax_notes_has_no_effect_or_is_refused(copy, saved, content):
     for name in NOTES:
         file = folder_of(copy, 9) / name
-        file.unlink() if content is None else file.write_text(content)
+        file.unlink(missing_ok=True) if content is None else file.write_text(content)
     expected = read_all(saved, 9)
     for read_only in (True, False):
         words = refused_or_without_effect(copy, 9, expected, read_only=read_only)
@@ -208,6 +216,7 @@ def test_what_orbax_notes_has_no_effect_or_is_refused(copy, saved, content):
         assert not words or NOTES[0] in words
 
 
+@pytest.mark.versions
 def test_a_checkpoint_of_an_older_version_is_taken_and_that_is_said(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_sums", lambda *_, **__: None)
@@ -240,6 +249,7 @@ def test_sums_that_are_gone_are_damage(copy):
         opened.read_facts(9)
 
 
+@pytest.mark.versions
 def test_sums_that_cannot_be_written_leave_nothing(copy, monkeypatch):
     """They belong to the save: a step without them never gets its name."""
 
@@ -262,7 +272,7 @@ def test_sums_are_read_by_the_tool_of_that_name(saved):
         ["sha256sum", "--check", "--strict", SUMS], cwd=folder_of(saved, 9), capture_output=True, text=True, check=False
     )
     assert process.returncode == 0, process.stderr
-    assert process.stdout.count(": OK") == len(files_of(folder_of(saved, 9))) - 3
+    assert process.stdout.count(": OK") == len(summed_files_of(folder_of(saved, 9))) - 1
 
 
 def test_lists_that_are_none(tmp_path):
