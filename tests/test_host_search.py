@@ -15,7 +15,7 @@ SIZE = 48
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks of four rows, 64 at a time, so that a small gallery has whole ones and a rest."""
+    """Blocks of four rows, 128 at a time, so that a small gallery has whole ones and a rest."""
     monkeypatch.setattr(host_search, "_CACHED_ELEMENTS", 4 * SIZE)
 
 
@@ -25,7 +25,7 @@ def assert_same(found, other):
 
 
 @pytest.mark.parametrize("number", [1, 3, 8, 30, 100])  # one by one, together, and more than are compiled for
-@pytest.mark.parametrize("num_rows", [10, 64, 1001])
+@pytest.mark.parametrize("num_rows", [10, 128, 1001])
 def test_it_finds_what_numpy_finds(number, num_rows):
     rng = np.random.default_rng(number)
     queries = rng.standard_normal((number, SIZE)).astype(np.float32)
@@ -43,7 +43,7 @@ def test_the_compiled_product_is_used(monkeypatch):
     monkeypatch.setattr(host_search, "_multiply", lambda *args, **kw: used.append(1) or compiled(*args, **kw))
     gallery = np.random.default_rng(0).standard_normal((200, SIZE)).astype(np.float16)
     search_on_host(gallery[:1], gallery)
-    assert len(used) == 3  # of 64 rows; eight are left to NumPy
+    assert len(used) == 1  # of 128 rows; 72 are left to NumPy
 
 
 def test_near_ties():

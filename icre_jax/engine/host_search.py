@@ -23,7 +23,7 @@ from icre_jax.retrieval.storage import LONGEST
 
 _CACHED_ELEMENTS = 2**19  # of the gallery in float32, that a core holds in its cache: 2 MiB
 _VERY_FEW = 8
-_TOGETHER = 16  # times as many in one call, which takes a while to start; much more would be copied
+_TOGETHER = 32  # times as many in one call, which takes a while to start; much more would be copied
 
 
 def search_on_host(
