@@ -324,7 +324,8 @@ def test_named_maps():
     assert {name: value.shape for name, value in outputs.items()} == {
         "features": (2, 2048), "deep_features": (2, 2048), "embeddings": (2, 2048), "logits": (2, 395),
     }  # fmt: skip
-    assert set(maps) == {"stages", "masks", "guide", "attention", "enhanced"}
+    assert set(maps) == {"stages", "masks", "guide", "attention", "delta", "enhanced"}
+    assert maps["delta"].shape == maps["enhanced"].shape
     assert maps["masks"].shape == (2, 24, 9, 3)
     assert maps["guide"].shape == (2, 24, 9, 512)
     assert maps["attention"]["cross"].shape == maps["attention"]["self"].shape == (2, 8, 216, 216)

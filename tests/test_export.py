@@ -131,6 +131,7 @@ def test_float32_safetensors_have_the_bits_of_the_run_also_where_its_data_is_gon
     assert net.embed(images, modality="visible").tobytes() == run.embed(images, modality="visible").tobytes()
 
 
+@pytest.mark.long
 def test_stablehlo_as_a_user_exports_and_uses_it(workdir, made, tmp_path, monkeypatch):
     out = tmp_path / "exported"
     command = ("icre_jax.export", "--workdir", str(workdir), "--out", str(out), "--format")

@@ -37,13 +37,13 @@ def gallery(strangers, tmp_path_factory):
     return index_images(strangers, tmp_path_factory.mktemp("index"))
 
 
-def test_devices_answer_as_numpy_does(gallery, images, tmp_path):
-    for name, devices in (("numpy", 1), ("devices", 4)):
+def test_devices_answer_as_the_host_does(gallery, images, tmp_path):
+    for name, devices in (("host", 1), ("devices", 4)):
         process = find(gallery, images, tmp_path / name, "--engine", name, num_devices=devices)
         assert process.returncode == 0, process.stderr
         assert process.stderr == ""
-    assert (tmp_path / "numpy").read_bytes() == (tmp_path / "devices").read_bytes()
-    assert len(json.loads((tmp_path / "numpy").read_text())["searches"]) > 10
+    assert (tmp_path / "host").read_bytes() == (tmp_path / "devices").read_bytes()
+    assert len(json.loads((tmp_path / "host").read_text())["searches"]) > 10
 
 
 def test_the_code_of_the_page_makes_the_index_that_the_command_makes(gallery, tmp_path, monkeypatch):

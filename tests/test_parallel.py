@@ -121,7 +121,7 @@ def differences(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
     ("loss", "layout"),
     [
         ("relative", LAYOUTS[0]),
-        ("absolute and batch-hard triplet", LAYOUTS[1]),
+        pytest.param("absolute and batch-hard triplet", LAYOUTS[1], marks=pytest.mark.long),
         *(
             pytest.param(loss, layout, marks=pytest.mark.slow)
             for number, loss in enumerate(LOSSES)

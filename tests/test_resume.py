@@ -154,6 +154,7 @@ def test_weights_without_a_run_are_refused(small, tmp_path):
         run(small, tmp_path)
 
 
+@pytest.mark.long
 def test_a_stop_saves_the_very_step_and_says_so(small, tmp_path):
     outcome, screen = start(small, tmp_path, MID_EPOCH)
     assert outcome is None
