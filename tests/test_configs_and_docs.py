@@ -14,7 +14,8 @@ from icre_jax.models.network import build_network
 from icre_jax.settings import flatten, parse
 from tests.conftest import ROOT
 
-FILES = ("synthetic", "instrument", "instrument_second", "instrument_thermal", "manifest", "sysu_mm01", "llcm", "regdb")
+INSTRUMENTS = ("instrument", "instrument_second", "instrument_thermal", "instrument_imagenet")
+FILES = ("synthetic", *INSTRUMENTS, "manifest", "sysu_mm01", "llcm", "regdb")
 VARIANTS = ("", "baseline", "baseline_triplet", "agw", "mpfr", "sdce", "icg", "mpfr_sdce", "offset", "local", "adam")
 
 

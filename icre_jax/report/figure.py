@@ -53,10 +53,11 @@ _STYLE = {
     "lines.solid_capstyle": "round",
     "axes.formatter.limits": (-3, 5),  # beyond, a power of ten above the axis, as the margin is fixed
 }
-_SIZE = (5.2, 3.0)  # inches of 72 points, the units of the viewBox
+# Inches of 72 points, the units of the viewBox; small, so that letters of 9 points can be read on a phone.
+_SIZE = (4.6, 2.75)
 # Fixed margins (shares of the figure): plots side by side line up, and no layout has to be solved.
-_LEFT, _RIGHT, _BOTTOM, _TOP, _LEGEND_ROW = 0.125, 0.985, 0.155, 0.945, 0.068
-_LEGEND_LETTERS = 56  # fit into one row
+_LEFT, _RIGHT, _BOTTOM, _TOP, _LEGEND_ROW = 0.14, 0.985, 0.17, 0.94, 0.074
+_LEGEND_LETTERS = 52  # fit into one row
 _MAX_POINTS = 1000  # about one per two pixels
 _MAX_MARKERS = 12  # more would be a caterpillar
 
@@ -123,7 +124,7 @@ def draw(
             _add(axes, line, log)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.yaxis.set_label_coords(-0.105, 0.5)
+        axes.yaxis.set_label_coords(-0.12, 0.5)
         axes.margins(x=0.02)
         if log_x:
             axes.set_xscale("log")
