@@ -77,6 +77,45 @@ def test_the_start_is_measured(config):
         assert word in process.stdout
 
 
+RELEASED = """
+import numpy as np
+
+def eval_llcm(distances, query, gallery, query_camera, gallery_camera, once=True, kept=None):
+    cmc, precisions, inps = np.zeros(20), [], []
+    for row, pid, camera in zip(distances, query, query_camera):
+        order = np.argsort(row)
+        order = order[kept(camera, gallery, gallery_camera, order) if kept else
+                      ~((gallery[order] == pid) & (gallery_camera[order] == camera))]
+        ranks = np.flatnonzero(gallery[order] == pid) + 1
+        if not len(ranks):
+            continue
+        first = len(set(gallery[order][: ranks[0]])) if once else ranks[0]
+        cmc[first - 1 :] += 1
+        precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+        inps.append(len(ranks) / ranks[-1])
+    return cmc / len(precisions), np.mean(precisions), np.mean(inps)
+
+def eval_sysu(distances, query, gallery, query_camera, gallery_camera):
+    kept = lambda camera, _, cameras, order: ~((camera == 3) & (cameras[order] == 2))
+    return eval_llcm(distances, query, gallery, query_camera, gallery_camera, kept=kept)
+
+def eval_regdb(distances, query, gallery):
+    kept = lambda camera, _, cameras, order: order >= 0
+    return eval_llcm(distances, query, gallery, query, gallery, once=False, kept=kept)
+"""
+
+
+@pytest.mark.long
+def test_scoring_is_measured_beside_functions_like_the_field_s(tmp_path):
+    (tmp_path / "eval_metrics.py").write_text(RELEASED)  # by the definition; the field's own files are not ours
+    process = run_command(
+        "benchmarks.scoring", "--share", "0.01", "--num_trials", "1", "--released", str(tmp_path / "eval_metrics.py")
+    )
+    assert process.returncode == 0, process.stderr
+    for word in ("SYSU-MM01", "LLCM", "RegDB", "released", "Peak memory"):
+        assert word in process.stdout
+
+
 @pytest.mark.parametrize(
     ("benchmark", "flags", "words"),
     [
@@ -86,6 +125,7 @@ def test_the_start_is_measured(config):
         ("checkpoint", ("--rounds", "0"), ("--rounds is 0", "1 or more")),
         ("checkpoint", ("--folder", "nowhere"), ("--folder nowhere", "exists")),
         ("start_up", ("--rounds", "0"), ("--rounds is 0", "1 or more")),
+        ("scoring", ("--released", "nowhere"), ("--released nowhere", "eval_metrics.py")),
         ("search", ("--rows", "0"), ("--rows is 0", "1 or more")),
         ("search", ("--queries", "0"), ("--queries is 0", "1 or more")),
     ],
