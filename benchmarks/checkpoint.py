@@ -14,6 +14,7 @@ import functools
 import statistics
 import tempfile
 import time
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from unittest import mock
 import jax
 import numpy as np
 
-from icre_jax.engine import checkpoint
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint import damage, opening
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.program import build_program
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import InputError
@@ -53,9 +54,9 @@ class Share:
     sums_cpu_seconds: float
 
 
-def time_within(name: str, work: Callable[[], Any]) -> Share:
-    """Time `work`, and in it the function of this name that `checkpoint` calls."""
-    real, inside = getattr(checkpoint, name), np.zeros(2)
+def time_within(module: types.ModuleType, name: str, work: Callable[[], Any]) -> Share:
+    """Time `work`, and in it the function of this name that `module` calls."""
+    real, inside = getattr(module, name), np.zeros(2)
 
     def now() -> np.ndarray:
         return np.array([time.perf_counter(), time.process_time()])
@@ -68,7 +69,7 @@ def time_within(name: str, work: Callable[[], Any]) -> Share:
         finally:
             inside += now() - began
 
-    with mock.patch.object(checkpoint, name, timed):
+    with mock.patch.object(module, name, timed):
         began = now()
         work()
         whole = now() - began
@@ -99,9 +100,9 @@ def main(arguments: Sequence[str]) -> int:
         for step in range(flags.rounds + 1):
             numbered = state.replace(step=jax.numpy.int32(step))  # type: ignore[attr-defined]
             with contextlib.closing(Checkpoints(Path(folder))) as opened:
-                saves.append(time_within("write_sums", functools.partial(opened.save, numbered, {})))
+                saves.append(time_within(opening, "write_sums", functools.partial(opened.save, numbered, {})))
             with contextlib.closing(Checkpoints(Path(folder), read_only=True)) as opened:
-                reads.append(time_within("find_damage", functools.partial(opened.restore, step, like=state)))
+                reads.append(time_within(damage, "find_damage", functools.partial(opened.restore, step, like=state)))
     print(f"{settings.name}: a state of {size / 2**20:.0f} MiB; medians of {flags.rounds}")
     print(f"{'':10}{'seconds':>9}{'sums':>9}{'sums over the rest':>28}{'the same in CPU time':>28}")
     for name, timed in (("save", saves[1:]), ("restore", reads[1:])):

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.interleaved import ratios, run_in_turns
 from icre_jax.engine.host_search import search_on_host
-from icre_jax.retrieval.storage import LONGEST
+from icre_jax.retrieval.rows import LONGEST
 
 TOP = 10
 _ROWS_TOGETHER = 16384
@@ -35,7 +35,7 @@ _MEASURE = """
 import sys, threading, time
 import numpy as np
 from icre_jax.engine.host_search import search_on_host
-from icre_jax.retrieval.storage import LONGEST
+from icre_jax.retrieval.rows import LONGEST
 gallery = np.load(sys.argv[1], mmap_mode="r", allow_pickle=False)
 queries = np.random.default_rng(1).standard_normal((int(sys.argv[2]), gallery.shape[1]), np.float32)
 def read():

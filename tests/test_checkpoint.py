@@ -9,8 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from icre_jax.engine import checkpoint
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import create_state
 from icre_jax.errors import InputError, NotSavedError
 from icre_jax.models.head import Head
@@ -155,7 +154,7 @@ def test_reading_never_makes_a_folder(tmp_path):
 def test_too_little_space_is_said_before_anything_is_written(checkpoints, state, monkeypatch):
     checkpoints.save(state, {})
     usage = shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(NotSavedError, match=r"0 MiB free; the checkpoint of step 9 needs \d+ MiB"):
         checkpoints.save(state.replace(step=jnp.int32(9)), {})
     assert checkpoints.steps == [0]

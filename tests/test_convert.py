@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from icre_jax import convert
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import create_state
 from icre_jax.engine.stored import BOX, read_stored
 from icre_jax.errors import InputError

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from icre_jax.data.pipeline import RecordSource, training_batches
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import find_not_finite
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.machine.screen import Screen

@@ -23,7 +23,9 @@ from icre_jax.engine.trained import open_trained
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.machine.screen import Screen, open_console
+from icre_jax.sums import write_sums
 from tests.conftest import ROOT, flags_of, run_command
+from tests.damage import flip
 from tests.test_commands import refused
 
 
@@ -300,33 +302,36 @@ def test_what_reads_back_differently_is_not_kept(workdir, tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
-def flip_a_bit(file: Path, position: int = -1) -> None:
-    content = bytearray(file.read_bytes())
-    content[position] ^= 1
-    file.write_bytes(content)
+def list_again(copy: Path) -> None:
+    """As whoever changes files on purpose may do: what is looked at after the sums is looked at."""
+    write_sums(copy, leave_out=("README.md",))
 
 
 def test_what_was_changed_is_refused(copy):
-    flip_a_bit(copy / "network.safetensors")
-    with pytest.raises(
-        InputError, match=r"network.safetensors was changed since it was exported.* export the run again"
-    ):
-        icre_jax.load(copy / "network.safetensors")
+    """tests/test_damage.py has the sums of the files; the hash of the network is in another file than they are."""
+    tensors = copy / "network.safetensors"
+    flip(tensors, tensors.stat().st_size - 1, 0)
+    list_again(copy)
+    with pytest.raises(InputError, match=r"network.safetensors is of another network than .* export the run again"):
+        icre_jax.load(tensors)
     # Settings that decide an embedding are part of the hash, also where every array still fits.
     settings = json.loads((copy / "config.json").read_text())
     settings["data"]["image_size"] = [64, 32]
     (copy / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(InputError, match=r"variables was changed since it was exported"):
+    list_again(copy)
+    with pytest.raises(InputError, match=r"variables is of another network than"):
         icre_jax.load(copy)
 
 
 def test_damage_in_an_orbax_checkpoint_is_found(copy):
     largest = max((copy / "variables").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
-    flip_a_bit(largest, largest.stat().st_size // 2)
-    with pytest.raises(InputError, match=r"variables (was changed|is no network, or a damaged one)"):
+    flip(largest, largest.stat().st_size // 2, 0)
+    list_again(copy)
+    with pytest.raises(InputError, match=r"variables (is of another network|is no network, or a damaged one)"):
         icre_jax.load(copy)
     shutil.rmtree(copy / "variables")
     (copy / "variables").mkdir()
+    list_again(copy)
     with pytest.raises(InputError, match="variables is no network, or a damaged one"):
         icre_jax.load(copy)
 
@@ -335,6 +340,7 @@ def test_damage_in_an_orbax_checkpoint_is_found(copy):
 def test_a_truncated_file_is_refused(copy, keep):
     file = copy / "network.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
+    list_again(copy)
     with pytest.raises(InputError, match="no safetensors file, or a damaged one"):
         icre_jax.load(file)
 
@@ -346,20 +352,24 @@ def test_foreign_arrays_are_named_before_they_are_read(copy):
     arrays["fc.weight"] = np.zeros((3, 2), np.float32)
     arrays["params.head.classifier.kernel"] = arrays["params.head.classifier.kernel"][:, :5].copy()
     save_file(arrays, file)
+    list_again(copy)
     with pytest.raises(InputError) as caught:
         icre_jax.load(file)
     for words in ("fc.weight: [3, 2] in the file, absent", "params.head.neck.scale: absent in the file", ", 5] in"):
         assert words in str(caught.value)
     arrays = {name: array.astype(np.float64) for name, array in load_file(file).items()}
     save_file(arrays, file)
+    list_again(copy)
     with pytest.raises(InputError, match=r"stored as F64; float32 or float16 is read"):
         icre_jax.load(file)
     with file.open("ab") as stream:
         stream.truncate(2**26)  # sparse: it takes no room
+    list_again(copy)
     with pytest.raises(InputError, match=r"has 67,108,864 bytes, and this network at most"):
         icre_jax.load(file)
     with (copy / "variables" / "much").open("wb") as stream:
         stream.truncate(2**26)
+    list_again(copy)
     with pytest.raises(InputError, match=r"variables holds 67,\d+,\d+ bytes, and this network has at most"):
         icre_jax.load(copy)
 
@@ -368,6 +378,7 @@ def test_an_orbax_checkpoint_of_another_network_is_refused(copy):
     settings = json.loads((copy / "config.json").read_text())
     settings["model"]["width"] = 8
     (copy / "config.json").write_text(json.dumps(settings))
+    list_again(copy)
     with pytest.raises(InputError, match=r"variables is of another network; \d+ arrays differ"):
         icre_jax.load(copy)
 
@@ -389,6 +400,7 @@ def test_an_orbax_checkpoint_of_another_network_is_refused(copy):
 )
 def test_damaged_descriptions_are_refused(copy, name, text, words):
     (copy / name).unlink() if text is None else (copy / name).write_text(text)
+    list_again(copy)
     with pytest.raises(InputError, match=words):
         icre_jax.load(copy)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from icre_jax.engine import checkpoint
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint import folder as checkpoint_folder
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import NotSavedError
 from icre_jax.machine import hosts
@@ -42,7 +43,7 @@ def finished(small, reference, tmp_path_factory):
 
 def full_at(monkeypatch, *steps: int) -> None:
     """A save of these steps leaves a torn folder and fails, as orbax does on a full disk."""
-    real = checkpoint.ocp.CheckpointManager.save
+    real = ocp.CheckpointManager.save
 
     def save(self, step, **arguments):
         if step in steps:
@@ -52,7 +53,7 @@ def full_at(monkeypatch, *steps: int) -> None:
             raise FULL
         return real(self, step, **arguments)
 
-    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", save)
+    monkeypatch.setattr(ocp.CheckpointManager, "save", save)
 
 
 def test_training_goes_on_and_the_next_save_makes_up_for_it(small, finished, tmp_path, monkeypatch):
@@ -69,7 +70,7 @@ def test_training_goes_on_and_the_next_save_makes_up_for_it(small, finished, tmp
 def test_a_host_without_room_keeps_the_others_from_saving(small, finished, tmp_path, monkeypatch):
     """Saving is a common act: this process has room, and must not begin to wait for one that has none."""
     begun, asked = [], []
-    real_save, real_space = checkpoint.ocp.CheckpointManager.save, Checkpoints.require_space
+    real_save, real_space = ocp.CheckpointManager.save, Checkpoints.require_space
     real_exchange = hosts.exchange
 
     def save(self, step, **arguments):
@@ -86,7 +87,7 @@ def test_a_host_without_room_keeps_the_others_from_saving(small, finished, tmp_p
             return [value, [True, "The disk of /elsewhere has 0 MiB free."]]
         return real_exchange(value)
 
-    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", save)
+    monkeypatch.setattr(ocp.CheckpointManager, "save", save)
     monkeypatch.setattr(Checkpoints, "require_space", require_space)
     monkeypatch.setattr(hosts, "exchange", exchange)
     _, screen = run(small, tmp_path)
@@ -169,7 +170,7 @@ def fill(folder: Path) -> Path:
 
 
 def test_a_save_that_a_really_full_disk_cuts_off(disk, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_SPARE_BYTES", -(10**9))  # so that it is not refused beforehand
+    monkeypatch.setattr(checkpoint_folder, "_SPARE_BYTES", -(10**9))  # so that it is not refused beforehand
     workdir = disk(3) / "work"
     checkpoints = Checkpoints(workdir, best_metric="m")
     checkpoints.save(make_state(0), {}, {"m": 0.9})

@@ -1,5 +1,6 @@
 """From a delivered tree to prepared records: what is listed, what is stored, what is refused."""
 
+import dataclasses
 import hashlib
 import io
 import shutil
@@ -15,6 +16,7 @@ from icre_jax.data.prepared import open_or_prepare
 from icre_jax.engine.provenance import dataset_label
 from icre_jax.errors import InputError
 from tests.conftest import PEOPLE
+from tests.damage import flip
 
 
 @pytest.fixture
@@ -197,18 +199,43 @@ def test_rendered_people_are_never_called_real(copy, prepared, tmp_path):
 
 def test_an_interrupted_preparation_is_done_again(copy, tmp_path):
     prepared = open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
-    (prepared.folder / "index.npz").unlink()
+    (prepared.folder / "SHA256SUMS").unlink()
     next(prepared.folder.glob("*train.array_record*")).write_bytes(b"half")
     again = open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
     assert again.fingerprint == prepared.fingerprint
     assert len(again.source("train")[0]["image"]) > 100
+    # Nothing is deleted where it cannot be made again.
+    (prepared.folder / "SHA256SUMS").unlink()
+    with pytest.raises(InputError, match=r"records in .* have no SHA256SUMS.* is not there to prepare them anew"):
+        open_or_prepare("sysu_mm01", tmp_path / "gone", tmp_path / "prepared")
+    assert (prepared.folder / "index.npz").is_file()
 
 
 def test_damaged_records_are_named(copy, tmp_path):
     prepared = open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
     (prepared.folder / "index.npz").write_bytes(b"not an archive")
-    with pytest.raises(InputError, match=r"(?s)are damaged.*Delete that folder"):
+    with pytest.raises(InputError, match=r"are damaged: index.npz has 14 bytes, and .* Delete that folder"):
         open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
+
+
+def test_a_damaged_image_is_named_when_it_is_read(prepared, tmp_path):
+    folder = Path(shutil.copytree(prepared.folder, tmp_path / "sysu_mm01" / "1.0.0"))
+    file = next(folder.glob("*train.array_record*"))
+    content = file.read_bytes()
+    image = content.index(prepared.source("train")[7]["image"][-100:])
+    flip(file, image + 50, 3)
+    opened = open_or_prepare("sysu_mm01", tmp_path / "gone", tmp_path)
+    words = rf"damaged: record 7 of train, {prepared.index['train'].path[7]}, cannot be read: .*Delete that folder"
+    with pytest.raises(InputError, match=words):
+        opened.source("train")[7]
+    assert opened.source("train")[6]["image"] == prepared.source("train")[6]["image"]
+    # ArrayRecord has sums of its own: where its records are whole, and others.
+    others = dataclasses.replace(prepared, digests={**prepared.digests, "train": prepared.digests["train"][::-1]})
+    with pytest.raises(InputError, match=r"record 7 of train, .*, is not what was stored"):
+        others.source("train")[7]
+    short = dataclasses.replace(prepared, digests={**prepared.digests, "train": prepared.digests["train"][:-1]})
+    with pytest.raises(InputError, match=r"train has \d+ records, not \d+"):
+        short.source("train")
 
 
 def test_all_broken_images_are_named_at_once(copy, tmp_path):

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.prepared import open_or_prepare
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState, perturb
 from icre_jax.settings import differences, parse
 from icre_jax.training.run import assemble, restore

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.prepared import open_or_prepare
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.pretrained import overlay, read_backbone, start_from, write_backbone
 from icre_jax.errors import InputError
 from icre_jax.models.head import Head, gem_pool

@@ -10,11 +10,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
-from icre_jax.engine import checkpoint
-from icre_jax.engine.checkpoint import Checkpoints, ReplacedError, read_checkpoint
+from icre_jax.engine.checkpoint import quiet
+from icre_jax.engine.checkpoint.folder import Checkpoints, ReplacedError
+from icre_jax.engine.checkpoint.following import read_checkpoint
 from icre_jax.engine.evaluator import evaluate_checkpoint
 from icre_jax.engine.export import export
 from icre_jax.engine.state import TrainState
@@ -65,7 +67,7 @@ def test_the_latest_is_followed_by_the_next_where_it_is_replaced_before_it_is_re
 @pytest.mark.parametrize("method", ["restore", "item_metadata"])
 def test_what_is_replaced_in_the_middle_of_a_read_is_not_taken(training, tmp_path, monkeypatch, method, when):
     """Also where orbax itself noticed nothing: arrays that were deleted meanwhile may read as anything."""
-    real = getattr(checkpoint.ocp.CheckpointManager, method)
+    real = getattr(ocp.CheckpointManager, method)
     seen = []
 
     def replaced(self, step, **arguments):
@@ -76,7 +78,7 @@ def test_what_is_replaced_in_the_middle_of_a_read_is_not_taken(training, tmp_pat
             training.save(make_state(2), {"step": 2})
         return found if when == "after" else real(self, step, **arguments)
 
-    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, method, replaced)
+    monkeypatch.setattr(ocp.CheckpointManager, method, replaced)
     assert_whole(read_checkpoint(tmp_path, None, read_all))
     assert (seen[0], seen[-1]) == (1, 2)
 
@@ -88,10 +90,10 @@ async def unfinished():
 def test_late_reports_of_a_read_that_failed_are_dropped_and_no_others(monkeypatch):
     seen = []
     monkeypatch.setattr(sys, "unraisablehook", seen.append)
-    checkpoint._drop_late_reports.__wrapped__()
+    quiet.drop_late_reports.__wrapped__()
     others = [RuntimeError("something else"), ValueError("Event loop is closed")]
     ours = unfinished()
-    orbax_code = unfinished.__code__.replace(co_filename=str(Path(checkpoint.ocp.__file__).parent / "_src" / "x.py"))
+    orbax_code = unfinished.__code__.replace(co_filename=str(Path(ocp.__file__).parent / "_src" / "x.py"))
     of_orbax = types.FunctionType(orbax_code, {})()
     for error in (RuntimeError("Event loop is closed"), *others):
         sys.unraisablehook(types.SimpleNamespace(exc_value=error, object=None))
@@ -140,7 +142,7 @@ def test_a_step_that_is_there_and_damaged_stays_an_error(training, tmp_path):
 
 @pytest.mark.parametrize("happens", [FileNotFoundError(2, "gone"), NotADirectoryError("gone"), "nothing listed"])
 def test_steps_that_come_and_go_while_they_are_listed(training, tmp_path, monkeypatch, happens):
-    real, tries = checkpoint.ocp.CheckpointManager.__init__, []
+    real, tries = ocp.CheckpointManager.__init__, []
 
     def opened(self, *args, **kwargs):
         tries.append(1)
@@ -150,7 +152,7 @@ def test_steps_that_come_and_go_while_they_are_listed(training, tmp_path, monkey
         if len(tries) < 3:
             monkeypatch.setattr(self, "all_steps", list)
 
-    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "__init__", opened)
+    monkeypatch.setattr(ocp.CheckpointManager, "__init__", opened)
     assert_whole(read_checkpoint(tmp_path, None, read_all))
     assert len(tries) == 3
 

@@ -16,6 +16,7 @@ from icre_jax.errors import InputError
 from icre_jax.retrieval import index as module
 from icre_jax.retrieval import storage
 from icre_jax.retrieval.index import Entry, GalleryIndex
+from icre_jax.sums import seal, unseal
 from tests.conftest import ROOT
 
 DIMENSIONS = 6
@@ -274,10 +275,21 @@ def test_a_reader_finds_the_version_that_replaces_the_one_it_read_about(index, m
 
 def damage_header(change):
     def damage(folder):
-        said = json.loads((folder / "index.json").read_text())
-        (folder / "index.json").write_text(json.dumps(change(said)))
+        said = change(unseal(json.loads((folder / "index.json").read_text())))
+        (folder / "index.json").write_text(json.dumps(seal(said) if isinstance(said, dict) else said))
 
     return damage
+
+
+def without_seal(folder):
+    said = unseal(json.loads((folder / "index.json").read_text()))
+    (folder / "index.json").write_text(json.dumps(said))
+
+
+def another_row(folder):
+    rows = np.load(folder / "embeddings-1.npy")
+    rows[3, 2] = -rows[3, 2]
+    np.save(folder / "embeddings-1.npy", rows)
 
 
 def pickled(folder):
@@ -296,7 +308,10 @@ DAMAGES = {
     "long list": lambda folder: (folder / "entries-1.csv").write_bytes(b"x" * 2**16),
     "no number": damage_header(lambda said: {**said, "num_images": "5"}),
     "another number": damage_header(lambda said: {**said, "num_images": 6}),
-    "a later format": damage_header(lambda said: {**said, "format": 2}),
+    "another row": another_row,
+    "other sums": damage_header(lambda said: {**said, "embeddings_sha256": said["embeddings_sha256"][:1]}),
+    "an older version": without_seal,
+    "a later format": damage_header(lambda said: {**said, "format": 3}),
     "a field more": damage_header(lambda said: {**said, "more": 1}),
     "no object": damage_header(lambda said: [said]),
     "no json": lambda folder: (folder / "index.json").write_text("{"),

@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Console
 
 from icre_jax.data.ready import prepare_data
-from icre_jax.engine.checkpoint import read_variables
+from icre_jax.engine.checkpoint.variables import read_variables
 from icre_jax.engine.evaluator import evaluate_checkpoint
 from icre_jax.engine.export import export, first_images
 from icre_jax.engine.steps import embed_step

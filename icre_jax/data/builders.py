@@ -4,6 +4,7 @@ A builder stores the original bytes of every image, or the image at the size tha
 pipeline's. Use `icre_jax.data.prepared`, which checks the images first and keeps the index beside the records.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,11 @@ _AT_A_TIME = 256  # images that are resized together
 
 
 class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """What the builders share: features, order and the way from `Record` to a stored example."""
+    """What the builders share: features, order and the way from `Record` to a stored example.
+
+    Attributes:
+      digests: split name -> sha256 of every image as it was stored, in stored order; filled while records are written.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     card: ClassVar[Card]
@@ -70,6 +75,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         self._source_dir = data_dir
         self._source_splits = splits
         self._source_metadata = metadata
+        self.digests: dict[str, list[bytes]] = {name: [] for name in splits}
         config = None if trial is None else f"trial_{trial}"
         super().__init__(data_dir=prepared_dir, config=config, file_format="array_record")
 
@@ -91,14 +97,14 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # licence-gated data is never downloaded
-        return {name: self._generate_examples(records) for name, records in self._source_splits.items()}
+        return {name: self._generate_examples(name, records) for name, records in self._source_splits.items()}
 
-    def _images(self, records: list[Record]) -> Iterator[str | bytes]:
-        """What TFDS stores as it is, without TensorFlow: paths of files, or bytes."""
+    def _images(self, records: list[Record]) -> Iterator[bytes]:
+        """What TFDS stores as it is, without TensorFlow."""
         files = [self._source_dir / record.path for record in records]
         size = self._stored_size
         if size is None:
-            yield from map(str, files)
+            yield from (file.read_bytes() for file in files)
             return
         with ThreadPoolExecutor() as pool:
             # A few at a time: all of them would not fit into memory.
@@ -106,8 +112,9 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
                 some = files[first : first + _AT_A_TIME]
                 yield from pool.map(lambda file: store_resized(file.read_bytes(), size), some)
 
-    def _generate_examples(self, records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, split: str, records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
         for position, (record, image) in enumerate(zip(records, self._images(records), strict=True)):
+            self.digests[split].append(hashlib.sha256(image).digest())
             yield (
                 position,
                 {

@@ -5,6 +5,7 @@ camera a cell of one matrix per id (row index = id - 1); each is 10 x n, one per
 scipy reads it as data: MATLAB files hold no code.
 """
 
+import contextlib
 import json
 import zlib
 from pathlib import Path
@@ -17,6 +18,7 @@ from scipy.io.matlab import MatReadError
 from icre_jax.datasets import CARDS
 from icre_jax.errors import InputError, join_findings
 from icre_jax.files import write_file
+from icre_jax.sums import list_anew
 
 SOURCE = "exp/rand_perm_cam.mat"
 STORED = "gallery_permutations.json"
@@ -69,7 +71,7 @@ def read_mat(path: Path) -> Permutations:
 def keep_permutations(data_dir: Path, folder: Path) -> None:
     """Store what `exp/rand_perm_cam.mat` in `data_dir` says as JSON in `folder`, if there is such a file.
 
-    What was stored earlier stays where the tree has no such file (any more).
+    It joins the list of the sums of `folder`. What was stored earlier stays where the tree has no such file (any more).
 
     Raises:
       InputError: the file is not what it should be, or `folder` cannot be written.
@@ -81,10 +83,11 @@ def keep_permutations(data_dir: Path, folder: Path) -> None:
     text = json.dumps({"source": SOURCE, "pid_camid_trials": rows})
     stored = folder / STORED
     try:
-        if stored.is_file() and stored.read_text(encoding="utf-8") == text:
-            return
-        write_file(stored, text)
-    except (OSError, ValueError) as error:
+        if not (stored.is_file() and stored.read_bytes() == text.encode()):
+            write_file(stored, text)
+        with contextlib.suppress(ValueError):  # whoever opens the records says what is wrong with the list
+            list_anew(folder, STORED)
+    except OSError as error:
         raise InputError(f"The official draws cannot be kept in {folder}: {error}. Free space there.") from error
 
 

@@ -1,11 +1,15 @@
 """Prepared data sets: checked images in ArrayRecord files, an index beside them, a fingerprint over everything.
 
 prepared_dir/<dataset>/1.0.0/*.array_record   the images' own bytes (written by TFDS)
-prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality of every record, per split
+prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality, sha256 of every record, per split
 prepared_dir/sysu_mm01/1.0.0/gallery_permutations.json   the official gallery draws, if the tree holds them
 prepared_dir/<dataset>/1.0.0/metadata.json    fingerprint, and the listing the records were made from
+prepared_dir/<dataset>/1.0.0/SHA256SUMS       of all these files; where it is, the records are complete
 prepared_dir/regdb/trial_<k>/1.0.0/...        the same for each trial of RegDB
 prepared_dir/384x144/<dataset>/1.0.0/...      the same with all images at that height and width
+
+Whenever they are opened, the files are compared with their sums, those of the images by size; each image is compared
+when it is read (`icre_jax.data.compared`).
 """
 
 import contextlib
@@ -14,7 +18,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,14 +27,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from icre_jax.data.builders import BUILDERS, ReIDBuilder
+from icre_jax.data.compared import ComparedRecords, damaged
 from icre_jax.data.images import find_defect
-from icre_jax.data.permutations import keep_permutations
+from icre_jax.data.permutations import SOURCE, STORED, keep_permutations
 from icre_jax.data.records import Record, SplitIndex
 from icre_jax.datasets import RENDERED_MARK
 from icre_jax.errors import InputError, join_findings
-from icre_jax.files import whole_file
+from icre_jax.sums import SUMS, find_damage, write_sums
 
 Progress = Callable[[int, int], None]
+_INDEX, _DIGEST = "index.npz", "sha256"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +50,7 @@ class PreparedDataset:
       fingerprint: sha256 over the trial and every path, label and image; equal fingerprints mean equal data.
       synthetic: whether the people were rendered; told by the tree itself, so that no config can call them real.
       index: split name -> `SplitIndex`.
+      digests: split name -> [N, 32] uint8, sha256 of every image as it is stored.
     """
 
     dataset: str
@@ -52,12 +59,11 @@ class PreparedDataset:
     fingerprint: str
     synthetic: bool
     index: dict[str, SplitIndex]
+    digests: dict[str, np.ndarray]
 
-    def source(self, split: str) -> Any:
-        """Random access to the records of a split: `source[i]["image"]` is the bytes of image i."""
-        builder = tfds.builder_from_directory(str(self.folder))
-        # Decoding is ours (see `icre_jax.data.images`).
-        return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    def source(self, split: str) -> ComparedRecords:
+        """The records of a split: `source[i]["image"]` is the bytes of image i."""
+        return ComparedRecords(self.folder, split, self.index[split].path, self.digests[split])
 
 
 def records_folder(
@@ -69,7 +75,7 @@ def records_folder(
 
 def is_prepared(folder: Path) -> bool:
     """Whether there are complete records in a `records_folder`."""
-    return (folder / "index.npz").is_file()
+    return (folder / SUMS).is_file()
 
 
 def _root(prepared_dir: Path, stored_size: tuple[int, int] | None) -> Path:
@@ -109,7 +115,8 @@ def open_or_prepare(
         prepared = _prepare(builder_class, data_dir, _root(prepared_dir, stored_size), trial, stored_size, progress)
         keep_permutations(data_dir, folder)
         return prepared
-    prepared, metadata = _open(builder_class, folder)
+    # What the tree has is kept anew below.
+    prepared, metadata = _open(builder_class, folder, leave_out=(STORED,) if (data_dir / SOURCE).is_file() else ())
     if data_dir.is_dir():
         splits = builder_class.list_images(data_dir, trial)
         if _listing_digest(data_dir, splits) != metadata["listing"] or not _has_labels_of(prepared, splits):
@@ -140,6 +147,11 @@ def _prepare(
     progress: Progress | None,
 ) -> PreparedDataset:
     folder = builder_class.folder(prepared_dir, trial)
+    if not data_dir.is_dir() and (folder / _INDEX).is_file():
+        raise InputError(
+            f"The prepared records in {folder} have no {SUMS}, as those of an older version or of an interrupted call, "
+            f"and {data_dir} is not there to prepare them anew. Restore it, or take another copy of the records."
+        )
     splits = builder_class.list_images(data_dir, trial)
     metadata = {
         "trial": trial,
@@ -151,7 +163,7 @@ def _prepare(
     tfds.disable_progress_bar()
     try:
         prepared_dir.mkdir(parents=True, exist_ok=True)
-        # Records without an index are what an interrupted call left; TFDS would take them as they are.
+        # Records without sums are what an interrupted call or an older version left; TFDS would take them as they are.
         shutil.rmtree(folder, ignore_errors=True)
         builder = builder_class(
             prepared_dir=prepared_dir,
@@ -170,9 +182,11 @@ def _prepare(
             for name, records in splits.items()
             for field in dataclasses.fields(SplitIndex)
         }
-        # The index comes last and under its final name at once: where it is, the records are complete.
-        with whole_file(folder / "index.npz") as partial, partial.open("wb") as stream:
-            np.savez(stream, **columns)
+        for name, digests in builder.digests.items():
+            columns[f"{name}/{_DIGEST}"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        np.savez(folder / _INDEX, **columns)
+        # Last, and under their final name at once: where they are, the records are complete.
+        write_sums(folder)
     except OSError as error:
         raise InputError(
             f"Cannot write the prepared records to {prepared_dir}: {error}. Free space, or name another prepared_dir."
@@ -180,13 +194,18 @@ def _prepare(
     return _open(builder_class, folder)[0]
 
 
-def _open(builder_class: type[ReIDBuilder], folder: Path) -> tuple[PreparedDataset, dict[str, Any]]:
+def _open(
+    builder_class: type[ReIDBuilder], folder: Path, *, leave_out: Collection[str] = ()
+) -> tuple[PreparedDataset, dict[str, Any]]:
+    if findings := find_damage(folder, leave_out=leave_out, by_size=lambda name: ".array_record" in name):
+        raise damaged(folder, findings[0])
     try:
         metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-        with np.load(folder / "index.npz", allow_pickle=False) as columns:
+        with np.load(folder / _INDEX, allow_pickle=False) as columns:
             names = dict.fromkeys(key.split("/")[0] for key in columns.files)
             fields = [field.name for field in dataclasses.fields(SplitIndex)]
             index = {name: SplitIndex(**{field: columns[f"{name}/{field}"] for field in fields}) for name in names}
+            digests = {name: columns[f"{name}/{_DIGEST}"] for name in names}
         prepared = PreparedDataset(
             dataset=builder_class.name,
             trial=metadata["trial"],
@@ -194,12 +213,11 @@ def _open(builder_class: type[ReIDBuilder], folder: Path) -> tuple[PreparedDatas
             fingerprint=metadata["fingerprint"],
             synthetic=metadata["synthetic"],
             index=index,
+            digests=digests,
         )
         return prepared, metadata
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"The prepared records in {folder} are damaged ({error}). Delete that folder; they are then prepared anew."
-        ) from error
+        raise damaged(folder, str(error)) from error
 
 
 def _check_images(data_dir: Path, splits: dict[str, list[Record]], trial: int | None, progress: Progress | None) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint
+from icre_jax.engine.checkpoint.folder import Checkpoints
+from icre_jax.engine.checkpoint.following import read_checkpoint
 from icre_jax.engine.pretrained import read_backbone, write_backbone
 from icre_jax.engine.stored import CONFIG, read_stored
 from icre_jax.errors import InputError

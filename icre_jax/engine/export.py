@@ -18,7 +18,7 @@ from icre_jax.data.ready import Listener, prepare_data
 from icre_jax.data.stand_ins import render_few
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.card import write_card
-from icre_jax.engine.checkpoint import write_variables
+from icre_jax.engine.checkpoint.variables import write_variables
 from icre_jax.engine.stablehlo import embed_elsewhere, write_stablehlo
 from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import (
@@ -32,7 +32,6 @@ from icre_jax.engine.stored import (
     hash_network,
     read_run,
     read_stored,
-    seal,
 )
 from icre_jax.engine.tensors import write_tensors
 from icre_jax.engine.trained import require_same_data
@@ -41,6 +40,7 @@ from icre_jax.evals.ranking import normalize
 from icre_jax.files import new_folder
 from icre_jax.settings import to_json, without_places
 from icre_jax.settings.fields import Settings
+from icre_jax.sums import write_sums
 
 NUM_COMPARED = 16  # images of each modality
 CARD = "README.md"
@@ -155,11 +155,12 @@ def export(
         with new_folder(out) as partial:
             (partial / CONFIG).write_text(to_json(stored.settings), encoding="utf-8")
             (partial / CLASSES).write_text(json.dumps(facts), encoding="utf-8")
-            sealed = json.dumps(seal(partial, about), indent=2, allow_nan=False)
-            (partial / PROVENANCE).write_text(sealed, encoding="utf-8")
+            (partial / PROVENANCE).write_text(json.dumps(about, indent=2, allow_nan=False), encoding="utf-8")
             (partial / CARD).write_text(write_card(stored), encoding="utf-8")
             for name, it in written.items():
                 _FORMS[name].write(partial, it, half)
+            write_sums(partial, leave_out=(CARD,))
+            for name, it in written.items():
                 _require_equal(name, _embed_with(it), _FORMS[name].reopen(partial, tolerance), images, tolerance)
     except OSError as error:
         raise InputError(f"Cannot write {out}: {error}. Free space, or choose another --out.") from error

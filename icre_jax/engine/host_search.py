@@ -18,8 +18,8 @@ import numpy.typing as npt
 from icre_jax.evals.ranks import Float32Array
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.products import Products
+from icre_jax.retrieval.rows import LONGEST
 from icre_jax.retrieval.search import Found, search
-from icre_jax.retrieval.storage import LONGEST
 
 _CACHED_ELEMENTS = 2**19  # of the gallery in float32, that a core holds in its cache: 2 MiB
 _VERY_FEW = 8

@@ -3,9 +3,12 @@
     python -I stablehlo_reader.py FOLDER IMAGES.npz EMBEDDINGS.npz
 
 `icre_jax.engine.stablehlo` starts it to see that the files need nobody else. IMAGES holds uint8 [B, H, W, 3] under the
-name of a modality; EMBEDDINGS gets "<modality>" of all of them and "<modality>_alone" of the first alone.
+name of a modality; EMBEDDINGS gets "<modality>" of all of them and "<modality>_alone" of the first alone. A file that
+is not the one which `stablehlo.json` beside it lists is not run.
 """
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,15 @@ def main(folder: Path, asked: Path, answered: Path) -> None:
     import numpy as np
     from jax import export
 
+    listed = json.loads((folder / "stablehlo.json").read_text(encoding="utf-8"))["files"]
     embeddings: dict[str, Any] = {}
     with np.load(asked, allow_pickle=False) as images:
         for modality in images.files:
-            program = export.deserialize(bytearray((folder / f"{modality}.stablehlo").read_bytes()))
+            name = f"{modality}.stablehlo"
+            content = (folder / name).read_bytes()
+            if hashlib.sha256(content).hexdigest() != listed[name]["sha256"]:
+                sys.exit(f"{name} is not the file that stablehlo.json lists, it has another hash")
+            program = export.deserialize(bytearray(content))
             embeddings[modality] = np.asarray(program.call(images[modality]))
             embeddings[f"{modality}_alone"] = np.asarray(program.call(images[modality][:1]))
     np.savez(answered, **embeddings)

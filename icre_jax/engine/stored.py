@@ -4,14 +4,15 @@ An export is a folder of
 
     config.json           the settings of the run, without the places of its machine
     classes.json          the step, and the identity of each class
-    provenance.json       what is known of how it was made, and hashes: of the network in each of its forms, of the two
-                          files above, and of itself
+    provenance.json       what is known of how it was made, and the hash of the network in each of its forms
     README.md             the same for people: the model card
     variables/            parameters and BatchNorm statistics, an orbax checkpoint
     network.safetensors   the same in one file, kernels in float16 where that was asked for
+    SHA256SUMS            the hash of every file but the card
 
-with one or both of the last two. Nothing of it is code, sizes are compared before arrays are read, and what does not
-have the hash that was written beside it is refused. That finds damage and mix-ups; it is no signature.
+with one or both of `variables` and `network.safetensors`. Nothing of it is code, every file that is read was compared
+with its hash before, and the arrays with the one of their network after. That finds damage and mix-ups; it is no
+signature.
 """
 
 import dataclasses
@@ -28,21 +29,22 @@ import numpy as np
 import optax
 
 import icre_jax
-from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint, read_variables
+from icre_jax.engine.checkpoint.folder import Checkpoints
+from icre_jax.engine.checkpoint.following import read_checkpoint
+from icre_jax.engine.checkpoint.variables import read_variables
 from icre_jax.engine.provenance import describe_run
 from icre_jax.engine.state import create_state
-from icre_jax.engine.sums import hash_file
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError
 from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.removal import parts_of
 from icre_jax.settings import IN_THE_BOX, from_json
 from icre_jax.settings.fields import Settings
+from icre_jax.sums import find_damage
 
 BOX = Path(icre_jax.__file__).parent / "box"
 CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"
 VARIABLES, TENSORS, PROGRAMS = "variables", "network.safetensors", "stablehlo.json"
-_HASHED, _FILES, _SELF = (CONFIG, CLASSES), "files_sha256", "provenance_sha256"
 _FORM_OF = {VARIABLES: "orbax", TENSORS: "safetensors"}
 _LARGEST_JSON = 32 * 2**20  # a million identities
 _AGAIN = "Take another copy, or export the run again."
@@ -200,6 +202,7 @@ def unflatten(arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_export(folder: Path, form: str) -> Stored:
+    _require_whole(folder, form)
     settings = from_json(json.dumps(_read_json(folder / CONFIG)))
     classes, about = _read_json(folder / CLASSES), _read_json(folder / PROVENANCE)
     pids, step, expected = classes.get("class_pids"), classes.get("step"), about.get("network_sha256")
@@ -217,34 +220,16 @@ def _read_export(folder: Path, form: str) -> Stored:
     found = hash_network(settings, variables)
     if found != expected[_FORM_OF[form]]:
         raise InputError(
-            f"{folder / form} was changed since it was exported, or is of another export than {PROVENANCE} and "
-            f"{CONFIG} beside it: its hash is {found[:12]}, and {expected[_FORM_OF[form]][:12]} was written. {_AGAIN}"
+            f"{folder / form} is of another network than {PROVENANCE} and {CONFIG} beside it: its hash is "
+            f"{found[:12]}, and {expected[_FORM_OF[form]][:12]} was written. {_AGAIN}"
         )
-    _require_files(folder, about)
     return Stored(settings, step, network, variables, pids, about)
 
 
-def seal(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """`about` (JSON-able) with its own hash, and those of the other JSON files of an export, which are in `folder`."""
-    sealed = json.loads(json.dumps({**about, _FILES: {name: hash_file(folder / name) for name in _HASHED}}))
-    return {**sealed, _SELF: _hash_json(sealed)}
-
-
-def _require_files(folder: Path, about: dict[str, Any]) -> None:
-    """Refuse JSON files that are not those that `seal` saw; exports of older versions have no such hashes."""
-    files, own = about.get(_FILES), about.get(_SELF)
-    if files is None and own is None:
-        return
-    if not isinstance(files, dict) or own != _hash_json({name: about[name] for name in about if name != _SELF}):
-        changed = [PROVENANCE]
-    else:
-        changed = [name for name in _HASHED if files.get(name) != hash_file(folder / name)]
-    if changed:
-        raise InputError(f"{folder / changed[0]} was changed since it was exported: it has another hash. {_AGAIN}")
-
-
-def _hash_json(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _require_whole(folder: Path, form: str) -> None:
+    """Refuse files that are not as they were exported. Those that are not read may be changed, or left behind."""
+    if findings := find_damage(folder, only=(CONFIG, CLASSES, PROVENANCE, form)):
+        raise InputError(f"The export {folder} was changed or damaged since it was written: {findings[0]}. {_AGAIN}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

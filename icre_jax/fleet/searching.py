@@ -11,7 +11,7 @@ from icre_jax.fleet.cluster import Cluster, open_cluster, wait_for
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.merging import divide, merge
 from icre_jax.retrieval.search import Found, check_queries, search
-from icre_jax.retrieval.storage import Header, open_embeddings
+from icre_jax.retrieval.storage import Header, compare_embeddings, open_embeddings
 
 
 class _Shard:
@@ -19,12 +19,13 @@ class _Shard:
 
     def open(self, folder: Path, header: Header, rows: range) -> str:
         try:
-            self._rows = open_embeddings(folder, header)[rows.start : rows.stop]
+            embeddings = open_embeddings(folder, header)
+            compare_embeddings(folder, header, embeddings, rows)
         except FileNotFoundError as error:
             return f"{error.filename} is missing: every machine has to see the index at the same path"
         except InputError as error:
             return str(error)
-        self._start = rows.start
+        self._rows, self._start = embeddings[rows.start : rows.stop], rows.start
         return ""
 
     def search(self, queries: npt.NDArray[np.float32], top: int) -> Found | str:

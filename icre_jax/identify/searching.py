@@ -21,12 +21,22 @@ from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import Found
 from icre_jax.retrieval.storage import Entry
 
-# Who searches: embeddings [Q, D], index, number of results. All give the same, bit for bit.
+# Who searches: embeddings [Q, D], index, number of results. All give the same, bit for bit, and all compare the rows
+# that they use with their sums.
 Engine = Callable[[np.ndarray, GalleryIndex, int], Found]
-ENGINES: dict[str, Engine] = {
-    "host": lambda vectors, index, top: search_index(vectors, index, top=top),
-    "devices": lambda vectors, index, top: search_on_devices(vectors, index.embeddings, top=top),
-}
+
+
+def _on_host(vectors: np.ndarray, index: GalleryIndex, top: int) -> Found:
+    index.require_whole()
+    return search_index(vectors, index, top=top)
+
+
+def _on_devices(vectors: np.ndarray, index: GalleryIndex, top: int) -> Found:
+    index.require_whole()
+    return search_on_devices(vectors, index.embeddings, top=top)
+
+
+ENGINES: dict[str, Engine] = {"host": _on_host, "devices": _on_devices}
 CANDIDATES = "candidates"
 NOT_THERE = "not in the gallery"
 CAUTION = "Candidates, not identifications: a person has to decide who is on the images."
@@ -117,7 +127,7 @@ def search_for(
     """
     if top < 1:
         raise InputError(f"--top is {top}; it must be 1 or more.")
-    index = GalleryIndex.open(folder)
+    index = GalleryIndex.open(folder, compare=False)  # the engine does, after what is quicker to say
     # All that needs no network first.
     known = None if calibration is None else Calibration.read(calibration)
     held = None

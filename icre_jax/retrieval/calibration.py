@@ -13,6 +13,7 @@ formula is thus a bound upwards, and so is, for a smaller gallery, the rate that
 
 import dataclasses
 import datetime
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
 from icre_jax.files import write_file
 from icre_jax.retrieval.open_set import CONFIDENCE, NUM_DRAWS, Operating, Rate, det_curve, operate, run_searches
+from icre_jax.sums import seal, unseal
 
 # A bound for a gallery so many times as large as the one that was measured says hardly anything.
 LARGEST_FACTOR = 10.0
@@ -153,7 +155,7 @@ class Calibration(pydantic.BaseModel):
           InputError: the file cannot be written.
         """
         try:
-            write_file(path, self.model_dump_json(indent=2) + "\n")
+            write_file(path, json.dumps(seal(json.loads(self.model_dump_json())), indent=2) + "\n")
         except OSError as error:
             raise InputError(f"The calibration {path} cannot be written: {error}.") from error
 
@@ -167,8 +169,8 @@ class Calibration(pydantic.BaseModel):
         try:
             if path.stat().st_size > _LARGEST_FILE:
                 raise ValueError(f"it is larger than {_LARGEST_FILE} bytes")
-            return Calibration.model_validate_json(path.read_bytes())
-        except (OSError, ValueError) as error:  # pydantic's among them
+            return Calibration.model_validate_json(json.dumps(unseal(json.loads(path.read_bytes()))))
+        except (OSError, ValueError, RecursionError) as error:  # pydantic's and those of JSON among them
             reason = " ".join(str(error).split())[:300]
             raise InputError(
                 f"{path} cannot be read as a calibration: {reason}. `icre_jax calibrate` writes one."

@@ -21,6 +21,7 @@ from icre_jax.retrieval.storage import (
     Entry,
     Header,
     check_entries,
+    compare_embeddings,
     read_header,
     read_version,
     remove_other_versions,
@@ -106,24 +107,34 @@ class GalleryIndex:
         return cls.open(folder)
 
     @classmethod
-    def open(cls, folder: Path) -> "GalleryIndex":
-        """Open an index: entries are read, embeddings are mapped.
+    def open(cls, folder: Path, *, compare: bool = True) -> "GalleryIndex":
+        """Open an index: entries are read, embeddings are mapped and compared with their sums.
+
+        Args:
+          folder: where it is.
+          compare: False where other processes use the rows, and compare those that they use; see `require_whole`.
 
         Raises:
           InputError: there is none, or it is damaged.
         """
         folder = folder.expanduser().resolve()
         try:
-            return cls._read(folder, read_header(folder))
+            index = cls._read(folder, read_header(folder))
         except FileNotFoundError:
             # Replaced by another process after index.json was read; what it says now is there.
-            header = read_header(folder)
-        try:
-            return cls._read(folder, header)
-        except FileNotFoundError as error:
-            raise InputError(
-                f"The index {folder} is damaged ({error.filename} is missing). Index its images again."
-            ) from error
+            try:
+                index = cls._read(folder, read_header(folder))
+            except FileNotFoundError as error:
+                raise InputError(
+                    f"The index {folder} is damaged ({error.filename} is missing). Index its images again."
+                ) from error
+        if compare:
+            index.require_whole()
+        return index
+
+    def require_whole(self) -> None:
+        """Raise `InputError` unless all rows are what was written; all of them are read."""
+        compare_embeddings(self.folder, self.header, self.embeddings, range(len(self)))
 
     def require_model(self, model_hash: str, origin: str) -> None:
         """Raise `InputError` unless the network `origin` with this hash is the one that made this index."""

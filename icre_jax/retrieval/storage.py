@@ -1,17 +1,19 @@
 """The files of an index, one version at a time.
 
-    FOLDER/index.json            network (hash), creation, number and size of embeddings, preprocessing; which <n>
-    FOLDER/embeddings-<n>.npy    [N, D] float16, rows of length 1
+    FOLDER/index.json            network (hash), creation, number and size of embeddings, preprocessing; which <n>;
+                                 SHA-256 of the two files below, and of itself
+    FOLDER/embeddings-<n>.npy    [N, D] float16, rows of length 1 (`icre_jax.retrieval.rows`)
     FOLDER/entries-<n>.csv       path, person, camera, modality of every row
 
 Version <n> is there once index.json names it, which happens in one step; the files of the version before are removed
-after it. Whatever interrupts a change, the folder is the old index or the new one.
+after it. Whatever interrupts a change, the folder is the old index or the new one. Nothing of it is used before it was
+compared with its sum.
 """
 
 import csv
 import hashlib
 import io
-import os
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,8 +25,9 @@ import pydantic
 
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.errors import InputError
-from icre_jax.evals.ranking import normalize
 from icre_jax.files import whole_file, write_file
+from icre_jax.retrieval.rows import compare_rows, map_rows, write_rows
+from icre_jax.sums import seal, unseal
 
 HEADER = "index.json"
 ROWS_TOGETHER = 4096  # that are copied at a time
@@ -63,7 +66,7 @@ class Header(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     model_hash: str
     origin: str
     created: str
@@ -74,20 +77,17 @@ class Header(pydantic.BaseModel):
     roots: list[str]
     version: int = pydantic.Field(ge=1)
     entries_sha256: str
+    embeddings_sha256: list[str]
 
     @property
     def embeddings_name(self) -> str:
         """Of the file with the embeddings."""
-        return f"embeddings-{self.version}.npy"
+        return _names(self.version)[0]
 
     @property
     def entries_name(self) -> str:
         """Of the file with the entries."""
-        return f"entries-{self.version}.csv"
-
-
-# Length that no row exceeds: 1, rounded to float16 number by number.
-LONGEST = 1.01
+        return _names(self.version)[1]
 
 
 def write_version(
@@ -114,34 +114,29 @@ def write_version(
     """
     roots = list(dict.fromkeys(entry.root for entry in entries))
     text = _to_csv(entries, roots)
+    version = facts["version"]
+    embeddings, listed = (folder / name for name in _names(version))
+
+    def name(row: int) -> str:
+        return entries[row].path if row < len(entries) else "an image"
+
+    try:
+        with whole_file(embeddings) as partial:
+            sums = write_rows(partial, blocks, num_rows=len(entries), dimensions=dimensions, name=name)
+        write_file(listed, text)
+    except BaseException:
+        for path in (embeddings, listed):
+            path.unlink(missing_ok=True)
+        raise
     header = Header(
         num_images=len(entries),
         dimensions=dimensions,
         roots=roots,
         entries_sha256=hashlib.sha256(text).hexdigest(),
+        embeddings_sha256=sums,
         **facts,
     )
-    try:
-        with whole_file(folder / header.embeddings_name) as partial, partial.open("wb") as file:
-            # Written, not mapped: a full disk is then an error, and not the end of the process.
-            shape = (len(entries), dimensions)
-            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-            written = 0
-            for block in blocks:
-                if block.ndim != 2 or block.shape[1] != dimensions:
-                    raise ValueError(f"Embeddings must be [M, {dimensions}], not {list(block.shape)}.")
-                file.write(_to_rows(block, entries, written).tobytes())
-                written += len(block)
-            if written != len(entries):
-                raise ValueError(f"There are {written} embeddings for {len(entries)} entries.")
-            file.flush()
-            os.fsync(file.fileno())
-        write_file(folder / header.entries_name, text)
-    except BaseException:
-        for name in (header.embeddings_name, header.entries_name):
-            (folder / name).unlink(missing_ok=True)
-        raise
-    write_file(folder / HEADER, header.model_dump_json(indent=2) + "\n")
+    write_file(folder / HEADER, json.dumps(seal(header.model_dump()), indent=2) + "\n")
     return header
 
 
@@ -157,8 +152,8 @@ def read_header(folder: Path) -> Header:
     try:
         if path.stat().st_size > _LARGEST_HEADER:
             raise ValueError(f"it is larger than {_LARGEST_HEADER} bytes")
-        return Header.model_validate_json(path.read_bytes())
-    except ValueError as error:  # pydantic's among them
+        return Header.model_validate(unseal(json.loads(path.read_bytes())))
+    except (ValueError, RecursionError) as error:  # pydantic's and those of JSON among them
         raise _damaged(folder, f"{HEADER}: {' '.join(str(error).split())[:300]}") from error
 
 
@@ -183,20 +178,29 @@ def read_version(folder: Path, header: Header) -> tuple[npt.NDArray[np.float16],
 
 
 def open_embeddings(folder: Path, header: Header) -> npt.NDArray[np.float16]:
-    """Embeddings of a version alone, memory-mapped; as of `read_version`."""
+    """Embeddings of a version alone, memory-mapped and not compared yet; as of `read_version`."""
+    path = folder / header.embeddings_name
     try:
-        embeddings = np.load(folder / header.embeddings_name, mmap_mode="r", allow_pickle=False)
+        return map_rows(path, header.embeddings_sha256, num_rows=header.num_images, dimensions=header.dimensions)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(folder, f"{header.embeddings_name}: {error}") from error
-    expected = (header.num_images, header.dimensions)
-    if embeddings.dtype != np.float16 or embeddings.shape != expected or not embeddings.flags.c_contiguous:
-        raise _damaged(
-            folder,
-            f"{header.embeddings_name} is {embeddings.dtype} {list(embeddings.shape)}, not float16 {list(expected)}",
-        )
-    return embeddings
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{path.name}: {error}") from error
+
+
+def compare_embeddings(folder: Path, header: Header, embeddings: npt.NDArray[np.float16], part: range) -> None:
+    """Compare a part of the rows with their sums.
+
+    Args:
+      folder, header: of the index.
+      embeddings: all rows, as `open_embeddings` gives them.
+      part: those that will be used.
+
+    Raises:
+      InputError: one of them is not what was written.
+    """
+    if findings := compare_rows(embeddings, header.embeddings_sha256, part):
+        raise _damaged(folder, f"{header.embeddings_name}: {findings[0]}")
 
 
 def remove_other_versions(folder: Path, version: int) -> None:
@@ -225,23 +229,6 @@ def check_entries(entries: Sequence[Entry]) -> None:
             raise InputError(f"The name {entry.path!r} holds a control character. Rename the file.")
 
 
-def _to_rows(block: npt.NDArray[np.floating], entries: Sequence[Entry], first: int) -> npt.NDArray[np.float16]:
-    """[M, D] as they are stored; those that are stored already stay as they are."""
-    if block.dtype == np.float16:
-        rows = np.asarray(block, "<f2")
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-            rows = normalize(np.asarray(block, np.float32)).astype("<f2")
-    broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if broken.size:
-        name = entries[first + broken[0]].path if first + broken[0] < len(entries) else "an image"
-        raise InputError(f"The embedding of {name} is not finite: the network has diverged or is damaged.")
-    squares = np.vecdot(rows, rows, dtype=np.float32)
-    if squares.max(initial=0) > LONGEST**2:
-        raise ValueError(f"Embeddings in float16 must be of length 1; one has {float(np.sqrt(squares.max())):.3f}.")
-    return rows
-
-
 def _to_csv(entries: Sequence[Entry], roots: Sequence[str]) -> bytes:
     number = {root: i for i, root in enumerate(roots)}
     stream = io.StringIO(newline="")
@@ -262,6 +249,10 @@ def _from_csv(text: bytes, roots: Sequence[str]) -> Iterator[Entry]:
     for path, person, camid, modality, root in lines:
         person = persons.setdefault(person, person)
         yield Entry(path, person, int(camid) if camid else None, words[modality], roots[int(root)])
+
+
+def _names(version: int) -> tuple[str, str]:
+    return f"embeddings-{version}.npy", f"entries-{version}.csv"
 
 
 def _damaged(folder: Path, what: str) -> InputError:

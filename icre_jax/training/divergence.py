@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from icre_jax.data.pipeline import training_batches
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState, find_not_finite
 from icre_jax.errors import DivergenceError, InputError, join_findings
 from icre_jax.files import whole_file

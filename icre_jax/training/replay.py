@@ -10,7 +10,7 @@ from rich.table import Table
 
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.ready import prepare_data
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState, find_not_finite
 from icre_jax.engine.stored import read_settings
 from icre_jax.errors import InputError, join_findings

@@ -16,7 +16,7 @@ from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import Listener
 from icre_jax.datasets import Modality
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.evaluator import Evaluator
 from icre_jax.engine.inherit import inherit, require_new_test_people, require_same_model
 from icre_jax.engine.optimizer import learning_rates

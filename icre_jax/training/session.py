@@ -20,7 +20,7 @@ from rich.console import Console
 
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import describe_data, prepare_data
-from icre_jax.engine.checkpoint import Checkpoints
+from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import PERTURBATION, TrainState, num_parameters
 from icre_jax.errors import InputError, NotSavedError, join_findings
 from icre_jax.evals import PROTOCOLS, VALIDATION
