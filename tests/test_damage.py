@@ -12,22 +12,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import icre_jax
 from icre_jax.data.permutations import STORED, read_permutations
-from icre_jax.data.pipeline import RecordSource
+from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.data.prepared import open_or_prepare
 from icre_jax.engine import export as exporting
 from icre_jax.engine import stablehlo_reader
 from icre_jax.engine.checkpoint.damage import NOTES
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.provenance import describe_run
-from icre_jax.engine.stored import hash_network, read_stored
+from icre_jax.engine.stored import BOX, hash_network, read_stored
+from icre_jax.errors import InputError
 from icre_jax.machine.screen import Screen, open_console
 from icre_jax.retrieval import rows
 from icre_jax.retrieval.calibration import Calibration
 from icre_jax.retrieval.index import Entry, GalleryIndex
 from icre_jax.retrieval.search import search
+from icre_jax.settings import parse
 from icre_jax.sums import list_anew
-from tests.damage import check_damages, files_of
+from tests.conftest import flags_of, run_command
+from tests.damage import check_damages, files_of, flip
+from tests.test_commands import refused
 from tests.test_open_set import make_calibration
 from tests.test_stablehlo import images_of, stored_of
 from tests.test_sums import METRIC, make_state, read_all
@@ -169,3 +174,57 @@ def test_a_prepared_set(records, num_flips):
 
     without_effect = check_damages(records, read, num_flips=num_flips)
     assert all(".array_record" in name for name in without_effect)  # what fills them up
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_damaged_image_ends_batches_with_its_name(records, config, num_workers):
+    """Whatever process reads it."""
+    file = next(records.glob("*train.array_record*"))
+    flip(file, file.stat().st_size // 2, 2)
+    prepared = open_or_prepare("sysu_mm01", records / "nowhere", records.parent.parent)
+    config.data.num_workers = num_workers
+    source, data = RecordSource(prepared, ("train",)), parse(config).data
+    with (
+        contextlib.closing(evaluation_batches(source, data=data, batch_size=8)) as batches,
+        pytest.raises(InputError, match=r"records in .* are damaged: record \d+ of train, cam\d/.*Delete that folder"),
+    ):
+        for _ in batches:
+            pass
+
+
+@pytest.mark.long
+def test_commands_say_what_is_damaged(config, tree, prepared, tmp_path):
+    """As a user starts them; each is fine before its files are damaged."""
+    image = next((tree / "cam3").glob("*/*.jpg"))
+    index, known, net = tmp_path / "index", tmp_path / "calibration.json", icre_jax.load("synthetic")
+    entries = [Entry("a.jpg", "anna", None, "visible", "/a"), Entry("b.jpg", "bo", None, "visible", "/a")]
+    vectors = np.random.default_rng(0).normal(size=(2, net.size))
+    GalleryIndex.create(index, vectors, entries, model_hash=net.model_hash, origin="synthetic")
+    make_calibration(model_hash=net.model_hash).write(known)
+    network = Path(shutil.copytree(BOX / "synthetic", tmp_path / "network"))
+    searching = ("--index", str(index), "--images", str(image), "--modality", "infrared")
+    folder = Path(shutil.copytree(prepared.folder, tmp_path / "sysu_mm01" / "1.0.0"))
+    config.data.prepared_dir = str(tmp_path)
+    (tmp_path / "list.txt").write_text(f"{image}\n")
+    embedding = ("--network", str(network), "--images", str(tmp_path / "list.txt"), "--modality", "infrared", "--out")
+    for number, (command, flags, file, words) in enumerate(
+        (
+            ("search", searching, index / "embeddings-1.npy", "embeddings-1.npy: rows 0 to 1 are not what was written"),
+            ("search", (*searching, "--calibration", str(known)), known, "cannot be read as a calibration"),
+            (
+                "embed",
+                (*embedding, str(tmp_path / "x.npz")),
+                network / "network.safetensors",
+                "network.safetensors has",
+            ),
+            ("prepare", flags_of(config), next(folder.glob("*query.array_record*")), "query.array_record"),
+        )
+    ):
+        content = file.read_bytes()
+        if command != "prepare" and number != 1:  # this calibration is of another size of gallery
+            process = run_command(f"icre_jax.{command}", *flags)
+            assert process.returncode == 0, process.stderr
+            (tmp_path / "x.npz").unlink(missing_ok=True)
+        file.write_bytes(content[:-1]) if command == "prepare" else flip(file, len(content) - 3, 3)
+        refused(run_command(f"icre_jax.{command}", *flags), words)
+        file.write_bytes(content)
