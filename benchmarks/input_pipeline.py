@@ -27,6 +27,8 @@ from PIL import Image
 
 from icre_jax import rendering
 from icre_jax.data import augment
+from icre_jax.data.compared import sum_of
+from icre_jax.data.images import decode
 from icre_jax.data.pipeline import RecordSource, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.data.prepared import open_or_prepare
@@ -129,6 +131,22 @@ def measure(rows: dict[str, Batches], batch_size: int, num_timed: int, rounds: i
             print(f"{name} / {reference}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
+def report_sums(name: str, source: RecordSource, size: tuple[int, int]) -> None:
+    """What comparing each image with its sum adds to reading it, in CPU time."""
+    seconds = {"sum": 0.0, "reading": 0.0}
+    for row in range(min(500, len(source.index))):
+        image = source.image_bytes(row)
+        for part, work in (
+            ("sum", lambda image=image: sum_of(image)),
+            ("reading", lambda row=row: decode(source.image_bytes(row), size)),
+        ):
+            began = time.thread_time()
+            work()
+            seconds[part] += time.thread_time() - began
+    share = seconds["sum"] / (seconds["reading"] - seconds["sum"])
+    print(f"{name}: comparing images with their sums adds {share:.1%} to reading and decoding them")
+
+
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -169,6 +187,8 @@ def main(arguments: Sequence[str]) -> int:
         )
         stored = sum(len(full.image_bytes(i)) for i in range(100)), sum(len(small.image_bytes(i)) for i in range(100))
         print(f"an image takes {stored[0] / 1e5:.0f} kB as it is, {stored[1] / 1e5:.0f} kB at {size[0]}x{size[1]}")
+        report_sums("as they are", full, size)
+        report_sums(f"at {size[0]}x{size[1]}", small, size)
         rows = {
             "threads": ours(settings, plan, full, 0),
             "workers": ours(settings, plan, full, flags.workers),

@@ -14,6 +14,7 @@ drop those at any time.
 import argparse
 import importlib.util
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ import numpy as np
 
 from benchmarks.interleaved import ratios, run_in_turns
 from icre_jax.engine.host_search import search_on_host
-from icre_jax.retrieval.rows import LONGEST
+from icre_jax.retrieval.rows import LONGEST, compare_rows, map_rows, write_rows
 
 TOP = 10
 _ROWS_TOGETHER = 16384
@@ -53,15 +54,14 @@ print(read()[0], max(own[0], read()[1]))
 """
 
 
-def write_gallery(path: Path, rows: int, dimensions: int) -> None:
-    """Random directions, as an index stores them."""
+def write_gallery(path: Path, rows: int, dimensions: int) -> list[str]:
+    """Random directions, as an index stores them; their sums."""
     rng = np.random.default_rng(0)
-    with path.open("wb") as file:
-        shape = (rows, dimensions)
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-        for start in range(0, rows, _ROWS_TOGETHER):
-            block = rng.standard_normal((min(_ROWS_TOGETHER, rows - start), dimensions), np.float32)
-            file.write((block / np.linalg.norm(block, axis=1, keepdims=True)).astype(np.float16).tobytes())
+    blocks = (
+        rng.standard_normal((min(_ROWS_TOGETHER, rows - start), dimensions), np.float32)
+        for start in range(0, rows, _ROWS_TOGETHER)
+    )
+    return write_rows(path, blocks, num_rows=rows, dimensions=dimensions, name=str)
 
 
 def make_product(queries: np.ndarray, rows: int) -> Callable[[], Any]:
@@ -128,6 +128,22 @@ def report(gallery: np.ndarray, number: int, rounds: int, faiss_gib: float) -> N
     print(f"  {number:5} queries  share of the matrix product's speed: {100 * middle:.0f} %")
 
 
+def report_sums(gallery: np.ndarray, sums: list[str], rounds: int) -> None:
+    """Time the comparison of an opening, beside a search for one query."""
+    query = np.random.default_rng(1).standard_normal((1, gallery.shape[1]), np.float32)
+    calls: dict[str, Callable[[], Any]] = {
+        "compare": lambda: compare_rows(gallery, sums, range(len(gallery))),
+        "query": lambda: search_on_host(query, gallery, top=TOP, longest=LONGEST),
+    }
+    timed = run_in_turns(calls, rounds)
+    middle, low, high = ratios(timed["compare"], timed["query"])
+    cpu = statistics.median(timed["compare"].cpu_seconds)
+    print(
+        f"  an opening compares all rows with their sums in {timed['compare'].median:.2f} s ({cpu:.2f} s of CPU time), "
+        f"{middle:.1f} times one query ({low:.1f} to {high:.1f})"
+    )
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -145,8 +161,8 @@ def main() -> None:
         parser.error(f"--queries is {min(flags.queries)}; it must be 1 or more")
     with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
         path = Path(folder, "embeddings.npy")
-        write_gallery(path, flags.rows, flags.dimensions)
-        gallery = np.load(path, mmap_mode="r", allow_pickle=False)
+        sums = write_gallery(path, flags.rows, flags.dimensions)
+        gallery = map_rows(path, sums, num_rows=flags.rows, dimensions=flags.dimensions)
         size = path.stat().st_size / 2**30
         print(
             f"{os.cpu_count()} cores, NumPy {np.__version__}; {flags.rows:,} x {flags.dimensions} float16 "
@@ -154,6 +170,7 @@ def main() -> None:
         )
         for number in flags.queries:
             report(gallery, number, flags.rounds, flags.faiss_gib)
+        report_sums(gallery, sums, flags.rounds)
         if sys.platform == "linux":
             command = [sys.executable, "-c", _MEASURE, str(path), str(max(flags.queries))]
             peak, own = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -45,7 +45,7 @@ def test_the_speed_of_the_input_is_measured():
         "--rounds", "1", "--config.data.image_size=(32, 16)", "--config.sampling.num_ids_per_batch=2",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    for word in ("2 kB at 32x16", "images/s", "threads", "resized / workers:"):
+    for word in ("2 kB at 32x16", "images/s", "threads", "with their sums adds", "resized / workers:"):
         assert word in process.stdout
 
 
@@ -55,7 +55,13 @@ def test_search_is_measured(tmp_path):
         "--folder", str(tmp_path),
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    for word in ("5,000 x 16 float16", "matrix product", "share of the matrix product's speed", "peak"):
+    for word in (
+        "5,000 x 16 float16",
+        "matrix product",
+        "share of the matrix product's speed",
+        "compares all rows",
+        "peak",
+    ):
         assert word in process.stdout
     assert list(tmp_path.iterdir()) == []
 

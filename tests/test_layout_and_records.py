@@ -230,10 +230,10 @@ def test_a_damaged_image_is_named_when_it_is_read(prepared, tmp_path):
         opened.source("train")[7]
     assert opened.source("train")[6]["image"] == prepared.source("train")[6]["image"]
     # ArrayRecord has sums of its own: where its records are whole, and others.
-    others = dataclasses.replace(prepared, digests={**prepared.digests, "train": prepared.digests["train"][::-1]})
+    others = dataclasses.replace(prepared, sums={**prepared.sums, "train": prepared.sums["train"][::-1]})
     with pytest.raises(InputError, match=r"record 7 of train, .*, is not what was stored"):
         others.source("train")[7]
-    short = dataclasses.replace(prepared, digests={**prepared.digests, "train": prepared.digests["train"][:-1]})
+    short = dataclasses.replace(prepared, sums={**prepared.sums, "train": prepared.sums["train"][:-1]})
     with pytest.raises(InputError, match=r"train has \d+ records, not \d+"):
         short.source("train")
 

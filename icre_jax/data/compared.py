@@ -1,11 +1,12 @@
 """The records of a prepared data set, each image compared with its sum when it is read.
 
-Their files may have tens of gigabytes, so that no start of a run reads all of them; a digest of one image takes a small
-part of the time that decoding it does. ArrayRecord compares its chunks too, but says so in words of its own, and gives
-other records, without a word, of some files that were cut.
+Their files may have tens of gigabytes, so that no start of a run reads all of them. Each image has a CRC-32, which sees
+every single bit and takes less than half the time of SHA-256: where pixels are stored as they are, reading is quick.
+ArrayRecord compares its chunks with hashes of 64 bits too, but says so in words of its own, and gives other records,
+without a word, of some files that were cut.
 """
 
-import hashlib
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,19 @@ from icre_jax.errors import InputError
 class ComparedRecords:
     """Random access to a split: `records[i]["image"]` is the bytes of image i, as they were stored."""
 
-    def __init__(self, folder: Path, split: str, paths: np.ndarray, digests: np.ndarray):
+    def __init__(self, folder: Path, split: str, paths: np.ndarray, sums: np.ndarray):
         """Open the split; nothing is read yet.
 
         Args:
           folder: of the records.
           split: its name.
           paths: [N] str, what each record shows, for people.
-          digests: [N, 32] uint8, sha256 of each image.
+          sums: [N] uint32, `sum_of` each image.
 
         Raises:
           InputError: TFDS cannot open it.
         """
-        self._folder, self._split, self._paths, self._digests = folder, split, paths, digests
+        self._folder, self._split, self._paths, self._sums = folder, split, paths, sums
         try:
             builder = tfds.builder_from_directory(str(folder))
             # Decoding is ours (see `icre_jax.data.images`).
@@ -39,11 +40,11 @@ class ComparedRecords:
             raise
         except Exception as error:  # TFDS and ArrayRecord have no common kind of error
             raise damaged(folder, f"{split} cannot be opened: {_first_line(error)}") from error
-        if len(self._source) != len(digests):
-            raise damaged(folder, f"{split} has {len(self._source)} records, not {len(digests)}")
+        if len(self._source) != len(sums):
+            raise damaged(folder, f"{split} has {len(self._source)} records, not {len(sums)}")
 
     def __len__(self) -> int:
-        return len(self._digests)
+        return len(self._sums)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         """A record.
@@ -58,9 +59,14 @@ class ComparedRecords:
             raise
         except Exception as error:
             raise damaged(self._folder, f"{name} cannot be read: {_first_line(error)}") from error
-        if hashlib.sha256(record["image"]).digest() != self._digests[row].tobytes():
+        if sum_of(record["image"]) != self._sums[row]:
             raise damaged(self._folder, f"{name} is not what was stored")
         return record
+
+
+def sum_of(image: bytes) -> int:
+    """CRC-32 of an image as it is stored."""
+    return zlib.crc32(image)
 
 
 def damaged(folder: Path, finding: str) -> InputError:

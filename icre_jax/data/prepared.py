@@ -1,7 +1,7 @@
 """Prepared data sets: checked images in ArrayRecord files, an index beside them, a fingerprint over everything.
 
 prepared_dir/<dataset>/1.0.0/*.array_record   the images' own bytes (written by TFDS)
-prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality, sha256 of every record, per split
+prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality, CRC-32 of every record, per split
 prepared_dir/sysu_mm01/1.0.0/gallery_permutations.json   the official gallery draws, if the tree holds them
 prepared_dir/<dataset>/1.0.0/metadata.json    fingerprint, and the listing the records were made from
 prepared_dir/<dataset>/1.0.0/SHA256SUMS       of all these files; where it is, the records are complete
@@ -36,7 +36,7 @@ from icre_jax.errors import InputError, join_findings
 from icre_jax.sums import SUMS, find_damage, write_sums
 
 Progress = Callable[[int, int], None]
-_INDEX, _DIGEST = "index.npz", "sha256"
+_INDEX, _SUM = "index.npz", "crc32"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class PreparedDataset:
       fingerprint: sha256 over the trial and every path, label and image; equal fingerprints mean equal data.
       synthetic: whether the people were rendered; told by the tree itself, so that no config can call them real.
       index: split name -> `SplitIndex`.
-      digests: split name -> [N, 32] uint8, sha256 of every image as it is stored.
+      sums: split name -> [N] uint32, CRC-32 of every image as it is stored.
     """
 
     dataset: str
@@ -59,11 +59,11 @@ class PreparedDataset:
     fingerprint: str
     synthetic: bool
     index: dict[str, SplitIndex]
-    digests: dict[str, np.ndarray]
+    sums: dict[str, np.ndarray]
 
     def source(self, split: str) -> ComparedRecords:
         """The records of a split: `source[i]["image"]` is the bytes of image i."""
-        return ComparedRecords(self.folder, split, self.index[split].path, self.digests[split])
+        return ComparedRecords(self.folder, split, self.index[split].path, self.sums[split])
 
 
 def records_folder(
@@ -182,8 +182,8 @@ def _prepare(
             for name, records in splits.items()
             for field in dataclasses.fields(SplitIndex)
         }
-        for name, digests in builder.digests.items():
-            columns[f"{name}/{_DIGEST}"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        for name, sums in builder.sums.items():
+            columns[f"{name}/{_SUM}"] = np.array(sums, np.uint32)
         np.savez(folder / _INDEX, **columns)
         # Last, and under their final name at once: where they are, the records are complete.
         write_sums(folder)
@@ -205,7 +205,7 @@ def _open(
             names = dict.fromkeys(key.split("/")[0] for key in columns.files)
             fields = [field.name for field in dataclasses.fields(SplitIndex)]
             index = {name: SplitIndex(**{field: columns[f"{name}/{field}"] for field in fields}) for name in names}
-            digests = {name: columns[f"{name}/{_DIGEST}"] for name in names}
+            sums = {name: columns[f"{name}/{_SUM}"] for name in names}
         prepared = PreparedDataset(
             dataset=builder_class.name,
             trial=metadata["trial"],
@@ -213,7 +213,7 @@ def _open(
             fingerprint=metadata["fingerprint"],
             synthetic=metadata["synthetic"],
             index=index,
-            digests=digests,
+            sums=sums,
         )
         return prepared, metadata
     except (OSError, KeyError, ValueError) as error:
