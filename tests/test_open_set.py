@@ -20,6 +20,7 @@ from icre_jax.retrieval.open_set import (
     operate,
     run_searches,
 )
+from icre_jax.sums import seal
 
 
 def side(features, pid, camid=None):
@@ -263,10 +264,11 @@ def test_what_was_calibrated_for_something_else_is_refused():
 )
 def test_a_file_that_is_no_calibration(change, tmp_path):
     path = tmp_path / "calibration.json"
-    path.write_text(json.dumps({**json.loads(make_calibration().model_dump_json()), **change}))
+    known = json.loads(make_calibration().model_dump_json())
+    path.write_text(json.dumps(seal({**known, **change})))
     with pytest.raises(InputError, match="cannot be read as a calibration"):
         Calibration.read(path)
-    for text in ("", "{}", "[1]", "\x00"):
+    for text in ("", "{}", "[1]", "\x00", json.dumps(known), "[" * 10**5):
         path.write_text(text)
         with pytest.raises(InputError, match="cannot be read as a calibration"):
             Calibration.read(path)

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -216,7 +217,7 @@ def _open(
             sums=sums,
         )
         return prepared, metadata
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise damaged(folder, str(error)) from error
 
 
