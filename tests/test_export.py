@@ -75,7 +75,7 @@ def test_the_lines_of_the_docs_give_the_embeddings_of_the_run(workdir, made, mon
     process = run_command("icre_jax.export", "--workdir", str(workdir), "--out", str(made / "exported"))
     assert process.returncode == 0, process.stderr
     assert "embeds 32 test images to the same bits" in process.stdout
-    names = {"config.json", "classes.json", "provenance.json", "README.md", "variables"}
+    names = {"config.json", "classes.json", "provenance.json", "README.md", "SHA256SUMS", "variables"}
     assert {path.name for path in (made / "exported").iterdir()} == names
 
     trained = open_trained(workdir, step=None, listener=quiet())

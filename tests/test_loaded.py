@@ -219,7 +219,7 @@ def test_the_box_is_what_it_says_and_travels_with_the_package(net):
     """Small, without a word of the machine it was made on, and in the wheel."""
     files = sorted(BOX.iterdir())
     assert [file.name for file in files] == [
-        "README.md", "classes.json", "config.json", "network.safetensors", "provenance.json",
+        "README.md", "SHA256SUMS", "classes.json", "config.json", "network.safetensors", "provenance.json",
     ]  # fmt: skip
     assert sum(file.stat().st_size for file in files) < 8 * 2**20
     about = json.loads((BOX / "provenance.json").read_text())
@@ -227,7 +227,7 @@ def test_the_box_is_what_it_says_and_travels_with_the_package(net):
     assert net.provenance == about
     assert (about["data"], about["pretrained"]) == ("synthetic people", None)
     assert 'license: "apache-2.0"' in (BOX / "README.md").read_text()
-    for file in files[:3]:
+    for file in files[:4]:
         assert not re.search(r"(?<![\w.:/])/(tmp|home|root|work)/", file.read_text()), file
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["icre_jax"]
     package = ROOT / "icre_jax"

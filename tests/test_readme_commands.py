@@ -125,7 +125,7 @@ def test_evaluate_repeats_the_numbers(case, tmp_path):
 def test_export_takes_the_network_away(case, tmp_path):
     shown = succeed("icre_jax.export", "--workdir", str(case.workdir), "--out", str(tmp_path / "out"))
     assert "to the same bits" in shown
-    names = {"README.md", "classes.json", "config.json", "provenance.json", "variables"}
+    names = {"README.md", "SHA256SUMS", "classes.json", "config.json", "provenance.json", "variables"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert from_json((tmp_path / "out" / "config.json").read_text()).data.dataset == case.name
 
