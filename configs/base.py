@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     config.data.store_resized = False  # True: records at image_size, quicker to read and larger; the same pixels
     config.data.num_workers = 0
     config.data.num_threads = 2
+    config.data.frames_per_track = placeholder(int)  # None; of data sets of tracks, or None there for all frames
 
     config.sampling = ConfigDict()
     config.sampling.num_ids_per_batch = 6  # P

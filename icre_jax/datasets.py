@@ -29,6 +29,24 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class TrackCounts:
+    """What the lists of a part hold where images are frames of tracks, as published (docs/data_sets/).
+
+    Attributes:
+      frames: named by the list of frames.
+      tracks: of any length.
+      visible, infrared: tracks that are long enough to be used.
+      queries: tracks that ask, of any length.
+    """
+
+    frames: int
+    tracks: int
+    visible: int
+    infrared: int
+    queries: int = 0
+
+
+@dataclass(frozen=True)
 class Published:
     """Numbers of a paper (fractions) in one setting of the protocol; see docs/protocols.md, section 3.
 
@@ -57,6 +75,8 @@ class Card:
       trials: the ways in which its identities are divided into training and test; empty where there is one.
       counts: "train", "val", "test" -> what is published of that part; empty where nothing is.
       camera_counts: test camera -> (identities, images), where that is published.
+      track_counts: "train", "test" -> what is published of its tracks; `counts` are then of the frames in use.
+      frames_per_track: where images are frames of tracks, how many of each the field's code compares; None elsewhere.
       published: numbers of papers.
       note: what a reader of these numbers should know.
       official_draws: whether its authors published the gallery draws.
@@ -70,6 +90,8 @@ class Card:
     trials: tuple[int, ...] = ()
     counts: Mapping[str, Counts] = field(default_factory=dict)
     camera_counts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    track_counts: Mapping[str, TrackCounts] = field(default_factory=dict)
+    frames_per_track: int | None = None
     published: tuple[Published, ...] = ()
     note: str = ""
     official_draws: bool = False
@@ -80,6 +102,11 @@ class Card:
     def has_validation(self) -> bool:
         """Whether there are identities to choose a checkpoint by that are in neither training nor test."""
         return "val" in self.counts
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether its images are frames of tracks."""
+        return self.frames_per_track is not None
 
     def describe_trials(self) -> str:
         """The values that `trial` may have, for messages."""
@@ -150,6 +177,34 @@ REGDB = Card(
     note="Means over the ten trials.",
     terms=_ON_REQUEST,
 )
+HITSZ_VCM = Card(
+    name="hitsz_vcm",
+    title="HITSZ-VCM",
+    directions=(INFRARED, VISIBLE),
+    counts={"train": Counts(500, 126_543, 98_214), "test": Counts(427, 118_137, 105_979)},
+    track_counts={
+        "train": TrackCounts(232_496, 11_061, 5_460, 4_291),
+        "test": TrackCounts(230_763, 10_802, 5_099, 4_584, queries=5_159),
+    },
+    frames_per_track=6,
+    published=(
+        Published("infrared_to_visible", "DDAG, image method (as cited)", 0.5462, 0.3926),
+        Published("infrared_to_visible", "CAJ, image method (as cited)", 0.5659, 0.4149),
+        Published("infrared_to_visible", "MITML, video method (as cited)", 0.6374, 0.4531),
+        Published("infrared_to_visible", "FA-Net, video method", 0.6813, 0.5115),
+        Published("infrared_to_visible", "M3-ReID, video method", 0.7321, 0.5902),
+        Published("visible_to_infrared", "DDAG, image method (as cited)", 0.5903, 0.4150),
+        Published("visible_to_infrared", "CAJ, image method (as cited)", 0.6013, 0.4281),
+        Published("visible_to_infrared", "MITML, video method (as cited)", 0.6454, None),
+        Published("visible_to_infrared", "FA-Net, video method", 0.7001, 0.5246),
+        Published("visible_to_infrared", "M3-ReID, video method", 0.7531, 0.6051),
+    ),
+    note="Video methods look at the frames of a track together; ours is the mean of frames embedded one by one.",
+    terms=(
+        "Its licence, which whoever downloads it agrees to, is for academic use only and forbids passing the data on; "
+        "it shows real people. A network trained on it may be passed on for non-commercial use only."
+    ),
+)
 MANIFEST = Card(
     name="manifest",
     title="own images",
@@ -161,4 +216,4 @@ MANIFEST = Card(
 # A tree whose people were rendered says so by this file in its root, with how; no config can then call them real.
 RENDERED_MARK = "synthetic.json"
 
-CARDS: Mapping[str, Card] = {card.name: card for card in (SYSU_MM01, LLCM, REGDB, MANIFEST)}
+CARDS: Mapping[str, Card] = {card.name: card for card in (SYSU_MM01, LLCM, REGDB, HITSZ_VCM, MANIFEST)}

@@ -14,9 +14,9 @@ import tensorflow_datasets as tfds
 
 from icre_jax.data.compared import sum_of
 from icre_jax.data.images import store_resized
-from icre_jax.data.layouts import llcm, manifest, regdb, sysu_mm01
+from icre_jax.data.layouts import hitsz_vcm, llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.records import Record
-from icre_jax.datasets import LLCM, MANIFEST, MODALITIES, REGDB, SYSU_MM01, Card
+from icre_jax.datasets import HITSZ_VCM, LLCM, MANIFEST, MODALITIES, REGDB, SYSU_MM01, Card
 from icre_jax.errors import InputError
 
 _AT_A_TIME = 256  # images that are resized together
@@ -152,6 +152,14 @@ class RegDb(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     scan = staticmethod(regdb.scan)
 
 
+class HitszVcm(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """HITSZ-VCM: frames of tracks of twelve cameras; splits train, query (infrared), gallery (visible)."""
+
+    card = HITSZ_VCM
+    name = card.name
+    scan = staticmethod(hitsz_vcm.scan)
+
+
 class Manifest(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A user's own images, named by manifest.csv; splits train, query, gallery."""
 
@@ -160,4 +168,6 @@ class Manifest(ReIDBuilder, skip_registration=True):  # type: ignore[call-arg]
     scan = staticmethod(manifest.scan)
 
 
-BUILDERS: dict[str, type[ReIDBuilder]] = {builder.name: builder for builder in (SysuMm01, Llcm, RegDb, Manifest)}
+BUILDERS: dict[str, type[ReIDBuilder]] = {
+    builder.name: builder for builder in (SysuMm01, Llcm, RegDb, HitszVcm, Manifest)
+}

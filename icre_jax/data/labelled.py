@@ -16,9 +16,9 @@ from pathlib import Path
 
 from icre_jax.data.collection import collect
 from icre_jax.data.images import SUFFIXES
-from icre_jax.data.layouts import llcm, manifest, regdb, sysu_mm01
+from icre_jax.data.layouts import hitsz_vcm, llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.records import Record
-from icre_jax.datasets import CARDS, LLCM, MANIFEST, MODALITIES, REGDB, RENDERED_MARK, SYSU_MM01, Modality
+from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, MODALITIES, REGDB, RENDERED_MARK, SYSU_MM01, Modality
 from icre_jax.errors import InputError, join_findings
 
 TEST = ("query", "gallery")
@@ -28,6 +28,7 @@ _LAYOUTS: Mapping[str, Callable[..., dict[str, list[Record]]]] = {
     SYSU_MM01.name: sysu_mm01.scan,
     LLCM.name: llcm.scan,
     REGDB.name: regdb.scan,
+    HITSZ_VCM.name: hitsz_vcm.scan,
 }
 DATASETS = tuple(_LAYOUTS)
 _CAMERA = re.compile(r"cam(\d+)")

@@ -38,26 +38,38 @@ class RecordSource:
       split: [N] str, the split each is of.
     """
 
-    def __init__(self, prepared: PreparedDataset, splits: tuple[str, ...], modality: str | None = None):
+    def __init__(
+        self,
+        prepared: PreparedDataset,
+        splits: tuple[str, ...],
+        modality: str | None = None,
+        rows: np.ndarray | None = None,
+    ):
         """Open the splits.
 
         Args:
           prepared: the data set.
           splits: names of the splits, in order.
           modality: take only the records of this one; None for both.
+          rows: take only these of what is left, in this order; None for all.
         """
         index = SplitIndex.concatenate([prepared.index[split] for split in splits])
         chosen = np.full(len(index), True) if modality is None else index.modality == MODALITIES.index(modality)
-        self._rows = np.flatnonzero(chosen)
+        self._rows = np.flatnonzero(chosen) if rows is None else np.flatnonzero(chosen)[rows]
         self.index = index.select(self._rows)
         self.split = np.repeat(np.array(splits), [len(prepared.index[split]) for split in splits])[self._rows]
         self._sources = [prepared.source(split) for split in splits]
         self._starts = np.cumsum([0] + [len(prepared.index[split]) for split in splits])
-        self._arguments = (prepared, splits, modality)
+        self._arguments = (prepared, splits, modality, rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A worker process opens the files for itself; open ones (and TFDS builders) do not travel.
         return RecordSource, self._arguments
+
+    def select(self, rows: np.ndarray) -> "RecordSource":
+        """The records at `rows` [M], in that order."""
+        prepared, splits, modality, before = self._arguments
+        return RecordSource(prepared, splits, modality, rows if before is None else before[rows])
 
     def image_bytes(self, record: int) -> bytes:
         """The image's file as it was stored."""

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from icre_jax.data.records import SplitIndex
+from icre_jax.data.tracks import choose_frames
 from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
 
@@ -110,9 +111,16 @@ class BalancedPlan:
         return np.concatenate([rng.permutation(images) for _ in range(repeats)])[: self._num_images_per_id].tolist()
 
 
-def num_batches_per_epoch(index: SplitIndex, *, num_ids_per_batch: int, num_images_per_id: int) -> int:
-    """Batches after which the larger modality has been seen once on average: ceil(images / (P K))."""
-    larger = max(int(np.sum(index.modality == m)) for m in range(len(MODALITIES)))
+def num_batches_per_epoch(
+    index: SplitIndex, *, num_ids_per_batch: int, num_images_per_id: int, frames_per_track: int | None = None
+) -> int:
+    """Batches after which the larger modality has been seen once on average: ceil(images / (P K)).
+
+    Of tracks an epoch counts `frames_per_track` images each (fewer where a track is shorter): successive frames are
+    nearly one image. Which of its frames these are is drawn among all.
+    """
+    modality = index.modality if index.track is None else index.modality[choose_frames(index.track, frames_per_track)]
+    larger = max(int(np.sum(modality == m)) for m in range(len(MODALITIES)))
     return -(-larger // (num_ids_per_batch * num_images_per_id))
 
 

@@ -1,7 +1,7 @@
 """Prepared data sets: checked images in ArrayRecord files, an index beside them, a fingerprint over everything.
 
 prepared_dir/<dataset>/1.0.0/*.array_record   the images' own bytes (written by TFDS)
-prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality, CRC-32 of every record, per split
+prepared_dir/<dataset>/1.0.0/index.npz        path, pid, camid, modality, CRC-32 of every record, per split; its track
 prepared_dir/sysu_mm01/1.0.0/gallery_permutations.json   the official gallery draws, if the tree holds them
 prepared_dir/<dataset>/1.0.0/metadata.json    fingerprint, and the listing the records were made from
 prepared_dir/<dataset>/1.0.0/SHA256SUMS       of all these files; where it is, the records are complete
@@ -135,7 +135,7 @@ def _has_labels_of(prepared: PreparedDataset, splits: dict[str, list[Record]]) -
     return all(
         np.array_equal(getattr(prepared.index[name], column), getattr(SplitIndex.from_records(records), column))
         for name, records in splits.items()
-        for column in ("pid", "camid", "modality")
+        for column in ("pid", "camid", "modality", "track")
     )
 
 
@@ -179,9 +179,10 @@ def _prepare(
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download that there is not
             builder.download_and_prepare(download_config=config, download_dir=str(prepared_dir / "downloads"))
         columns = {
-            f"{name}/{field.name}": getattr(SplitIndex.from_records(records), field.name)
+            f"{name}/{field.name}": column
             for name, records in splits.items()
             for field in dataclasses.fields(SplitIndex)
+            if (column := getattr(SplitIndex.from_records(records), field.name)) is not None
         }
         for name, sums in builder.sums.items():
             columns[f"{name}/{_SUM}"] = np.array(sums, np.uint32)
@@ -205,7 +206,13 @@ def _open(
         with np.load(folder / _INDEX, allow_pickle=False) as columns:
             names = dict.fromkeys(key.split("/")[0] for key in columns.files)
             fields = [field.name for field in dataclasses.fields(SplitIndex)]
-            index = {name: SplitIndex(**{field: columns[f"{name}/{field}"] for field in fields}) for name in names}
+            index = {
+                name: SplitIndex(
+                    # Only data sets of tracks have that column.
+                    **{f: columns[f"{name}/{f}"] for f in fields if f != "track" or f"{name}/{f}" in columns.files}
+                )
+                for name in names
+            }
             sums = {name: columns[f"{name}/{_SUM}"] for name in names}
         prepared = PreparedDataset(
             dataset=builder_class.name,
@@ -235,7 +242,9 @@ def _check_images(data_dir: Path, splits: dict[str, list[Record]], trial: int | 
         for done, ((name, record), (digest, defect)) in enumerate(
             zip(records, pool.map(inspect, records), strict=True)
         ):
-            fingerprint.update(f"{name}|{record.path}|{record.pid}|{record.camid}|{record.modality}|".encode() + digest)
+            track = "" if record.track is None else f"track {record.track}|"
+            labels = f"{name}|{record.path}|{record.pid}|{record.camid}|{record.modality}|{track}"
+            fingerprint.update(labels.encode() + digest)
             if defect:
                 findings.append(f"{record.path}: {defect}")
             if progress:

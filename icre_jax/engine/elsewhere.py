@@ -127,6 +127,7 @@ def _settings(settings: Settings, other: OtherData) -> Settings:
         "synthetic": None,
         "train_splits": ("train",),
         "store_resized": False,
+        "frames_per_track": CARDS[other.dataset].frames_per_track,
     }
     exclude = other.exclude_same_camera
     if exclude is None and CARDS[other.dataset].own_images:

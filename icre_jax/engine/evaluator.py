@@ -11,6 +11,7 @@ from icre_jax.data.permutations import read_permutations
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import Listener
+from icre_jax.data.tracks import choose_frames
 from icre_jax.datasets import OTHER, Modality
 from icre_jax.engine import provenance
 from icre_jax.engine.elsewhere import OtherData, open_to_score
@@ -22,6 +23,7 @@ from icre_jax.evals.latex import write_latex
 from icre_jax.evals.protocol import evaluate
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
+from icre_jax.evals.tracks import average_tracks
 from icre_jax.models import removal
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.settings.fields import Settings
@@ -63,7 +65,7 @@ class Evaluator:
 
     Attributes:
       protocol: by which they are scored.
-      sources: the images of each modality.
+      sources: the images of each modality; of a track the one frame that stands for it.
     """
 
     def __init__(
@@ -98,8 +100,22 @@ class Evaluator:
         self._dataset = provenance.dataset_label(prepared, trained_on)
         splits = ("val",) if validation else ("query", "gallery")
         # Which of the splits is visible differs between data sets; each may be of both modalities.
+        images = {modality: RecordSource(prepared, splits, modality=modality) for modality in OTHER}
+        self._embedded: dict[Modality, RecordSource] = {
+            modality: source
+            if source.index.track is None
+            else source.select(choose_frames(source.index.track, settings.data.frames_per_track))
+            for modality, source in images.items()
+        }
+        # Of data sets of tracks: rows of `_embedded`.
+        self._shown = {
+            modality: choose_frames(source.index.track, 1)
+            for modality, source in self._embedded.items()
+            if source.index.track is not None
+        }
         self.sources: dict[Modality, RecordSource] = {
-            modality: RecordSource(prepared, splits, modality=modality) for modality in OTHER
+            modality: source.select(self._shown[modality]) if modality in self._shown else source
+            for modality, source in self._embedded.items()
         }
         if validation:
             self._dataset += ", validation identities"
@@ -111,13 +127,14 @@ class Evaluator:
             read_permutations(prepared.folder),
             self._measure.gallery_source,
             exclude_same_camera=settings.evaluation.exclude_same_camera,
+            frames_per_track=settings.data.frames_per_track,
         ).restrict(present)
 
     def embed(self, variables: Any) -> dict[Modality, Embedded]:
-        """All images, each by the stem of its modality, rows in the order of the index."""
+        """All images, each by the stem of its modality, rows in the order of the index; of tracks a row for each."""
         if self._measure.without:
             variables = removal.without(variables, self._measure.without)
-        return {
+        found = {
             modality: embed_records(
                 self._network,
                 variables,
@@ -129,8 +146,13 @@ class Evaluator:
                 flip=self._measure.flip,
                 mesh=self._mesh,
             )
-            for modality, source in self.sources.items()
+            for modality, source in self._embedded.items()
         }
+        for modality, shown in self._shown.items():
+            track = self._embedded[modality].index.track
+            assert track is not None
+            found[modality] = average_tracks(found[modality], track, shown)
+        return found
 
     def score(self, embedded: dict[Modality, Embedded]) -> list[ProtocolResult]:
         """Every setting of the protocol, from one embedding pass."""

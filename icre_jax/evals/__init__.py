@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from icre_jax.datasets import LLCM, MANIFEST, REGDB, SYSU_MM01
+from icre_jax.datasets import HITSZ_VCM, LLCM, MANIFEST, REGDB, SYSU_MM01
 from icre_jax.errors import InputError
-from icre_jax.evals import llcm, manifest, regdb, sysu_mm01
+from icre_jax.evals import hitsz_vcm, llcm, manifest, regdb, sysu_mm01
 from icre_jax.evals.galleries import OFFICIAL, PYTHON_RANDOM, make_official_source
 from icre_jax.evals.protocol import Protocol
 
@@ -13,6 +13,7 @@ PROTOCOLS: dict[str, Protocol] = {
     SYSU_MM01.name: sysu_mm01.PROTOCOL,
     LLCM.name: llcm.PROTOCOL,
     REGDB.name: regdb.PROTOCOL,
+    HITSZ_VCM.name: hitsz_vcm.PROTOCOL,
     MANIFEST.name: manifest.PROTOCOL,
 }
 # Those that have validation identities, and how these are scored.
@@ -27,6 +28,7 @@ def choose_protocol(
     gallery_source: str | None = None,
     *,
     exclude_same_camera: bool | None = None,
+    frames_per_track: int | None = None,
 ) -> Protocol:
     """The protocol of a data set, on its official galleries where they are known.
 
@@ -36,6 +38,7 @@ def choose_protocol(
       gallery_source: "official" or "python-random"; None for the first of these that there is.
       exclude_same_camera: for own images, see `manifest.make_protocol`; None for the published ones, whose rules are
         fixed.
+      frames_per_track: of tracks, what a track is the mean of, see `hitsz_vcm.make_protocol`.
 
     Raises:
       InputError: a source that this data set does not have.
@@ -46,6 +49,8 @@ def choose_protocol(
                 f"The gallery source {gallery_source!r} cannot be chosen for {PROTOCOLS[dataset].name}: only "
                 f"{SYSU_MM01.title} has two. Leave it out."
             )
+        if dataset == HITSZ_VCM.name:
+            return hitsz_vcm.make_protocol(frames_per_track=frames_per_track)
         if exclude_same_camera is None:
             return PROTOCOLS[dataset]
         return manifest.make_protocol(exclude_same_camera=exclude_same_camera)

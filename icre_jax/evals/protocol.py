@@ -25,6 +25,7 @@ from icre_jax.evals.ranking import (
 )
 from icre_jax.evals.reranking import rerank
 from icre_jax.evals.results import METRICS, ProtocolResult, summarize
+from icre_jax.evals.tracks import single_frames
 
 # (the gallery's folders, trial from 0) -> [G] int64 indices into the gallery.
 Draw = Callable[[Folders, int], IntArray]
@@ -43,6 +44,7 @@ class Setting:
       draw: the gallery of a trial; None for all images, in one single trial.
       transposed: the drawn images are the queries instead, and all images of the other side their gallery.
       by_split: only images of the query split ask, and only those of the gallery split are searched; otherwise any.
+      single_frames: of tracks, one frame of each is compared; otherwise the mean of its frames.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Setting:
     draw: Draw | None = None
     transposed: bool = False
     by_split: bool = False
+    single_frames: bool = False
 
     @property
     def direction(self) -> str:
@@ -111,7 +114,7 @@ def evaluate(
 
     Args:
       protocol: what to score.
-      sides: every test image of each modality. pid must ascend as the ids of the data set do.
+      sides: every test image of each modality, or every track. pid must ascend as the ids of the data set do.
       dataset: the label of the results. The published name of a data set is reserved for the real one.
       num_trials: gallery draws per setting that draws.
       feature: label, which output of the network was embedded.
@@ -125,12 +128,18 @@ def evaluate(
         raise InputError(f"num_trials must be at least 1, not {num_trials}.")
     for modality, allowed in protocol.cameras.items():
         _check_cameras(protocol.name, modality, sides[modality], allowed)
-    similarity: dict[Modality, Float32Array] = {}
+    # By whether single frames are compared.
+    compared = {
+        single: {modality: single_frames(side) for modality, side in sides.items()} if single else sides
+        for single in dict.fromkeys(setting.single_frames for setting in protocol.settings)
+    }
+    similarity: dict[tuple[bool, Modality], Float32Array] = {}
     if not reranking:
-        similarity["infrared"] = cosine_similarity(sides["infrared"], sides["visible"])
-        if any(setting.query == "visible" for setting in protocol.settings):
-            # In one piece: taking the columns of a trial from rows that are columns copies all of it, ten times over.
-            similarity["visible"] = np.ascontiguousarray(similarity["infrared"].T)
+        for single, both in compared.items():
+            similarity[single, "infrared"] = cosine_similarity(both["infrared"], both["visible"])
+            if any(setting.query == "visible" for setting in protocol.settings):
+                # In one piece: taking the columns of a trial from rows that are columns copies all, ten times over.
+                similarity[single, "visible"] = np.ascontiguousarray(similarity[single, "infrared"].T)
     pools = {OTHER[setting.query] for setting in protocol.settings if setting.draw}
     folders = {modality: group_into_folders(sides[modality]) for modality in pools}
     results = []
@@ -139,7 +148,8 @@ def evaluate(
         trials = []
         for trial in range(num_trials if setting.draw else 1):
             drawn = _draw(setting, folders[OTHER[setting.query]], trial) if setting.draw else searched
-            trials.append(_score_trial(setting, sides, drawn, similarity.get(setting.query)))
+            matrix = similarity.get((setting.single_frames, setting.query))
+            trials.append(_score_trial(setting, compared[setting.single_frames], drawn, matrix))
         results.append(
             summarize(
                 trials,

@@ -76,6 +76,7 @@ class Embedded:
       camid: [N] int64, the camera.
       path: [N] str, where the image came from.
       split: [N] str, "query" or "gallery", where the data set says which images ask; None where any may.
+      frames: [N, D] float32, of one frame of each track, where a row is a track (`icre_jax.evals.tracks`); else None.
 
     Raises:
       InputError: no image, lengths or types that do not fit, or a feature that is not finite.
@@ -86,6 +87,7 @@ class Embedded:
     camid: IntArray
     path: npt.NDArray[np.str_]
     split: npt.NDArray[np.str_] | None = None
+    frames: Float32Array | None = None
 
     def __post_init__(self) -> None:
         findings = []
@@ -116,7 +118,8 @@ class Embedded:
     def subset(self, index: IntArray) -> "Embedded":
         """The images at `index` [M], in that order (an order, a subset, repeats: all allowed)."""
         split = None if self.split is None else self.split[index]
-        return Embedded(self.features[index], self.pid[index], self.camid[index], self.path[index], split)
+        frames = None if self.frames is None else self.frames[index]
+        return Embedded(self.features[index], self.pid[index], self.camid[index], self.path[index], split, frames)
 
 
 @dataclass(frozen=True, eq=False)

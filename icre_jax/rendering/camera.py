@@ -48,14 +48,30 @@ _LLCM_SITES = (
     (8, True, (1.02, 1.0, 0.97), 0.85, 1.15, 0.08, 0.9, 10.0),
     (9, False, (1.0, 1.0, 0.95), 0.75, 1.0, 0.24, 0.7, 14.0),
 )
-# Nine cameras, each of which changes to near-infrared in the dark; nine before, nine after.
-LLCM_CAMERAS = tuple(
-    Camera(camid, "visible", camid, outdoor, gains, exposure, contrast, perspective, sharpness, grain)
-    for camid, outdoor, gains, exposure, contrast, perspective, sharpness, grain in _LLCM_SITES
-) + tuple(
-    Camera(camid, "infrared", camid, outdoor, (1.0, 1.0, 1.0), exposure + 0.1, contrast, perspective, sharpness, grain)
-    for camid, outdoor, _, exposure, contrast, perspective, sharpness, grain in _LLCM_SITES
+# Of HITSZ-VCM: three more.
+_HITSZ_VCM_SITES = (
+    *_LLCM_SITES,
+    (10, True, (1.03, 1.0, 1.0), 1.05, 1.05, 0.1, 0.9, 8.0),
+    (11, False, (0.95, 1.0, 1.04), 0.9, 0.95, 0.2, 0.85, 10.0),
+    (12, True, (1.0, 1.01, 1.02), 0.8, 1.1, 0.14, 0.75, 11.0),
 )
+
+
+def _by_day_and_night(sites: tuple) -> tuple[Camera, ...]:
+    """Every camera as it sees by light, then every camera as it sees in the dark, by near-infrared."""
+    return tuple(
+        Camera(camid, "visible", camid, outdoor, gains, exposure, contrast, perspective, sharpness, grain)
+        for camid, outdoor, gains, exposure, contrast, perspective, sharpness, grain in sites
+    ) + tuple(
+        Camera(
+            camid, "infrared", camid, outdoor, (1.0, 1.0, 1.0), exposure + 0.1, contrast, perspective, sharpness, grain
+        )
+        for camid, outdoor, _, exposure, contrast, perspective, sharpness, grain in sites
+    )
+
+
+LLCM_CAMERAS = _by_day_and_night(_LLCM_SITES)
+HITSZ_VCM_CAMERAS = _by_day_and_night(_HITSZ_VCM_SITES)
 
 # RegDB numbers no cameras: one that sees light and one that sees warmth, side by side.
 REGDB_CAMERAS = (

@@ -4,13 +4,14 @@ A layout only names things. `writers.py` renders and writes any of them. What th
 in `icre_jax.data.layouts`; the two share no code, so that each tests the other.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from icre_jax.datasets import LLCM, REGDB, SYSU_MM01
+from icre_jax.datasets import HITSZ_VCM, LLCM, REGDB, SYSU_MM01
 from icre_jax.errors import InputError
-from icre_jax.rendering.camera import LLCM_CAMERAS, REGDB_CAMERAS, SYSU_MM01_CAMERAS, Camera
+from icre_jax.rendering.camera import HITSZ_VCM_CAMERAS, LLCM_CAMERAS, REGDB_CAMERAS, SYSU_MM01_CAMERAS, Camera
 from icre_jax.rendering.draws import Draws, Stream
 from icre_jax.rendering.settings import SyntheticSettings
 
@@ -130,6 +131,74 @@ def regdb_layout(settings: SyntheticSettings) -> Layout:
     return Layout(REGDB.name, shots, texts)
 
 
+# The published tracks have 24 frames; shorter ones here give a small tree more of them. Of fewer none is read.
+_TRACK_LENGTH = 12
+_DIGITS = {"infrared": 1, "visible": 2}
+
+
+def hitsz_vcm_layout(settings: SyntheticSettings) -> Layout:
+    """`Train/IIII/{ir,rgb}/DN/F.jpg`, `Test/...`, and the lists of frames, tracks and queries in `info/`.
+
+    Ids are 1 to N, shuffled into train and test. An identity passes two to four of the twelve cameras. What a camera
+    has of it in a modality is cut into tracks of twelve frames and a shorter rest. Frames are numbered with gaps, as
+    the published ones are, and are as many moments, not a walk.
+    """
+    _refuse_val_ids(HITSZ_VCM.name, settings)
+    if settings.num_images_per_camera < _TRACK_LENGTH:
+        raise InputError(
+            f"num_images_per_camera is {settings.num_images_per_camera}; allowed for {HITSZ_VCM.name}: {_TRACK_LENGTH} "
+            f"or more, as tracks of fewer frames are left out. Fix: {_TRACK_LENGTH}."
+        )
+    order = _shuffle(settings, Draws(settings.seed, Stream.SPLIT))
+    shots: dict[int, tuple[Shot, ...]] = {}
+    texts: dict[PurePosixPath, str] = {}
+    for part, pids in (("Train", order[: settings.num_train_ids]), ("Test", order[settings.num_train_ids :])):
+        names: list[str] = []
+        tracks: list[str] = []
+        queries: list[int] = []
+        for pid in sorted(pids):
+            shots[pid] = ()
+            for camera, number in itertools.product(_passed(settings, pid), range(_num_tracks(settings))):
+                track, its_names = _hitsz_vcm_track(settings, part, pid, camera, number)
+                digit = _DIGITS[camera.modality]
+                tracks.append(f"{digit} {len(names) + 1} {len(names) + len(track)} {pid:04d} {camera.camid}\n")
+                names += its_names
+                shots[pid] += track
+                if camera.modality == "infrared":
+                    queries.append(len(tracks))
+        texts[PurePosixPath("info", f"{part.lower()}_name.txt")] = "".join(names)
+        texts[PurePosixPath("info", f"track_{part.lower()}_info.txt")] = "".join(tracks)
+        if part == "Test":
+            texts[PurePosixPath("info", "query_IDX.txt")] = " ".join(map(str, queries)) + "\n"
+    return Layout(HITSZ_VCM.name, dict(sorted(shots.items())), texts)
+
+
+def _num_tracks(settings: SyntheticSettings) -> int:
+    return -(-settings.num_images_per_camera // _TRACK_LENGTH)
+
+
+def _hitsz_vcm_track(
+    settings: SyntheticSettings, part: str, pid: int, camera: Camera, number: int
+) -> tuple[tuple[Shot, ...], list[str]]:
+    """Track `number` (from 0) of an identity at a camera: its shots, and their lines of the list of frames."""
+    infrared = camera.modality == "infrared"
+    shots, names = [], []
+    for nth in range(number * _TRACK_LENGTH, min((number + 1) * _TRACK_LENGTH, settings.num_images_per_camera)):
+        file = f"{5 * nth + 1}.jpg"
+        path = PurePosixPath(part, f"{pid:04d}", "ir" if infrared else "rgb", f"D{camera.camid}", file)
+        # As of LLCM: no moment by light is one in the dark.
+        shots.append(Shot(camera, 1 + nth + infrared * settings.num_images_per_camera, path))
+        names.append(f"{pid:04d}M{_DIGITS[camera.modality]}D{camera.camid}T{number + 1}F{file}\n")
+    return tuple(shots), names
+
+
+def _passed(settings: SyntheticSettings, pid: int) -> list[Camera]:
+    """The cameras of HITSZ-VCM that see an identity, each by light and in the dark."""
+    draws = Draws(settings.seed, Stream.CAMERAS, pid)
+    sites = [1 + int(i) for i in draws.rng.permutation(12)][: draws.integer(2, 4)]
+    return [camera for camera in HITSZ_VCM_CAMERAS if camera.camid in sites]
+
+
 def _shuffle(settings: SyntheticSettings, draws: Draws) -> list[int]:
     """Every identity once, in an order of chance."""
     return [1 + int(i) for i in draws.rng.permutation(settings.num_ids)]
@@ -151,4 +220,5 @@ LAYOUTS: dict[str, Callable[[SyntheticSettings], Layout]] = {
     SYSU_MM01.name: sysu_mm01_layout,
     LLCM.name: llcm_layout,
     REGDB.name: regdb_layout,
+    HITSZ_VCM.name: hitsz_vcm_layout,
 }

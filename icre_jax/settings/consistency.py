@@ -28,6 +28,10 @@ def _check_data(data: Data) -> list[str]:
         findings.append(f"data.trial is {data.trial}; {card.name} needs the trial to train and test on, {allowed}.")
     if not card.trials and data.trial is not None:
         findings.append(f"data.trial is {data.trial}; {card.name} has no trials, so it must be None.")
+    if data.frames_per_track is not None and not card.has_tracks:
+        findings.append(
+            f"data.frames_per_track is {data.frames_per_track}; {card.name} has images, not tracks, so it must be None."
+        )
     if data.synthetic is not None and card.own_images:
         findings.append(f"data.synthetic is set; {data.dataset} is for own images, so it must be None.")
     elif data.synthetic is not None and card.has_validation != (data.synthetic.num_val_ids > 0):

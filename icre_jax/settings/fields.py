@@ -89,6 +89,9 @@ class Data(Group):
     store_resized: bool  # records hold the images at image_size, not the files' own bytes; the same pixels either way
     num_workers: NotNegative
     num_threads: Positive
+    # Of data sets of tracks: how often an epoch counts each, and how many of its frames stand for it in a test; None
+    # for all. None for data sets of images, and in configs from before this field.
+    frames_per_track: Positive | None = None
 
     @property
     def card(self) -> Card:

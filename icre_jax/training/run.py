@@ -107,7 +107,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         )
     source = RecordSource(prepared, settings.data.train_splits)
     sampling = settings.sampling.model_dump()
-    steps_per_epoch = num_batches_per_epoch(source.index, **sampling)
+    steps_per_epoch = num_batches_per_epoch(source.index, **sampling, frames_per_track=settings.data.frames_per_track)
     num_steps = steps_per_epoch * settings.schedule.num_epochs
     plan = BalancedPlan(source.index, **sampling, num_batches=num_steps, seed=settings.seed)
 

@@ -22,7 +22,7 @@ def read_ids(root: Path, name: str, findings: list[str]) -> list[int]:
       name: of the list below it, e.g. "exp/train_id.txt".
       findings: to add to.
     """
-    text = _read(root / name, name, findings)
+    text = read_text(root / name, name, findings)
     if text is None:
         return []
     try:
@@ -43,7 +43,7 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
 
     Arguments as of `read_ids`. A line that cannot be used is left out of the answer.
     """
-    text = _read(root / name, name, findings)
+    text = read_text(root / name, name, findings)
     if text is None:
         return []
     images: dict[PurePosixPath, int] = {}
@@ -68,7 +68,8 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
     return list(images.items())
 
 
-def _read(path: Path, name: str, findings: list[str]) -> str | None:
+def read_text(path: Path, name: str, findings: list[str]) -> str | None:
+    """The content of a list; None if it is not there or is no text, which goes into `findings`."""
     if not path.is_file():
         findings.append(f"list {name} is missing")
         return None

@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
-from icre_jax.data.verification import llcm, manifest, regdb, sysu_mm01
+from icre_jax.data.verification import hitsz_vcm, llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.verification.images import Progress, check_images
 from icre_jax.data.verification.rendered import compare_with_settings, is_rendered
 from icre_jax.data.verification.report import Report
-from icre_jax.datasets import CARDS, LLCM, MANIFEST, REGDB, SYSU_MM01
+from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, REGDB, SYSU_MM01
 from icre_jax.errors import InputError
 
 CHECKS = {
     SYSU_MM01.name: sysu_mm01.check,
     LLCM.name: llcm.check,
     REGDB.name: regdb.check,
+    HITSZ_VCM.name: hitsz_vcm.check,
     MANIFEST.name: manifest.check,
 }
 

@@ -1,4 +1,4 @@
-"""What LLCM and RegDB share: images named by lists of paths and labels."""
+"""What data sets share whose images are named by lists."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -46,9 +46,9 @@ def check_partners(first: str, second: str, ids: tuple[set, set], report: Report
             report.errors.append(f"{name} names identities that {other} does not: {shown}")
 
 
-def note_unlisted(data_dir: Path, folders: Iterable[str], records: list[Record], report: Report) -> None:
-    """Say how many images no list names; the lists decide, so they are never read."""
-    listed = {record.path for record in records}
+def note_unlisted(data_dir: Path, folders: Iterable[str], paths: Iterable[str], report: Report) -> None:
+    """Say how many images are not among `paths`, which the lists name; the lists decide, so they are never read."""
+    listed = {*paths}
     for folder in folders:
         files = (file for file in (data_dir / folder).rglob("*") if file.suffix.lower() in SUFFIXES)
         unlisted = sorted({file.relative_to(data_dir).as_posix() for file in files} - listed)

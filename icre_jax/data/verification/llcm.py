@@ -33,7 +33,7 @@ def check(data_dir: Path, trial: int | None, report: Report, *, published: bool)
     check_partners("idx/test_vis.txt", "idx/test_nir.txt", (pids["test_vis"], pids["test_nir"]), report)
     _check_overlap(splits["train"], test, report)
     images = splits["train"] + test
-    note_unlisted(data_dir, FOLDERS.values(), images, report)
+    note_unlisted(data_dir, FOLDERS.values(), (record.path for record in images), report)
     return images
 
 

@@ -29,7 +29,7 @@ def check(data_dir: Path, trial: int | None, report: Report, *, published: bool)
             report.errors.append(f"trials {', '.join(map(str, same))} train on the same identities; each needs its own")
     persons = {PurePosixPath(path).parent.name for path in images}
     report.count("all", "identities", len(persons), NUM_IDS if published else None)
-    note_unlisted(data_dir, FOLDERS.values(), list(images.values()), report)
+    note_unlisted(data_dir, FOLDERS.values(), images, report)
     return list(images.values())
 
 
