@@ -71,6 +71,21 @@ def regdb_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# Of thirteen frames twelve are a track that is read, and one is a track that is too short.
+VCM_PEOPLE = dataclasses.replace(
+    PEOPLE, num_val_ids=0, num_train_ids=4, num_test_ids=4, num_images_per_camera=13, image_size=(32, 16)
+)
+
+
+@pytest.fixture(scope="session")
+def hitsz_vcm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered HITSZ-VCM tree, to read only."""
+    # The root's name holds what a careless parser would look for.
+    folder = tmp_path_factory.mktemp("D3T1F6_0001M2_people") / "tree"
+    rendering.write_tree("hitsz_vcm", folder, VCM_PEOPLE)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered SYSU-MM01 tree. Read only: a test that damages it copies it first."""

@@ -60,12 +60,13 @@ def prepare_data(settings: Data, listener: Listener) -> PreparedDataset:
 
 
 def describe_data(prepared: PreparedDataset) -> Table:
-    """Identities, cameras and images per split and modality."""
+    """Identities, cameras and images per split and modality, and tracks where images are frames of these."""
     name = prepared.dataset if prepared.trial is None else f"{prepared.dataset} trial {prepared.trial}"
     table = Table(title=f"{name} (fingerprint {prepared.fingerprint[:12]})")
-    for column in ("split", "modality", "identities", "cameras", "images"):
+    rows = count_data(prepared)
+    for column in rows[0]:
         table.add_column(column, justify="left" if column in ("split", "modality") else "right")
-    for row in count_data(prepared):
+    for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     return table
 
@@ -83,6 +84,7 @@ def count_data(prepared: PreparedDataset) -> list[dict[str, str | int]]:
                         "modality": modality,
                         "identities": len(np.unique(index.pid[chosen])),
                         "cameras": len(np.unique(index.camid[chosen])),
+                        **({} if index.track is None else {"tracks": len(np.unique(index.track[chosen]))}),
                         "images": int(chosen.sum()),
                     }
                 )

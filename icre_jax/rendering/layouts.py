@@ -139,7 +139,7 @@ _DIGITS = {"infrared": 1, "visible": 2}
 def hitsz_vcm_layout(settings: SyntheticSettings) -> Layout:
     """`Train/IIII/{ir,rgb}/DN/F.jpg`, `Test/...`, and the lists of frames, tracks and queries in `info/`.
 
-    Ids are 1 to N, shuffled into train and test. An identity passes two to four of the twelve cameras. What a camera
+    Ids are 1 to N, shuffled into train and test. An identity passes two or three of the twelve cameras. What a camera
     has of it in a modality is cut into tracks of twelve frames and a shorter rest. Frames are numbered with gaps, as
     the published ones are, and are as many moments, not a walk.
     """
@@ -195,7 +195,7 @@ def _hitsz_vcm_track(
 def _passed(settings: SyntheticSettings, pid: int) -> list[Camera]:
     """The cameras of HITSZ-VCM that see an identity, each by light and in the dark."""
     draws = Draws(settings.seed, Stream.CAMERAS, pid)
-    sites = [1 + int(i) for i in draws.rng.permutation(12)][: draws.integer(2, 4)]
+    sites = [1 + int(i) for i in draws.rng.permutation(12)][: draws.integer(2, 3)]
     return [camera for camera in HITSZ_VCM_CAMERAS if camera.camid in sites]
 
 
