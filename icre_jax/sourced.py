@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from icre_jax.datasets import LLCM, REGDB, SYSU_MM01
 from icre_jax.settings.fields import Settings
 
 TAGS = ("P", "S", "I", "-")
+_OF_THE_PAPER = (SYSU_MM01.name, LLCM.name, REGDB.name)
 
 
 def _always(settings: Settings) -> bool:
@@ -63,7 +65,10 @@ class Choice:
 
 
 CHOICES = (
-    Choice("data", "SYSU-MM01, LLCM, RegDB", "P", ("data.dataset",), applies=lambda s: s.data.synthetic is None),
+    Choice("data", "SYSU-MM01, LLCM, RegDB", "P", ("data.dataset",),
+           applies=lambda s: s.data.synthetic is None and s.data.dataset in _OF_THE_PAPER),
+    Choice("data", "HITSZ-VCM, or images of one's own", "-", ("data.dataset",),
+           applies=lambda s: s.data.synthetic is None and s.data.dataset not in _OF_THE_PAPER),
     Choice(
         "data", "rendered people in the layout of a data set", "-", ("data.dataset",),
         applies=lambda s: s.data.synthetic is not None,

@@ -102,3 +102,34 @@ def write_regdb(root: Path) -> Path:
                 lines = [f"{folder}/{pid}/{n}.bmp {label}\n" for label, pid in enumerate(ids) for n in range(10)]
                 (root / "idx" / f"{half}_{folder.lower()}_{trial}.txt").write_text("".join(lines))
     return root
+
+
+def write_hitsz_vcm(root: Path) -> Path:
+    """HITSZ-VCM: tracks of 12 frames and more with the published numbers, and short ones that make up the rest."""
+    (root / "info").mkdir(parents=True)
+    # Visible and infrared: tracks and frames that are used, short tracks and their frames.
+    parts = {
+        "train": (range(1, 501), (5_460, 126_543, 700, 4_100), (4_291, 98_214, 610, 3_639)),
+        "test": (range(501, 928), (5_099, 118_137, 544, 3_231), (4_584, 105_979, 575, 3_416)),
+    }
+    for part, (ids, visible, infrared) in parts.items():
+        names, tracks, queries = [], [], []
+        for digit, kind, modality, numbers in ((2, "rgb", "visible", visible), (1, "ir", "infrared", infrared)):
+            cameras = itertools.cycle(range(1, 13))
+            frame = itertools.count(1)
+            for num_tracks, num_frames in (numbers[:2], numbers[2:]):
+                for nth, length in enumerate(spread(num_frames, num_tracks)):
+                    pid, camera = ids[nth % len(ids)], next(cameras)
+                    first = len(names) + 1
+                    for _ in range(length):
+                        file = f"{next(frame)}.jpg"
+                        names.append(f"{pid:04d}M{digit}D{camera}T1F{file}\n")
+                        write_image(root / part.capitalize() / f"{pid:04d}" / kind / f"D{camera}" / file, modality)
+                    tracks.append(f"{digit} {first} {len(names)} {pid} {camera}\n")
+                    if digit == 1:
+                        queries.append(len(tracks))
+        (root / "info" / f"{part}_name.txt").write_text("".join(names))
+        (root / "info" / f"track_{part}_info.txt").write_text("".join(tracks))
+        if part == "test":
+            (root / "info" / "query_IDX.txt").write_text(" ".join(map(str, queries)))
+    return root

@@ -7,7 +7,7 @@ import pytest
 from icre_jax.data.labelled import DATASETS, Labelled, Source, list_labelled, read_rendered_seed
 from icre_jax.datasets import CARDS, MANIFEST
 from icre_jax.errors import InputError
-from tests.conftest import OTHER_PEOPLE, PEOPLE
+from tests.conftest import OTHER_PEOPLE, PEOPLE, VCM_PEOPLE
 
 
 def touch(folder, *names):
@@ -88,10 +88,12 @@ def test_what_is_refused(tmp_path):
         list_labelled(Source(tmp_path / "nowhere"), "visible")
 
 
-def test_rendered_trees_of_data_sets(tree, llcm_tree, regdb_tree, tmp_path):
+def test_rendered_trees_of_data_sets(tree, llcm_tree, regdb_tree, hitsz_vcm_tree, tmp_path):
     """Nobody of the training is in them, and everybody of the test is."""
     sizes = {"sysu_mm01": PEOPLE.num_test_ids, "llcm": OTHER_PEOPLE.num_test_ids, "regdb": OTHER_PEOPLE.num_test_ids}
-    for dataset, folder in (("sysu_mm01", tree), ("llcm", llcm_tree), ("regdb", regdb_tree)):
+    sizes["hitsz_vcm"] = VCM_PEOPLE.num_test_ids
+    trees = (("sysu_mm01", tree), ("llcm", llcm_tree), ("regdb", regdb_tree), ("hitsz_vcm", hitsz_vcm_tree))
+    for dataset, folder in trees:
         trial = 1 if CARDS[dataset].trials else None
         persons = []
         for modality in ("visible", "infrared"):

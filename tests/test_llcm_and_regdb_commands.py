@@ -68,7 +68,7 @@ def test_a_score_of_another_protocol_cannot_choose_the_checkpoint(configure, tmp
         ("llcm", "trial", 1, "data.trial is 1; llcm has no trials"),
         ("sysu_mm01", "trial", 1, "data.trial is 1; sysu_mm01 has no trials"),
         ("llcm", "train_splits", ("train", "val"), r"llcm has only \('train',\)"),
-        ("regdb", "dataset", "redgb", "allowed are 'sysu_mm01', 'llcm', 'regdb', 'manifest'"),
+        ("regdb", "dataset", "redgb", "allowed are 'sysu_mm01', 'llcm', 'regdb', 'hitsz_vcm', 'manifest'"),
     ],
 )
 def test_settings_that_do_not_fit_the_data_set(configure, tmp_path, dataset, field, value, words):

@@ -21,8 +21,12 @@ from tests.test_own_pictures import make_folders
 
 # Of configs/synthetic.py every command has a file of its own: test_commands.py, test_export.py, test_describe.py, ...
 # The baseline, because it compiles in half the time; all variants are one network to a command.
-# Two of them in `make test`, two in `make test-all`; test_datasets.py has all of them without the commands.
-CONFIGS = [*(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm")), "regdb", "manifest"]
+# Two of them in `make test`, three in `make test-all`; test_datasets.py has all of them without the commands.
+CONFIGS = [
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm", "hitsz_vcm")),
+    "regdb",
+    "manifest",
+]
 # Commands that take no config, or train many: where they are started.
 ELSEWHERE = {
     **{name: f"test_{name}.py" for name in ("ablate", "sweep", "noise", "score", "serve", "visualize")},

@@ -55,7 +55,8 @@ def test_types_by_hand(generate):
 
 def test_flags_by_hand(generate):
     parser = generate.parser_of("score")
-    assert "| `--protocol sysu_mm01\\|llcm\\|regdb\\|manifest` | whose rules (required) |" in page("commands")
+    names = "sysu_mm01\\|llcm\\|regdb\\|hitsz_vcm\\|manifest"
+    assert f"| `--protocol {names}` | whose rules (required) |" in page("commands")
     assert {"--query", "--gallery", "--json"} <= set(parser._option_string_actions)
 
 

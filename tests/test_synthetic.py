@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from icre_jax.errors import InputError
 from icre_jax.rendering import (
     DIFFICULTIES,
+    HITSZ_VCM_CAMERAS,
     REGDB_CAMERAS,
     SYSU_MM01_CAMERAS,
     Camera,
@@ -28,6 +30,7 @@ from icre_jax.rendering import (
     write_tree,
     writers,
 )
+from tests.conftest import VCM_PEOPLE
 
 SETTINGS = SyntheticSettings(
     seed=7,
@@ -394,6 +397,39 @@ def test_layout_is_that_of_regdb(regdb_tree: Path) -> None:
     assert len(set(halves)) > 7, "every trial is a draw of its own"
 
 
+def test_layout_is_that_of_hitsz_vcm(hitsz_vcm_tree: Path) -> None:
+    """Every file is named once, tracks follow each other without a gap, and the infrared test tracks ask."""
+    files = files_of(hitsz_vcm_tree)
+    for part, num_ids in (("Train", VCM_PEOPLE.num_train_ids), ("Test", VCM_PEOPLE.num_test_ids)):
+        names = files[f"info/{part.lower()}_name.txt"].decode().splitlines()
+        of_file = {}
+        for name in names:
+            pid, modality, camera, _, frame = re.fullmatch(r"(\d{4})M([12])D(\d+)T([12])F(\d+)\.jpg", name).groups()
+            of_file[f"{part}/{pid}/{'ir' if modality == '1' else 'rgb'}/D{camera}/{frame}.jpg"] = name
+        assert {*of_file} == {name for name in files if name.startswith(f"{part}/")}
+        assert len(of_file) == len(names)
+        end, asking, seen = 0, [], set()
+        for number, line in enumerate(files[f"info/track_{part.lower()}_info.txt"].decode().splitlines(), start=1):
+            modality, first, last, pid, camera = line.split()
+            assert int(first) == end + 1
+            end = int(last)
+            its = names[int(first) - 1 : end]
+            assert len(its) in (12, 1)
+            assert all(name.startswith(f"{pid}M{modality}D{camera}T{1 if len(its) == 12 else 2}F") for name in its)
+            asking += [number] if modality == "1" else []
+            seen.add((pid, int(camera), modality))
+        assert end == len(names)
+        assert len({pid for pid, _, _ in seen}) == num_ids
+        # Each camera sees by light and in the dark.
+        assert {(pid, camera) for pid, camera, m in seen if m == "1"} == {(p, c) for p, c, m in seen if m == "2"}
+        assert {camera for _, camera, _ in seen} <= set(range(1, 13))
+        if part == "Test":
+            assert files["info/query_IDX.txt"].decode().split() == [str(number) for number in asking]
+    camera = next(c for c in HITSZ_VCM_CAMERAS if c.modality == "infrared")
+    assert len({(c.camid, c.modality) for c in HITSZ_VCM_CAMERAS}) == len(HITSZ_VCM_CAMERAS) == 24
+    assert (camera.camid, camera.thermal) == (1, False)
+
+
 def test_bmp_files_are_the_rendered_images(regdb_tree: Path) -> None:
     for camera, folder in zip(REGDB_CAMERAS, ("Visible", "Thermal"), strict=True):
         with Image.open(regdb_tree / folder / "4" / "person_00002_4.bmp") as image:
@@ -436,7 +472,7 @@ def test_people_are_warm_and_their_clothes_nearly_without_pattern() -> None:
 
 
 def test_validation_identities_are_refused_where_there_is_no_list(tmp_path: Path) -> None:
-    for dataset in ("llcm", "regdb"):
+    for dataset in ("llcm", "regdb", "hitsz_vcm"):
         with pytest.raises(InputError, match=rf"num_val_ids is 2; allowed for {dataset}: 0"):
             write_tree(dataset, tmp_path / "data", SETTINGS)
     assert list(tmp_path.iterdir()) == []

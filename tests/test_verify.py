@@ -13,15 +13,15 @@ from PIL import Image
 from icre_jax.data.verification import verify
 from icre_jax.errors import InputError
 from tests.conftest import run_command
-from tests.full_trees import write_image, write_llcm, write_regdb, write_sysu_mm01
+from tests.full_trees import write_hitsz_vcm, write_image, write_llcm, write_regdb, write_sysu_mm01
 
-DATASETS = ("sysu_mm01", "llcm", "regdb")
+DATASETS = ("sysu_mm01", "llcm", "regdb", "hitsz_vcm")
 
 
 @pytest.fixture
-def copies(tree, llcm_tree, regdb_tree, tmp_path):
+def copies(tree, llcm_tree, regdb_tree, hitsz_vcm_tree, tmp_path):
     """Copies of the rendered trees, below a folder whose name holds what a careless parser would split on."""
-    trees = dict(zip(DATASETS, (tree, llcm_tree, regdb_tree), strict=True))
+    trees = dict(zip(DATASETS, (tree, llcm_tree, regdb_tree, hitsz_vcm_tree), strict=True))
     return lambda dataset: Path(shutil.copytree(trees[dataset], tmp_path / "my_cam3_data ünï_c05_" / dataset))
 
 
@@ -170,12 +170,36 @@ def regdb_label(root: Path) -> str:
     return f"idx/test_thermal_2.txt gives the folder {name.split('/')[1]} several labels: [{label}, 99]"
 
 
+def vcm_modality(root: Path) -> str:
+    """All visible and infrared frames of a camera change places."""
+    name = next(root.glob("Test/*/rgb/*")).name
+    for folder in root.glob(f"T*/*/rgb/{name}"):
+        other = folder.parent.parent / "ir" / name
+        folder.rename(root / "x")
+        other.rename(folder)
+        (root / "x").rename(other)
+    return f"visible, camera {name[1:]}: "
+
+
+def vcm_frame(root: Path) -> str:
+    path = next(root.glob("Train/*/ir/*/6.jpg"))
+    path.unlink()
+    return f"{path.relative_to(root).as_posix()} is missing (info/train_name.txt line "
+
+
+def vcm_list(root: Path) -> str:
+    path = root / "info" / "track_test_info.txt"
+    path.write_text("".join(lines_of(path)[:-1]))
+    return "info/track_test_info.txt is not the list that the settings of the rendered people make"
+
+
 SYSU_LISTS = (sysu_list, sysu_extra_id, sysu_leak, sysu_draws, sysu_draws_of_fewer, sysu_torn_draws)
 SYSU_PICTURES = (sysu_swap, sysu_count, sysu_number, sysu_link, sysu_truncated, sysu_rotated)
 DAMAGES = {
     "sysu_mm01": (*SYSU_LISTS, *SYSU_PICTURES),
     "llcm": (llcm_twice, llcm_modality, llcm_camera, llcm_person),
     "regdb": (regdb_other_trial, regdb_same_trials, regdb_label),
+    "hitsz_vcm": (vcm_modality, vcm_frame, vcm_list),
 }
 
 
@@ -259,6 +283,7 @@ def test_the_command_and_its_exit_codes(copies, tmp_path):
         ("sysu_mm01", write_sysu_mm01, 44_745, "cam3/0491/0001.jpg"),
         ("llcm", write_llcm, 46_767, "vis/0001/0001_c01_f00000_vis.jpg"),
         ("regdb", write_regdb, 8_240, "Thermal/1/0.bmp"),
+        ("hitsz_vcm", write_hitsz_vcm, 448_873, "Train/0001/rgb/D1/1.jpg"),
     ],
 )
 def test_a_tree_of_full_size_is_sound(tmp_path, dataset, write, num_images, damaged):
