@@ -176,6 +176,14 @@ def test_synthetic_people_are_named_prominently(page, small, tmp_path):
     assert warning not in write(tmp_path, **(small | {"settings": make_settings(synthetic=False)}))
 
 
+def test_an_image_of_a_track_is_said_to_be_one(page, small, tmp_path):
+    words = "Each image stands for a track, which is what was compared."
+    assert words not in page
+    settings = small["settings"]
+    tracks = settings.model_copy(update={"data": settings.data.model_copy(update={"dataset": "hitsz_vcm"})})
+    assert words in write(tmp_path, **(small | {"settings": tracks}))
+
+
 def test_choice_of_best_is_told(page, small, tmp_path):
     assert "all/single/mAP, a score of this very table: it was chosen on the test set" in page
     without = [item for item in small["evaluations"] if item.label != "best"]

@@ -38,7 +38,7 @@ _MODALITIES: dict[str, tuple[str, Modality]] = {"1": ("ir", INFRARED), "2": ("rg
 _FRAME = re.compile(r"(\d{4})M([12])D(\d{1,2})T\d+F(\d+\.jpg)", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """A line of a list of frames: where it lies, and what its own name says."""
 
@@ -48,7 +48,7 @@ class Frame:
     modality: Modality
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Track:
     """A line of a list of tracks; `number` and `lines` (of the list of frames) are counted from 1."""
 
