@@ -53,6 +53,17 @@ def test_page_needs_nothing_else(page):
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
 
 
+def test_every_number_of_a_score_has_its_column_s_name_for_narrow_screens(page):
+    """There the table has no header: a stylesheet writes each cell's name over it."""
+    table = re.search(r'<table class="scores">.*?</table>', page, re.DOTALL).group()
+    columns = re.findall(r"<th scope=\"col\">([^<]*)</th>", table)[2:]  # after setting and network
+    rows = re.findall(r'<td data-name="([^"]*)">', table)
+    assert columns
+    assert rows == columns * table.count('<th scope="row">')
+    assert table.count("<td") == len(rows)
+    assert "content: attr(data-name)" in page
+
+
 def test_every_score_is_there(page, run):
     text = Page(page).text
     for item in run["evaluations"]:
