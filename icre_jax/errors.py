@@ -4,9 +4,27 @@ Raised anywhere below the commands, caught only by `icre_jax.machine.command`, w
 traceback and exits with a non-zero code. The message names the value, what is allowed and the fix.
 """
 
+from pathlib import Path
+
 
 class InputError(Exception):
     """A path, file, setting or checkpoint given by the user cannot be used."""
+
+    def __str__(self) -> str:
+        """The message; what it repeats of a file or a name cannot move the cursor of a terminal."""
+        return printable(super().__str__())
+
+
+class UnreadableError(InputError):
+    """A file cannot be read, or passes a limit; see `icre_jax.files`.
+
+    Attributes:
+      reason: why, without the name of the file.
+    """
+
+    def __init__(self, path: str | Path, reason: str):
+        self.reason = reason
+        super().__init__(f"{path} cannot be read: {reason}.")
 
 
 class UnusableImagesError(InputError):
@@ -42,3 +60,10 @@ def join_findings(findings: list[str], limit: int = 20) -> str:
     if len(findings) > limit:
         shown.append(f"  ... and {len(findings) - limit} more")
     return "\n".join(shown)
+
+
+def printable(text: str) -> str:
+    """`text` with an escape (as "\\x1b") for every character but line feeds that does not print."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
