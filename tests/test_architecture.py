@@ -141,7 +141,7 @@ def test_libraries_stay_in_their_rooms():
     assert users_of("ray") == {"fleet"}
     assert users_of("grain") == {"data"}
     assert users_of("sklearn") == {"figures"}
-    assert users_of("scipy") == {"data", "evals", "retrieval", "experiments"}
+    assert users_of("scipy") == {"evals", "retrieval", "experiments"}
     assert users_of("tensorflow_datasets") == {"data"}
     assert not users_of("jax") & {*GROUND_FLOOR, "data", "evals", "rendering", "figures", "report", "experiments"}
     for library in ("torch", "tensorflow", "clu", "pickle", "cv2", "dill"):

@@ -70,7 +70,7 @@ def test_what_cannot_be_used_is_named(change, flag, words, tmp_path):
     [
         ("{", "is no JSON"),
         ("[" * 100_000, "is no JSON"),
-        (" " * 2**21, "more than a config can have"),
+        (" " * 2**21, "2,097,152 bytes; at most 1,048,576 are read"),
         ("\xff", "JSON"),
     ],
 )

@@ -103,10 +103,10 @@ def test_all_images_that_cannot_be_used_are_named(net, pixels, tmp_path):
         tmp_path / "cut.png": "cut.png: not readable",
         tmp_path / "text.jpg": "text.jpg: not readable (no JPEG, PNG, BMP file)",
         tmp_path / "empty.bmp": "empty.bmp: empty file",
-        tmp_path / "huge.png": "huge.png: 134,217,728 bytes",
-        tmp_path / "none.png": "none.png: no such file",
-        tmp_path: f"{tmp_path}: no such file",
-        "a\0b": "a\0b: no such file",
+        tmp_path / "huge.png": "huge.png: it has 134,217,728 bytes; at most 67,108,864 are read",
+        tmp_path / "none.png": "none.png: there is no such file",
+        tmp_path: f"{tmp_path}: it is a folder, not a file",
+        "a\0b": "a\\x00b: its name holds a null character",
     }
     arrays = {
         "float64 [8, 4, 3]": np.zeros((8, 4, 3)),

@@ -132,7 +132,7 @@ def test_json_of_too_many_values_or_another_kind(tmp_path, monkeypatch):
         parse_json("[1,2,3,4,5,6,7,8,9,10,11]")
     for text, words in (("[]", "a list"), ("null", "null"), ("true", "a truth value"), ("3", "a number"), ('""', "a")):
         (tmp_path / "a.json").write_text(text)
-        with pytest.raises(UnreadableError, match=f"it holds {words}.*, not an object"):
+        with pytest.raises(UnreadableError, match=f"it must hold an object, not {words}"):
             read_json_object(tmp_path / "a.json")
 
 
@@ -506,9 +506,9 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 def test_pixels_are_counted_before_any_is_decoded():
     data = encode(Image.new("RGB", (50, 40)))
-    assert load_image(data, most_pixels=2000).size == (50, 40)
+    assert load_image(data, max_pixels=2000).size == (50, 40)
     with pytest.raises(UnusableImageError, match="50 x 40 pixels; at most 1,999 in all are allowed"):
-        load_image(data, most_pixels=1999)
+        load_image(data, max_pixels=1999)
     # A header alone: nothing that could be decoded follows.
     header = struct.pack(">II5B", 50_000, 40_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
@@ -543,4 +543,4 @@ def test_damaged_images_are_refused_or_give_pixels(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.suppress(UnusableImageError):
-            assert load_image(bytes(content), most_pixels=10_000).width
+            assert load_image(bytes(content), max_pixels=10_000).width

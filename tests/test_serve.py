@@ -240,7 +240,7 @@ def wrong(made, tmp_path):
         "a name with a port": ((*index, "--host_name", "here:80"), "--host_name is 'here:80'"),
         "short token": ((*index, "--token_file", tmp_path / "short"), "one word of 16 to 1024"),
         "two words": ((*index, "--token_file", tmp_path / "words"), "one word of 16 to 1024"),
-        "no token file": ((*index, "--token_file", tmp_path / "gone"), "cannot be read: No such file"),
+        "no token file": ((*index, "--token_file", tmp_path / "gone"), "cannot be read: there is no such file"),
         "not here": (
             (*index, "--listen", "192.0.2.1", "--token_file", tmp_path / "good"), "Cannot listen at 192.0.2.1"
         ),

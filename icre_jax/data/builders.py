@@ -18,6 +18,7 @@ from icre_jax.data.layouts import hitsz_vcm, llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.records import Record
 from icre_jax.datasets import HITSZ_VCM, LLCM, MANIFEST, MODALITIES, REGDB, SYSU_MM01, Card
 from icre_jax.errors import InputError
+from icre_jax.files.images import read_image
 
 _AT_A_TIME = 256  # images that are resized together
 
@@ -110,7 +111,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
             # A few at a time: all of them would not fit into memory.
             for first in range(0, len(files), _AT_A_TIME):
                 some = files[first : first + _AT_A_TIME]
-                yield from pool.map(lambda file: store_resized(file.read_bytes(), size), some)
+                yield from pool.map(lambda file: store_resized(read_image(file), size), some)
 
     def _generate_examples(self, split: str, records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
         for position, (record, image) in enumerate(zip(records, self._images(records), strict=True)):

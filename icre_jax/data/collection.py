@@ -15,7 +15,8 @@ import numpy as np
 from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts import manifest
 from icre_jax.datasets import Modality
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.texts import read_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +114,9 @@ def _of_folder(folder: Path) -> Collection:
 
 def _of_list(file: Path) -> Collection:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} is no list of images ({error}). It is text, one path a line.") from error
+        lines = read_text(file).splitlines()
+    except UnreadableError as error:
+        raise InputError(f"{file} is no list of images ({error.reason}). It is text, one path a line.") from error
     named = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     lines_of: dict[str, int] = {}
     findings = []

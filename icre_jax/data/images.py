@@ -15,9 +15,10 @@ Pillow decodes, always: with a second decoder the pixels would depend on what ha
 import io
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "BMP")
+from icre_jax.files.images import HIGHEST_MAX_PIXELS, MAX_PIXELS, UnusableImageError, load_image
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 _ORIENTATION_TAG = 0x0112
 # Pillow's names for 16-bit grey: of the file's byte order, and 32 bits wide as some of its versions read PNG.
@@ -25,15 +26,6 @@ _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I")
 _ALPHA_MODES = ("RGBA", "LA", "PA")
 # Share of the pixels that 16-bit scaling lets fall at either end: dead and hot pixels must not set the scale.
 _OUTLIERS = 0.005
-# What Pillow raises of bytes that hold no whole image.
-_UNREADABLE = (
-    OSError,
-    UnidentifiedImageError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,  # where warnings are errors
-)
 
 
 def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
@@ -45,12 +37,14 @@ def decode(data: bytes, image_size: tuple[int, int]) -> np.ndarray:
 
     Returns:
       [height, width, 3] uint8.
+
+    Raises:
+      UnusableImageError: it is damaged.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return _to_pixels(image, image_size)
+    return _to_pixels(load_image(data, max_pixels=HIGHEST_MAX_PIXELS), image_size)
 
 
-def decode_checked(data: bytes, image_size: tuple[int, int], *, max_pixels: int | None = None) -> np.ndarray | str:
+def decode_checked(data: bytes, image_size: tuple[int, int], *, max_pixels: int = MAX_PIXELS) -> np.ndarray | str:
     """`decode` of bytes that nobody has looked at yet: the pixels, or why there are none, as `find_defect` says it.
 
     Args:
@@ -59,13 +53,10 @@ def decode_checked(data: bytes, image_size: tuple[int, int], *, max_pixels: int 
       max_pixels: an image of more is refused by its header, before memory is taken for it.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                return f"{image.width} x {image.height} pixels; at most {max_pixels:,} in all are allowed"
-            image.load()
-            return find_image_defect(image) or _to_pixels(image, image_size)
-    except _UNREADABLE as error:
-        return describe_unreadable(data, error)
+        image = load_image(data, max_pixels=max_pixels)
+    except UnusableImageError as error:
+        return str(error)
+    return find_image_defect(image) or _to_pixels(image, image_size)
 
 
 def resize(pixels: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
@@ -83,17 +74,15 @@ def store_resized(data: bytes, image_size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-def find_defect(data: bytes) -> str | None:
-    """Why a file cannot be used as an image of a person; None if it can.
+def find_defect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> str | None:
+    """Why a file cannot be used as an image of a person; None if it can; arguments as of `decode_checked`.
 
     Every pixel is decoded, so a truncated file is found here and not in the middle of a training run.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()
-            return find_image_defect(image)
-    except _UNREADABLE as error:
-        return describe_unreadable(data, error)
+        return find_image_defect(load_image(data, max_pixels=max_pixels))
+    except UnusableImageError as error:
+        return str(error)
 
 
 def find_image_defect(image: Image.Image) -> str | None:
@@ -108,15 +97,6 @@ def find_image_defect(image: Image.Image) -> str | None:
         if alpha.min() < 255:
             return "transparent pixels; store the image on the background it shall have, without alpha"
     return None
-
-
-def describe_unreadable(data: bytes, error: Exception) -> str:
-    """What to say of bytes that Pillow raised `error` for."""
-    if not data:
-        return "empty file"
-    # Pillow's message names the buffer's address, which differs from run to run.
-    reason = f"no {', '.join(FORMATS)} file" if isinstance(error, UnidentifiedImageError) else str(error)
-    return f"not readable ({reason})"
 
 
 def _to_pixels(image: Image.Image, image_size: tuple[int, int]) -> np.ndarray:

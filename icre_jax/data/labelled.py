@@ -9,7 +9,6 @@ Training images of a manifest or data set are never taken: these are images to s
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,9 @@ from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts import hitsz_vcm, llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.records import Record
 from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, MODALITIES, REGDB, RENDERED_MARK, SYSU_MM01, Modality
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.json_files import read_json_object
+from icre_jax.files.texts import LARGEST_NUMBER, whole_number
 
 TEST = ("query", "gallery")
 # What --split may say; "test" is both of the others.
@@ -32,7 +33,6 @@ _LAYOUTS: Mapping[str, Callable[..., dict[str, list[Record]]]] = {
 }
 DATASETS = tuple(_LAYOUTS)
 _CAMERA = re.compile(r"cam(\d+)")
-_LARGEST_MARK = 2**20  # bytes of what a rendered tree says of itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +104,12 @@ def read_rendered_seed(folder: Path) -> int | None:
     if not mark.is_file():
         return None
     try:
-        if mark.stat().st_size > _LARGEST_MARK:
-            raise ValueError("it is too large")
-        return int(json.loads(mark.read_text(encoding="utf-8"))["seed"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{mark} is damaged ({error!r}). Render the tree again.") from error
+        seed = read_json_object(mark).get("seed")
+    except UnreadableError as error:
+        raise InputError(f"{mark} is damaged ({error.reason}). Render the tree again.") from error
+    if type(seed) is not int:
+        raise InputError(f"{mark} is damaged (its seed is {seed!r}, no whole number). Render the tree again.")
+    return seed
 
 
 def _scan(source: Source) -> dict[str, list[Record]]:
@@ -145,11 +146,13 @@ def _of_folder(folder: Path, modality: Modality) -> tuple[Path, list[Labelled]]:
     for path in collect(folder, modality).path.tolist():
         *parents, _ = path.split("/")
         person = parents[0] if parents else ""
-        cameras = [int(found[1]) for part in parents[1:] if (found := _CAMERA.fullmatch(part))]
+        cameras = [whole_number(found[1]) for part in parents[1:] if (found := _CAMERA.fullmatch(part))]
         if _CAMERA.fullmatch(person) or person in ("train", *TEST):
             findings.append(f"{person}/ stands where a person's folder should be")
         elif len(cameras) > 1:
             findings.append(f"{path} lies in several camN folders")
+        elif None in cameras:
+            findings.append(f"{path} lies in a folder of a camera above {LARGEST_NUMBER}")
         else:
             images.append(Labelled(path, person, cameras[0] if cameras else None))
     if findings:

@@ -1,7 +1,6 @@
 """Whether data that is to be tested on holds what a network was trained on."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +11,9 @@ from icre_jax.data.images import decode
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import RENDERED_MARK
+from icre_jax.errors import UnreadableError
+from icre_jax.files.json_files import read_json_object
 from icre_jax.settings.fields import Data
-
-_LARGEST_MARK = 2**20  # bytes
 
 
 def rendered_seed(data: Data) -> int | None:
@@ -24,12 +23,9 @@ def rendered_seed(data: Data) -> int | None:
     """
     if data.synthetic is not None:
         return data.synthetic.seed
-    mark = Path(data.data_dir).expanduser() / RENDERED_MARK
     try:
-        if mark.stat().st_size > _LARGEST_MARK:
-            return None
-        seed = json.loads(mark.read_text(encoding="utf-8"))["seed"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        seed = read_json_object(Path(data.data_dir).expanduser() / RENDERED_MARK).get("seed")
+    except UnreadableError:
         return None
     return seed if type(seed) is int else None
 

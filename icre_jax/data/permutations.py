@@ -2,22 +2,21 @@
 
 The file is not in the data set's archive; users fetch it from the official repository. It holds a 6 x 1 cell; per
 camera a cell of one matrix per id (row index = id - 1); each is 10 x n, one permutation of image numbers per trial.
-scipy reads it as data: MATLAB files hold no code.
+The file is read as data: MATLAB files hold no code.
 """
 
 import contextlib
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from icre_jax.datasets import CARDS
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files import write_file
+from icre_jax.files.json_files import read_json_object
+from icre_jax.files.matlab import read_matlab
 from icre_jax.sums import list_anew
 
 SOURCE = "exp/rand_perm_cam.mat"
@@ -38,14 +37,14 @@ def read_mat(path: Path) -> Permutations:
       InputError: no such file, not a MATLAB file, or not of the shape above; every camera or id that is wrong is named.
     """
     try:
-        content = loadmat(path)
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as a MATLAB file: {error}. {_HOW_TO_GET}") from error
-    if _VARIABLE not in content:
-        names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
+        content = read_matlab(path, _VARIABLE)
+    except UnreadableError as error:
+        raise InputError(f"{path} cannot be read as a MATLAB file: {error.reason}. {_HOW_TO_GET}") from error
+    cameras = content.get(_VARIABLE)
+    if cameras is None:
+        names = ", ".join(content)[:200] or "nothing"
         raise InputError(f"{path} holds {names}, but no {_VARIABLE}. {_HOW_TO_GET}")
-    cameras = content[_VARIABLE]
-    if cameras.dtype != object or cameras.size != NUM_CAMERAS:
+    if not isinstance(cameras, np.ndarray) or cameras.dtype != object or cameras.size != NUM_CAMERAS:
         raise InputError(
             f"{_VARIABLE} in {path} must be a {NUM_CAMERAS} x 1 cell, not {_describe(cameras)}. {_HOW_TO_GET}"
         )
@@ -79,12 +78,15 @@ def keep_permutations(data_dir: Path, folder: Path) -> None:
     source = data_dir / SOURCE
     if not source.is_file():
         return
-    rows = [[pid, camid, trials] for (pid, camid), trials in read_mat(source).items()]
-    text = json.dumps({"source": SOURCE, "pid_camid_trials": rows})
-    stored = folder / STORED
+    permutations = read_mat(source)
     try:
-        if not (stored.is_file() and stored.read_bytes() == text.encode()):
-            write_file(stored, text)
+        kept = read_permutations(folder)
+    except InputError:  # damaged, it is replaced
+        kept = None
+    rows = [[pid, camid, trials] for (pid, camid), trials in permutations.items()]
+    try:
+        if kept != permutations:
+            write_file(folder / STORED, json.dumps({"source": SOURCE, "pid_camid_trials": rows}))
         with contextlib.suppress(ValueError):  # whoever opens the records says what is wrong with the list
             list_anew(folder, STORED)
     except OSError as error:
@@ -101,10 +103,15 @@ def read_permutations(folder: Path) -> Permutations | None:
     if not stored.is_file():
         return None
     try:
-        rows = json.loads(stored.read_text(encoding="utf-8"))["pid_camid_trials"]
-        return {(pid, camid): trials for pid, camid, trials in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{stored} is damaged ({error}). Delete it; with {SOURCE} it is made anew.") from error
+        rows = read_json_object(stored)["pid_camid_trials"]
+        permutations: Permutations = {(pid, camid): trials for pid, camid, trials in rows}
+        for (pid, camid), trials in permutations.items():
+            if finding := _find_defect(np.array(trials)):
+                raise ValueError(f"camera {camid}, id {pid} {finding}")
+    except (UnreadableError, ValueError, KeyError, TypeError) as error:
+        reason = error.reason if isinstance(error, UnreadableError) else error
+        raise InputError(f"{stored} is damaged ({reason}). Delete it; with {SOURCE} it is made anew.") from error
+    return permutations
 
 
 def describe_official_draws(dataset: str, folder: Path) -> str | None:
@@ -130,5 +137,5 @@ def _find_defect(matrix: Any) -> str | None:
 
 def _describe(value: Any) -> str:
     if not isinstance(value, np.ndarray):
-        return type(value).__name__
+        return str(value)
     return f"{' x '.join(map(str, value.shape))} {'cell' if value.dtype == object else value.dtype}"

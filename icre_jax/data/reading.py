@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from icre_jax.data.images import decode_checked, resize
-from icre_jax.errors import UnusableImagesError
+from icre_jax.errors import UnreadableError, UnusableImagesError
+from icre_jax.files.images import read_image
 
 # What one item may be: a file, or pixels [H, W, 3] uint8.
 ImageLike = str | Path | np.ndarray
-# A crop of one person has a few kilobytes; a file far above that is something else, and is not read.
-_LARGEST_FILE = 64 * 2**20
 
 
 def read_batches(
@@ -61,10 +60,6 @@ def _read(image: ImageLike, number: int, image_size: tuple[int, int]) -> np.ndar
 
 def _decode(path: Path, image_size: tuple[int, int]) -> np.ndarray | str:
     try:
-        if not path.is_file():
-            return "no such file"
-        if path.stat().st_size > _LARGEST_FILE:
-            return f"{path.stat().st_size:,} bytes; an image of a person has at most {_LARGEST_FILE:,}"
-        return decode_checked(path.read_bytes(), image_size)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        return decode_checked(read_image(path), image_size)
+    except UnreadableError as error:
+        return error.reason

@@ -1,16 +1,15 @@
 """Features in files: of any code base, read from a NumPy archive and checked; ours, written for anybody."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.evals.ranking import Embedded
 from icre_jax.files import whole_file
+from icre_jax.files.arrays import open_archive
 
 FORMATS = (".npz", ".parquet")  # of `write_features`
 _HOW_TO_WRITE = "Write it with numpy.savez(path, features=..., pid=..., camid=...)."
@@ -32,22 +31,14 @@ def read_features(path: Path, *, side: str, cameras: Sequence[int] | None, needs
       InputError: no such archive, an array that is absent, of another shape or kind, not finite, or an impossible
         camera. All that is wrong with the shapes is named at once.
     """
-    arrays = _read_arrays(path, side)
-    names = ["features", "pid"] + (["camid"] if needs_camid or "camid" in arrays else [])
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise InputError(
-            f"The {side} file {path} lacks {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}. "
-            f"{_HOW_TO_WRITE}"
-        )
+    arrays = _read_arrays(path, side, needs_camid)
     features = arrays["features"]
     findings = []
     if features.dtype.kind != "f":
         findings.append(f"features must be floats, not {features.dtype}")
     if features.ndim != 2 or 0 in features.shape:
         findings.append(f"features must be [N, D] with N, D > 0, not {list(features.shape)}")
-    for name in names[1:]:
-        array = arrays[name]
+    for name, array in [*arrays.items()][1:]:
         if array.dtype.kind not in "iu":
             findings.append(f"{name} must be integers, not {array.dtype}")
         if array.shape != features.shape[:1]:
@@ -134,19 +125,21 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _read_arrays(path: Path, side: str) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path, side: str, needs_camid: bool) -> dict[str, np.ndarray]:
+    """`features`, `pid` and, where it is needed or there, `camid`; whatever else is in the file is not read."""
     try:
-        # Opened here, because np.load leaves a damaged archive open.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise ValueError("it holds one bare array, no names")
-            with archive:
-                return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with open_archive(path) as archive:
+            names = ["features", "pid"] + (["camid"] if needs_camid or "camid" in archive.names else [])
+            missing = [name for name in names if name not in archive.names]
+            if not missing:
+                return {name: archive[name] for name in names}
+    except UnreadableError as error:
         raise InputError(
-            f"The {side} file {path} cannot be read as a NumPy archive: {error}. {_HOW_TO_WRITE} (plain arrays only)."
+            f"The {side} file {path} cannot be read as a NumPy archive: {error.reason}. {_HOW_TO_WRITE} (plain arrays "
+            "only)."
         ) from error
+    there = ", ".join(archive.names[:20]) or "nothing"
+    raise InputError(f"The {side} file {path} lacks {', '.join(missing)}; it holds {there}. {_HOW_TO_WRITE}")
 
 
 def _to_float32(features: np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnreadableError
 from icre_jax.evals.ranking import Scores
 from icre_jax.files import write_file
+from icre_jax.files.json_files import read_json
 
 # Raise when a field changes its meaning, is added or removed.
 SCHEMA_VERSION = 2
@@ -193,9 +194,9 @@ def read_results(folder: str | os.PathLike[str]) -> tuple[list[ProtocolResult], 
     """
     path = Path(folder) / "results.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}. It is written by an evaluation.") from error
+        document = read_json(path)
+    except UnreadableError as error:
+        raise InputError(f"{error} It is written by an evaluation.") from error
     return from_document(document)
 
 

@@ -1,15 +1,16 @@
 """Rows and runs: what is trained, in which folder, and what a finished run says."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.evals.results import ProtocolResult, read_results
 from icre_jax.experiments.removal import read_removed
-from icre_jax.settings import differences, from_json, parse
+from icre_jax.files.json_files import parse_json
+from icre_jax.files.texts import read_text
+from icre_jax.settings import differences, parse, read_config_json
 from icre_jax.settings.fields import Settings
 
 _MEASURED = ("mean", "std", "cmc")  # fields of a result that a run decides; all others are conditions
@@ -119,7 +120,7 @@ def require_same_config(run: Run) -> None:
     config = run.folder / "config.json"
     if not config.is_file():
         return
-    changed = differences(from_json(config.read_text(encoding="utf-8")), run.settings)
+    changed = differences(read_config_json(config), run.settings)
     if changed:
         raise InputError(
             f"{run.folder} is a run of another config:\n{join_findings(changed)}\n"
@@ -141,8 +142,8 @@ def read_score(run: Run) -> RunScore | None:
         finished = provenance["checkpoint"] == "last"
         if not finished or differences(parse(provenance["settings"]), run.settings):
             return None
-        lines = (run.folder / "timing.jsonl").read_text(encoding="utf-8").splitlines()
-        seconds = sum(float(json.loads(line)["seconds"]) for line in lines)
+        lines = read_text(run.folder / "timing.jsonl").splitlines()
+        seconds = sum(float(parse_json(line)["seconds"]) for line in lines)
         return RunScore(
             row=run.row.name,
             seed=run.seed,
@@ -153,7 +154,7 @@ def read_score(run: Run) -> RunScore | None:
             data_fingerprint=provenance["data_fingerprint"],
             without=_without(run, results[0], provenance),
         )
-    except (OSError, KeyError, ValueError) as error:
+    except (UnreadableError, KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"{run.folder} is damaged ({error!r}). Move it away; the run will be repeated.") from error
 
 

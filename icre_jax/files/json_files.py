@@ -34,7 +34,7 @@ def read_json_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, A
     """As `read_json`, of a file that must hold an object."""
     content = read_json(path, most_bytes=most_bytes)
     if not isinstance(content, dict):
-        raise UnreadableError(path, f"it holds {_describe(content)}, not an object")
+        raise UnreadableError(path, f"it must hold an object, not {_describe(content)}")
     return content
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,12 +11,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError
+from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError, UnreadableError
 from icre_jax.files import write_file
-from icre_jax.settings import parse, to_config
+from icre_jax.files.json_files import read_json_object
+from icre_jax.settings import LARGEST_CONFIG, parse, to_config
 from icre_jax.settings.fields import Settings
 
-_LARGEST_JSON = 2**20  # bytes; that of a run has 3,000
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
 EXIT_NOT_SAVED = 4  # the last state of a run is not on disk
@@ -79,16 +78,12 @@ def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | No
 
 
 def _read_json(file: Path) -> Settings:
-    size = file.stat().st_size
-    if size > _LARGEST_JSON:
-        raise InputError(f"{file} has {size:,} bytes, more than a config can have. Give the config.json of a run.")
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON ({error}). Give the config.json of a run, or a config file.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{file} must hold an object with the fields of a config. Give the config.json of a run.")
-    return parse(values)
+        return parse(read_json_object(file, most_bytes=LARGEST_CONFIG))
+    except UnreadableError as error:
+        raise InputError(
+            f"{file} is no JSON of a config ({error.reason}). Give the config.json of a run, or a config file."
+        ) from error
 
 
 def make_parser(name: str, doc: str | None, **more: Any) -> argparse.ArgumentParser:

@@ -14,8 +14,9 @@ from typing import Any
 from PIL import Image
 
 from icre_jax.datasets import RENDERED_MARK
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files import new_folder
+from icre_jax.files.json_files import read_json_object
 from icre_jax.rendering.layouts import LAYOUTS, Layout, Shot
 from icre_jax.rendering.person import sample_person
 from icre_jax.rendering.render import jpeg_quality, render_image
@@ -160,14 +161,12 @@ def _is_finished(root: Path, record: dict) -> bool:
     if not root.is_dir() or not any(root.iterdir()):
         return False
     try:
-        found = json.loads((root / RENDERED_MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+        found = read_json_object(root / RENDERED_MARK)
+    except UnreadableError as error:
         raise InputError(
             f"{root} is not empty and holds no readable {RENDERED_MARK}, so it is not a finished synthetic data set "
             "and stays as it is. Fix: another data_dir, or delete the folder."
-        )
+        ) from error
     if found == record:
         return True
     differing = [

@@ -16,7 +16,8 @@ from icre_jax.data.images import decode_checked
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.host_search import search_index
 from icre_jax.engine.loaded import LoadedNetwork
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnreadableError
+from icre_jax.files.images import read_image
 from icre_jax.identify.enrolment import load_network
 from icre_jax.identify.searching import CANDIDATES, CAUTION, NOT_THERE, Answers, describe_rate
 from icre_jax.retrieval.calibration import Calibration, Held
@@ -28,7 +29,6 @@ IMAGES_PER_PAGE = 24  # of the gallery
 IMAGES_PER_PERSON = 4  # of an answer
 LARGEST_TOP = 50
 _THUMBNAIL_HEIGHT = 192  # pixels; shown at half of that, sharp on dense screens
-_LARGEST_FILE = 64 * 2**20  # of the gallery, as `icre_jax.data.reading` takes it
 _FIRST_IMAGES = 8  # of the gallery for each person that is wanted, before more are asked for
 
 
@@ -209,10 +209,7 @@ class Searcher:
 
     def _decode(self, data: bytes) -> np.ndarray:
         """The pixels of what was sent, as the network takes them."""
-        try:
-            pixels = decode_checked(data, self._net.image_size, max_pixels=self._limits.pixels)
-        except Exception as error:  # hostile bytes: a decoder may raise anything
-            raise UnusableError("not readable") from error
+        pixels = decode_checked(data, self._net.image_size, max_pixels=self._limits.pixels)
         if isinstance(pixels, str):
             raise UnusableError(pixels)
         return pixels
@@ -220,11 +217,8 @@ class Searcher:
     def _read(self, entry: Entry, size: tuple[int, int]) -> np.ndarray:
         """The pixels of an image of the gallery."""
         try:
-            # A file only: whatever else has taken its name (a pipe, a device) might never end.
-            if not entry.file.is_file() or entry.file.stat().st_size > _LARGEST_FILE:
-                raise GoneError
-            pixels = decode_checked(entry.file.read_bytes(), size, max_pixels=self._limits.pixels)
-        except OSError as error:
+            pixels = decode_checked(read_image(entry.file), size, max_pixels=self._limits.pixels)
+        except UnreadableError as error:
             raise GoneError from error
         if isinstance(pixels, str):
             raise GoneError

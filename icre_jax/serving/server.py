@@ -11,7 +11,8 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnreadableError
+from icre_jax.files.regular import read_bytes
 from icre_jax.machine.stop import StopRequest
 from icre_jax.serving.application import make_application
 from icre_jax.serving.guard import Guard
@@ -22,6 +23,7 @@ LOCAL = "127.0.0.1"
 _LOCAL_NAMES = (LOCAL, "localhost", "[::1]")
 _SHORTEST_TOKEN = 16
 _LONGEST_TOKEN = 1024
+_LARGEST_TOKEN_FILE = 2**16  # bytes
 _GRACE = 3  # seconds that requests in work get when the server is stopped
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -162,10 +164,9 @@ def _connection(limits: Limits) -> type[asyncio.Protocol]:
 
 def _read_token(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            token = stream.read(_LONGEST_TOKEN + 1).strip()
-    except OSError as error:
-        raise InputError(f"--token_file {file} cannot be read: {error.strerror}.") from error
+        token = read_bytes(file, most_bytes=_LARGEST_TOKEN_FILE).strip()
+    except UnreadableError as error:
+        raise InputError(f"--token_file {error}") from error
     if not re.fullmatch(rb"[!-~]{%d,%d}" % (_SHORTEST_TOKEN, _LONGEST_TOKEN), token):
         raise InputError(
             f"--token_file {file} must hold one word of {_SHORTEST_TOKEN} to {_LONGEST_TOKEN} ASCII characters."

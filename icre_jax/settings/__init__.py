@@ -3,7 +3,6 @@
 `icre_jax.settings.fields` has the rules of each field, `icre_jax.settings.consistency` those of several.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -11,10 +10,12 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 from pydantic import BaseModel, ValidationError
 
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.json_files import parse_json, read_json_object
 from icre_jax.settings.consistency import find_contradictions
 from icre_jax.settings.fields import Settings
 
+LARGEST_CONFIG = 2**20  # bytes of a config.json; that of a run has 3,000
 # Networks that come with the package, see `icre_jax.load`: `init_from` names them, or a place.
 IN_THE_BOX = ("synthetic",)
 
@@ -123,9 +124,19 @@ def _plain(kind: Any) -> Any:
 def from_json(text: str) -> Settings:
     """Inverse of `to_json`; raises `InputError` as `parse` does, or if it is no JSON."""
     try:
-        return parse(json.loads(text))
+        return parse(parse_json(text))
     except ValueError as error:
         raise InputError(f"The config.json of the run is damaged ({error}). Use another workdir.") from error
+
+
+def read_config_json(file: Path) -> Settings:
+    """The run that a config.json describes; raises `InputError` as `from_json` does, and names the file."""
+    try:
+        return parse(read_json_object(file, most_bytes=LARGEST_CONFIG))
+    except UnreadableError as error:
+        raise InputError(
+            f"The config.json of the run is damaged ({file}: {error.reason}). Use another workdir."
+        ) from error
 
 
 def differences(old: Settings, new: Settings) -> list[str]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import numpy as np
 from icre_jax.data.pipeline import training_batches
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState, find_not_finite
-from icre_jax.errors import DivergenceError, InputError, join_findings
+from icre_jax.errors import DivergenceError, InputError, UnreadableError, join_findings
 from icre_jax.files import whole_file
+from icre_jax.files.arrays import open_archive
 from icre_jax.machine import hosts
 from icre_jax.settings import to_json
 from icre_jax.training.run import Run
@@ -71,16 +71,17 @@ def read_failure(file: Path) -> Failure:
       InputError: no such file, or it is not one of ours.
     """
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as values:
+        with open_archive(file) as values:
             metrics = dict(zip(values["metric_names"].tolist(), values["metric_values"].tolist(), strict=True))
             arrays = {name: values[name] for name in ("image", "label", "modality", "path")}
-            scalars = {
+            scalars: dict[str, Any] = {
                 name: values[name].item()
                 for name in ("step", "checkpoint_step", "finding", "settings", "data_fingerprint")
             }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (UnreadableError, ValueError, TypeError) as error:
+        reason = error.reason if isinstance(error, UnreadableError) else error
         raise InputError(
-            f"{file} is not a replay file ({error}). Give the replay_step_<N>.npz that a diverged run left in its "
+            f"{file} is not a replay file ({reason}). Give the replay_step_<N>.npz that a diverged run left in its "
             "workdir."
         ) from error
     return Failure(**scalars, **arrays, metrics=metrics)

@@ -17,12 +17,15 @@ from typing import Any
 
 import jax
 
-from icre_jax.errors import InputError, NotSavedError
+from icre_jax.errors import InputError, NotSavedError, UnreadableError
 from icre_jax.evals.results import ProtocolResult
+from icre_jax.files.json_files import parse_json
+from icre_jax.files.regular import read_bytes
 from icre_jax.machine.screen import Screen
 
 # Curves of fewer points say little; a run of fewer steps logs each of them.
 FEWEST_LINES = 50
+_LARGEST_FILE = 2**30  # bytes; a run of days has a hundredth of that
 
 
 class RunLog:
@@ -122,7 +125,8 @@ class _JsonLines:
         # Unbuffered: what `write` returns from is in the hands of the system, and outlives this process.
         self._file = path.open("ab", buffering=0)
         # Cut in place: that needs no space, and what is kept keeps its bytes.
-        self._size = sum(len(line) for line in path.read_bytes().splitlines(keepends=True)[:kept])
+        whole = read_bytes(path, most_bytes=_LARGEST_FILE)
+        self._size = sum(len(line) for line in whole.splitlines(keepends=True)[:kept])
         self._file.truncate(self._size)
         self._waiting = b""
 
@@ -148,14 +152,21 @@ class _JsonLines:
         if not self._path.exists():
             return []
         # The last piece is empty, or half a line of a process that was killed.
-        complete = self._path.read_bytes().split(b"\n")[:-1]
         try:
-            return [json.loads(line) for line in complete]
-        except ValueError as error:
+            complete = read_bytes(self._path, most_bytes=_LARGEST_FILE).split(b"\n")[:-1]
+            return [_parse_line(line) for line in complete]
+        except (UnreadableError, ValueError) as error:
             raise InputError(f"{self._path} is damaged ({error}). Restore it, or use another --workdir.") from error
 
     def close(self) -> None:
         self._file.close()
+
+
+def _parse_line(text: bytes) -> dict[str, Any]:
+    line = parse_json(text)
+    if not isinstance(line, dict) or type(line.get("step")) is not int:
+        raise ValueError(f"a line is {text[:100]!r}, which is of no step")
+    return line
 
 
 def _open_tensorboard(folder: Path, purge_step: int) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from icre_jax.errors import InputError, join_findings
 from icre_jax.files import write_file
-from icre_jax.settings import differences, from_json, to_json
+from icre_jax.settings import differences, read_config_json, to_json
 from icre_jax.settings.fields import Settings
 
 
@@ -19,7 +19,7 @@ def open_workdir(workdir: Path, settings: Settings) -> Path:
     workdir = workdir.expanduser().resolve()
     config_file = workdir / "config.json"
     if config_file.is_file():
-        changed = differences(from_json(config_file.read_text(encoding="utf-8")), settings)
+        changed = differences(read_config_json(config_file), settings)
         if changed:
             raise InputError(
                 f"{workdir} holds a run of another config:\n{join_findings(changed)}\n"

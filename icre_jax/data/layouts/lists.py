@@ -2,7 +2,10 @@
 
 from pathlib import Path, PurePosixPath
 
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnreadableError
+from icre_jax.files.texts import LARGEST_NUMBER, read_text, whole_number
+
+LONGEST_LIST = 2**24  # characters of a list in one line
 
 
 def require_folder(title: str, data_dir: Path, how_to_get: str) -> None:
@@ -26,7 +29,8 @@ def read_ids(root: Path, name: str, findings: list[str]) -> list[int]:
     if text is None:
         return []
     try:
-        ids = [int(field) for field in text.replace("\n", ",").split(",") if field.strip()]
+        fields = [field.strip() for field in text.replace("\n", ",").split(",") if field.strip()]
+        ids = [_parse(field) for field in fields]
     except ValueError as error:
         findings.append(f"{name} is not one line of comma-separated integers ({error})")
         return []
@@ -53,8 +57,8 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
             continue
         words, _, label = line.rpartition(" ")
         path = PurePosixPath(words.strip())
-        if not words.strip() or not label.isdecimal():
-            findings.append(f"{name} line {number} is not 'relative/path label': {line!r}")
+        if not words.strip() or whole_number(label) is None:
+            findings.append(f"{name} line {number} is not 'relative/path label': {_short(line)!r}")
         elif path.is_absolute() or ".." in path.parts:
             findings.append(f"{name} line {number} leads out of the data set: {path}")
         elif path in images:
@@ -62,7 +66,7 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
         elif not (root / path).is_file():
             findings.append(f"{path} is missing ({name} line {number})")
         else:
-            images[path] = int(label)
+            images[path] = _parse(label)
     if not any(line for _, line in lines):
         findings.append(f"{name} names no image")
     return list(images.items())
@@ -74,7 +78,18 @@ def read_text(path: Path, name: str, findings: list[str]) -> str | None:
         findings.append(f"list {name} is missing")
         return None
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        findings.append(f"{name} cannot be read ({error})")
+        return read_text(path, longest_line=LONGEST_LIST)
+    except UnreadableError as error:
+        findings.append(f"{name} cannot be read ({error.reason})")
         return None
+
+
+def _parse(text: str) -> int:
+    number = whole_number(text)
+    if number is None:
+        raise ValueError(f"{_short(text)!r} is no whole number from 0 to {LARGEST_NUMBER}")
+    return number
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."

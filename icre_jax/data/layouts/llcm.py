@@ -17,6 +17,7 @@ from icre_jax.data.layouts.lists import read_ids, read_labelled_paths, require_f
 from icre_jax.data.records import Record
 from icre_jax.datasets import INFRARED, LLCM, VISIBLE
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files.texts import whole_number
 
 CAMERAS = tuple(range(1, 10))
 SPLITS = ("train", "query", "gallery")
@@ -89,12 +90,13 @@ def survey(data_dir: Path) -> tuple[dict[str, list[Record]], list[str]]:
 def _train_camera(path: PurePosixPath) -> int:
     """Camera of a training image; 0 if the file name does not tell."""
     found = _TRAIN_CAMERA.search(path.name)
-    return int(found[1]) if found else 0
+    return (whole_number(found[1]) or 0) if found else 0
 
 
 def _test_labels(path: PurePosixPath) -> tuple[int, int]:
     """Identity and camera of a test image; (0, 0) if the folders do not tell."""
     camera = _TEST_CAMERA.fullmatch(path.parts[-3]) if len(path.parts) > 2 else None
-    if camera is None or not path.parts[-2].isdecimal():
+    pid = whole_number(path.parts[-2]) if camera else None
+    if camera is None or pid is None:
         return 0, 0
-    return int(path.parts[-2]), int(camera[1])
+    return pid, whole_number(camera[1]) or 0

@@ -7,13 +7,13 @@ visible or infrared; split is train, query or gallery. Queries of one modality a
 other; each of the two splits may hold both modalities. `icre_jax.data.folders` writes such a list from folders.
 """
 
-import csv
 from pathlib import Path, PurePosixPath
 
 from icre_jax.data.layouts.lists import require_folder
 from icre_jax.data.records import Record
 from icre_jax.datasets import INFRARED, MANIFEST, MODALITIES, VISIBLE
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.texts import LARGEST_NUMBER, read_rows, whole_number
 
 NAME = "manifest.csv"
 COLUMNS = ("path", "pid", "camid", "modality", "split")
@@ -24,7 +24,6 @@ HOW_TO_GET = (
     "{visible,infrared}/<person>/ (docs/own_pictures.md)."
 )
 TEST_SPLITS = ("query", "gallery")
-_LARGEST = 2**31 - 1
 _NO_IMAGE = "no image at all for the split {!r}"
 _NO_TRAINING = _NO_IMAGE.format("train")
 
@@ -85,24 +84,23 @@ def _read(path: Path, findings: list[str]) -> list[tuple[int, dict[str, str]]]:
         findings.append(f"list {path.name} is missing")
         return []
     try:
-        # Spreadsheets put a byte order mark in front.
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            if sorted(header) != sorted(COLUMNS):
-                findings.append(f"{path.name} line 1 is {','.join(header)!r}; its columns must be {','.join(COLUMNS)}")
-                return []
-            rows = []
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                if len(fields) == len(header):
-                    words = (field.strip() for field in fields)
-                    rows.append((reader.line_num, dict(zip(header, words, strict=True))))
-                else:
-                    findings.append(f"{path.name} line {reader.line_num} has {len(fields)} fields, not {len(header)}")
-    except (OSError, ValueError, csv.Error) as error:
-        findings.append(f"{path.name} cannot be read ({error})")
+        lines = read_rows(path)
+        header = [name.strip() for name in next(lines, (1, []))[1]]
+        if sorted(header) != sorted(COLUMNS):
+            found = ",".join(header)[:200]
+            findings.append(f"{path.name} line 1 is {found!r}; its columns must be {','.join(COLUMNS)}")
+            return []
+        rows = []
+        for number, fields in lines:
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) == len(header):
+                words = (field.strip() for field in fields)
+                rows.append((number, dict(zip(header, words, strict=True))))
+            else:
+                findings.append(f"{path.name} line {number} has {len(fields)} fields, not {len(header)}")
+    except UnreadableError as error:
+        findings.append(f"{path.name} cannot be read ({error.reason})")
         return []
     if not rows and not findings:
         findings.append(f"{path.name} names no image")
@@ -118,11 +116,11 @@ def _wrong_with(row: dict[str, str], file: Path) -> list[str]:
         wrong.append(f"{path} is missing")
     for name in ("pid", "camid"):
         text = row[name]
-        if not (text.isascii() and text.isdecimal() and int(text) <= _LARGEST):
-            wrong.append(f"{name} is {text!r}; it must be a whole number from 0 to {_LARGEST}")
+        if whole_number(text) is None:
+            wrong.append(f"{name} is {text[:200]!r}; it must be a whole number from 0 to {LARGEST_NUMBER}")
     for name, allowed in (("modality", MODALITIES), ("split", SPLITS)):
         if row[name] not in allowed:
-            wrong.append(f"{name} is {row[name]!r}; allowed are {', '.join(allowed)}")
+            wrong.append(f"{name} is {row[name][:200]!r}; allowed are {', '.join(allowed)}")
     return wrong
 
 

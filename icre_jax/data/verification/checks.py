@@ -8,6 +8,7 @@ from icre_jax.data.verification.rendered import compare_with_settings, is_render
 from icre_jax.data.verification.report import Report
 from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, REGDB, SYSU_MM01
 from icre_jax.errors import InputError
+from icre_jax.files.images import HIGHEST_MAX_PIXELS, MAX_PIXELS
 
 CHECKS = {
     SYSU_MM01.name: sysu_mm01.check,
@@ -19,7 +20,13 @@ CHECKS = {
 
 
 def verify(
-    dataset: str, data_dir: Path, *, trial: int | None = None, num_workers: int, progress: Progress | None = None
+    dataset: str,
+    data_dir: Path,
+    *,
+    trial: int | None = None,
+    num_workers: int,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress | None = None,
 ) -> Report:
     """Check a data set as it lies on disk.
 
@@ -28,13 +35,14 @@ def verify(
       data_dir: its root.
       trial: of RegDB, the one to check; None for all ten.
       num_workers: threads that decode.
+      max_pixels: of an image, up to `HIGHEST_MAX_PIXELS`; one of more is an error, and is not decoded.
       progress: called with (images checked, images in all).
 
     Returns:
       Everything that was found.
 
     Raises:
-      InputError: no folder `data_dir`, no such data set or trial, or no thread.
+      InputError: no folder `data_dir`, no such data set or trial, no thread, or such a number of pixels.
     """
     if dataset not in CHECKS:
         raise InputError(f"Unknown data set {dataset!r}; allowed are {', '.join(CHECKS)}.")
@@ -42,10 +50,12 @@ def verify(
         raise InputError(f"trial is {trial}; allowed for {dataset}: {CARDS[dataset].describe_trials()}.")
     if num_workers < 1:
         raise InputError(f"num_workers is {num_workers}; allowed: 1 or more.")
+    if not 1 <= max_pixels <= HIGHEST_MAX_PIXELS:
+        raise InputError(f"max_pixels is {max_pixels}; allowed: 1 to {HIGHEST_MAX_PIXELS}.")
     report = Report(dataset, str(data_dir))
     rendered = is_rendered(data_dir)
     images = CHECKS[dataset](data_dir, trial, report, published=not rendered)
     if rendered:
         compare_with_settings(dataset, data_dir, report)
-    check_images(data_dir, images, report, num_workers=num_workers, progress=progress)
+    check_images(data_dir, images, report, num_workers=num_workers, max_pixels=max_pixels, progress=progress)
     return report

@@ -2,19 +2,19 @@
 
 import collections
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from icre_jax.data.images import FORMATS, describe_unreadable, find_image_defect
+from icre_jax.data.images import find_image_defect
 from icre_jax.data.records import Record
 from icre_jax.data.verification.report import Report
 from icre_jax.datasets import CARDS, INFRARED
+from icre_jax.errors import UnreadableError
+from icre_jax.files.images import UnusableImageError, load_image, read_image
 
 Progress = Callable[[int, int], None]
 # Mean distance between the largest and the smallest channel, of 255, from which an image counts as coloured.
@@ -37,38 +37,43 @@ class Facts:
     link: bool = False
 
 
-def inspect(path: Path) -> Facts:
-    """Decode one file."""
-    data = b""
+def inspect(path: Path, max_pixels: int) -> Facts:
+    """Decode one file, if it has at most `max_pixels`."""
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()
-            defect = find_image_defect(image)
-            coloured = False
-            if defect is None and image.mode not in ("L", "LA") and not image.mode.startswith("I"):
-                glance = np.asarray(image.convert("RGB").resize(_GLANCE), dtype=np.int16)
-                coloured = bool(np.ptp(glance, axis=2).mean() > _COLOURED)
-            digest = hashlib.blake2b(data, digest_size=16).digest()
-            return Facts(defect, digest, image.mode, image.size, coloured, path.is_symlink())
-    except OSError as error:
-        # Pillow's own errors are OSErrors without a number; the rest is the disk's.
-        return Facts(describe_unreadable(data, error) if error.errno is None else f"cannot be read ({error.strerror})")
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Facts(describe_unreadable(data, error))
+        data = read_image(path)
+        image = load_image(data, max_pixels=max_pixels)
+    except UnreadableError as error:
+        return Facts(f"cannot be read ({error.reason})")
+    except UnusableImageError as error:
+        return Facts(str(error))
+    defect = find_image_defect(image)
+    coloured = False
+    if defect is None and image.mode not in ("L", "LA") and not image.mode.startswith("I"):
+        glance = np.asarray(image.convert("RGB").resize(_GLANCE), dtype=np.int16)
+        coloured = bool(np.ptp(glance, axis=2).mean() > _COLOURED)
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    return Facts(defect, digest, image.mode, image.size, coloured, path.is_symlink())
 
 
 def check_images(
-    data_dir: Path, records: Sequence[Record], report: Report, *, num_workers: int, progress: Progress | None
+    data_dir: Path,
+    records: Sequence[Record],
+    report: Report,
+    *,
+    num_workers: int,
+    max_pixels: int,
+    progress: Progress | None,
 ) -> None:
     """Decode the images of `records` (each path once) in `num_workers` threads; Pillow decodes outside of the lock.
 
-    Errors: files that cannot be used, visible cameras of a published data set without colour. Warnings: colour in
-    infrared cameras, odd modes, sizes, and one image in two folders.
+    Errors: files that cannot be used or have more than `max_pixels`, visible cameras of a published data set without
+    colour. Warnings: colour in infrared cameras, odd modes, sizes, and one image in two folders.
     """
     facts: list[Facts] = []
     with ThreadPoolExecutor(num_workers) as pool:
-        for done, found in enumerate(pool.map(lambda record: inspect(data_dir / record.path), records), start=1):
+        for done, found in enumerate(
+            pool.map(lambda record: inspect(data_dir / record.path, max_pixels), records), start=1
+        ):
             facts.append(found)
             if progress:
                 progress(done, len(records))
