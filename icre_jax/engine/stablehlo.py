@@ -31,6 +31,8 @@ from icre_jax.engine.steps import normalize_images
 from icre_jax.engine.stored import PROGRAMS, Stored
 from icre_jax.errors import InputError
 from icre_jax.files import write_file
+from icre_jax.files.arrays import open_archive
+from icre_jax.files.json_files import read_json_object
 from icre_jax.models.network import ReIDNetwork
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -88,7 +90,7 @@ def write_stablehlo(folder: Path, stored: Stored, *, today: datetime.date | None
 
 def describe_end(folder: Path) -> str:
     """Until when the files that `write_stablehlo` left can be read, in words."""
-    description = json.loads((folder / PROGRAMS).read_text(encoding="utf-8"))
+    description = read_json_object(folder / PROGRAMS)
     return (
         f"JAX {description['jax']} reads the StableHLO files at any time. Of later versions JAX promises it for those "
         f"that appear within six months of that one: until {description['readable_until']} at the latest. Keep the "
@@ -157,7 +159,7 @@ def embed_elsewhere(folder: Path, images: np.ndarray, modality: Modality, *, tol
             raise InputError(
                 f"The StableHLO files cannot be run in a process without this package: {reason}. Nothing was kept."
             )
-        with np.load(answered, allow_pickle=False) as found:
+        with open_archive(answered) as found:
             together, alone = found[modality], found[f"{modality}_alone"]
     lengths = np.linalg.norm(together.astype(np.float64), axis=1)
     if not np.abs(lengths - 1).max() <= _UNIT_LENGTH or not np.abs(alone - together[:1]).max() <= tolerance:

@@ -9,8 +9,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files import write_file
+from icre_jax.files.regular import file_size
 
 # Beside the arrays themselves: the list of their names, and room for what other writers add.
 _SPARE_BYTES = 16 * 2**20
@@ -22,8 +23,7 @@ def open_tensors(path: Path) -> Any:
     Raises:
       InputError: no such file, or none of this format, or a truncated one.
     """
-    if not path.is_file():
-        raise InputError(f"There is no weights file {path}.")
+    _size(path)
     try:
         return safe_open(path, framework="np")
     except SafetensorError as error:
@@ -53,9 +53,9 @@ def read_tensors(path: Path, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
         shapes or kinds, of which all are named.
     """
     largest = sum(4 * int(np.prod(leaf.shape)) for leaf in like.values()) + _SPARE_BYTES
-    if path.is_file() and path.stat().st_size > largest:
+    if (size := _size(path)) > largest:
         raise InputError(
-            f"{path} has {path.stat().st_size:,} bytes, and this network at most {largest:,}: it is another file. "
+            f"{path} has {size:,} bytes, and this network at most {largest:,}: it is another file. "
             "Take the one that was exported with its config.json."
         )
     with open_tensors(path) as file:
@@ -78,6 +78,13 @@ def read_tensors(path: Path, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 "Take both from one export."
             )
         return {name: file.get_tensor(name).astype(np.float32) for name in like}
+
+
+def _size(path: Path) -> int:
+    try:
+        return file_size(path)
+    except UnreadableError as error:
+        raise InputError(f"There is no weights file {path}: {error.reason}.") from error
 
 
 def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:

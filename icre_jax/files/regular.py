@@ -50,6 +50,11 @@ def size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
+def file_size(path: Path) -> int:
+    """Bytes of a regular file, which is not opened; errors as of `open_regular`."""
+    return _look(path).st_size
+
+
 def read_bytes(path: Path, *, most_bytes: int) -> bytes:
     """All of a file.
 
@@ -65,16 +70,24 @@ def read_bytes(path: Path, *, most_bytes: int) -> bytes:
 
 
 def _open(path: Path) -> int:
+    _look(path)  # and again when it is open; but opening a device may already do something
     try:
-        # Looked at before it is opened, as opening a device may already do something; and again after that.
-        _require_regular(path, path.stat())
         return os.open(path, _FLAGS)
+    except OSError as error:
+        raise UnreadableError(path, error.strerror or str(error)) from error
+
+
+def _look(path: Path) -> os.stat_result:
+    try:
+        found = path.stat()
     except FileNotFoundError as error:
         raise UnreadableError(path, "there is no such file") from error
     except OSError as error:
         raise UnreadableError(path, error.strerror or str(error)) from error
     except ValueError as error:
         raise UnreadableError(path, "its name holds a null character") from error
+    _require_regular(path, found)
+    return found
 
 
 def _require_regular(path: Path, found: os.stat_result) -> None:

@@ -73,7 +73,7 @@ def read_failure(file: Path) -> Failure:
     try:
         with open_archive(file) as values:
             metrics = dict(zip(values["metric_names"].tolist(), values["metric_values"].tolist(), strict=True))
-            arrays = {name: values[name] for name in ("image", "label", "modality", "path")}
+            arrays: dict[str, Any] = {name: values[name] for name in ("image", "label", "modality", "path")}
             scalars: dict[str, Any] = {
                 name: values[name].item()
                 for name in ("step", "checkpoint_step", "finding", "settings", "data_fingerprint")
