@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.data.synthetic = None
     config.data.train_splits = ("train", "val")
     config.data.image_size = (384, 144)  # height, width
+    config.data.max_pixels = 25_000_000  # of an image file that is prepared; more are refused before they are decoded
     config.data.store_resized = False  # True: records at image_size, quicker to read and larger; the same pixels
     config.data.num_workers = 0
     config.data.num_threads = 2

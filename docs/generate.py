@@ -82,7 +82,7 @@ def _words(kind: dict[str, Any]) -> str:
         return f"tuple of {_words(kind['items'])}"
     word = {"integer": "whole number", "number": "number", "boolean": "`True`, `False`", "string": "text"}
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {kind[name]:g}" for name, sign in signs.items() if name in kind]
+    limits = [f"{sign} {kind[name]:,.12g}" for name, sign in signs.items() if name in kind]
     if kind.get("exclusiveMaximum") == 2**31:
         limits[-1] = "< 2³¹"
     return f"{word.get(kind['type'], 'None')} {' and '.join(limits)}".rstrip() if kind["type"] != "null" else "`None`"

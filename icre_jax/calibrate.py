@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trial", type=int, metavar="K", help="of a data set that has trials")
     parser.add_argument("--split", choices=SPLITS, default="test", help="of a data set or manifest; default: test")
     parser.add_argument("--seed", type=int, default=0, help="of the draws; default: 0")
+    command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)
     command.require_writable(flags.out, "--out")
     keep_compiled_programs()
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             num_enrolled=flags.enrolled,
             flip=flags.flip,
             seed=flags.seed,
+            max_pixels=flags.max_pixels,
             listener=screen,
         )
         screen.console.print(calibration_table(known))

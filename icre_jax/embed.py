@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batch_size", type=_positive, default=64, help="images at a time; default: 64")
     parser.add_argument("--engine", choices=("jax", "ray"), default="jax", help="who embeds; default: jax, here")
     add_flags(parser)
+    command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)
     cluster, embed = read_flags(parser, flags), LoadedNetwork.embed
     if cluster is not None:
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
             split=flags.split,
             batch_size=flags.batch_size,
             flip=flags.flip,
+            max_pixels=flags.max_pixels,
             embed=embed,
         )
         screen.say(

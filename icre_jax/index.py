@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--add", action="store_true", help="add the images to an index that is there")
     parser.add_argument("--delete", nargs="+", default=[], metavar="ID", help="delete these persons")
     parser.add_argument("--delete_image", nargs="+", default=[], metavar="PATH", help="delete these images")
+    command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)
     deleting = bool(flags.delete or flags.delete_image)
     if deleting and (flags.images or flags.add or flags.network):
@@ -45,12 +46,11 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         keep_compiled_programs()
         source = Source(flags.images, flags.dataset, flags.trial, flags.split)
+        how = {"network": flags.network, "max_pixels": flags.max_pixels, "listener": screen}
         if flags.add:
-            index = add_to_index(flags.index, source, flags.modality, network=flags.network, listener=screen)
+            index = add_to_index(flags.index, source, flags.modality, **how)
         else:
-            index = make_index(
-                flags.index, source, flags.modality, network=flags.network, flip=flags.flip, listener=screen
-            )
+            index = make_index(flags.index, source, flags.modality, flip=flags.flip, **how)
         screen.say(
             f"{flags.index}: {len(index)} images of {index.num_persons} persons, {index.header.dimensions} numbers "
             f"each, by {index.header.origin} ({index.header.model_hash[:12]})."

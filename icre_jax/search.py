@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all images, in one file")
     parser.add_argument("--engine", choices=(*ENGINES, "ray"), default="host", help="who searches; default: host")
     add_flags(parser)
+    command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)
     cluster = read_flags(parser, flags)
     for flag in ("json", "html"):
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
             top=flags.top,
             calibration=flags.calibration,
             network=flags.network,
+            max_pixels=flags.max_pixels,
             engine=ENGINES[flags.engine] if cluster is None else functools.partial(search_shards, cluster=cluster),
             listener=screen,
         )

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--num_workers", type=int, default=os.cpu_count() or 1, help="threads that decode; default: one per core"
     )
+    command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)
     began = time.perf_counter()
     with Screen() as screen:
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             flags.data_dir,
             trial=flags.trial,
             num_workers=flags.num_workers,
+            max_pixels=flags.max_pixels,
             progress=lambda done, total: screen.advance("decoding images", done, total),
         )
         screen.console.print(report.table())

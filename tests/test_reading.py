@@ -18,6 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import loadmat, savemat
 
+from configs import synthetic as synthetic_config
+from icre_jax import embed as embed_command
+from icre_jax.data.folders import write_manifest
+from icre_jax.data.prepared import open_or_prepare
+from icre_jax.data.reading import read_batches
 from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files import images, json_files, matlab, texts
 from icre_jax.files.arrays import map_array, open_archive
@@ -26,6 +31,7 @@ from icre_jax.files.json_files import parse_json, read_json, read_json_object
 from icre_jax.files.matlab import read_matlab
 from icre_jax.files.regular import read_bytes
 from icre_jax.files.texts import parse_rows, read_rows, read_text, whole_number
+from icre_jax.settings import parse
 
 READERS = {
     "bytes": lambda path: read_bytes(path, most_bytes=1000),
@@ -514,6 +520,36 @@ def test_pixels_are_counted_before_any_is_decoded():
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
     with pytest.raises(UnusableImageError, match="more than 89,000,000 pixels; at most 25,000,000"):
         load_image(bomb)
+
+
+def test_the_limit_of_pixels_can_be_set(tmp_path):
+    file = tmp_path / "a.png"
+    Image.new("RGB", (50, 40)).save(file)
+    assert next(read_batches([file], (8, 4), 1, max_pixels=2000)).shape == (1, 8, 4, 3)
+    with pytest.raises(InputError, match=r"a\.png: 50 x 40 pixels; at most 1,999 in all are allowed"):
+        list(read_batches([file], (8, 4), 1, max_pixels=1999))
+    embed = ["--network", "synthetic", "--images", str(file.parent), "--modality", "visible", "--out"]
+    with pytest.raises(InputError, match="at most 1,999 in all are allowed"):
+        embed_command.main([*embed, str(tmp_path / "o.npz"), "--max_pixels", "1999"])
+    with pytest.raises(InputError, match="max_pixels is 0; a whole number from 1 to 89,000,000 is needed"):
+        embed_command.main([*embed, str(tmp_path / "o.npz"), "--max_pixels", "0"])
+    config = synthetic_config.get_config()
+    for value, words in ((0, "greater than or equal to 1"), (89_000_001, "less than or equal to 89000000")):
+        config.data.max_pixels = value
+        with pytest.raises(InputError, match=rf"data\.max_pixels = {value}: .*{words}"):
+            parse(config)
+
+
+def test_an_image_past_the_limit_is_not_prepared(tmp_path):
+    for split, person in (("train", "1"), ("query", "2"), ("gallery", "2")):
+        for modality in ("visible", "infrared"):
+            folder = tmp_path / "own" / split / modality / person
+            folder.mkdir(parents=True)
+            Image.new("RGB", (10, 20)).save(folder / f"{split}.png")
+    write_manifest(tmp_path / "own")
+    words = r"(?s)6 of 6 images .*: 10 x 20 pixels; at most 199 .*--config\.data\.max_pixels=N"
+    with pytest.raises(InputError, match=words):
+        open_or_prepare("manifest", tmp_path / "own", tmp_path / "records", max_pixels=199)
 
 
 def test_several_images_in_a_file_are_refused():

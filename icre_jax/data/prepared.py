@@ -33,7 +33,8 @@ from icre_jax.data.images import find_defect
 from icre_jax.data.permutations import SOURCE, STORED, keep_permutations
 from icre_jax.data.records import Record, SplitIndex
 from icre_jax.datasets import RENDERED_MARK
-from icre_jax.errors import InputError, join_findings
+from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.images import MAX_PIXELS, read_image
 from icre_jax.sums import SUMS, find_damage, write_sums
 
 Progress = Callable[[int, int], None]
@@ -90,6 +91,7 @@ def open_or_prepare(
     *,
     trial: int | None = None,
     stored_size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> PreparedDataset:
     """The prepared data set; prepared first if it is not there yet.
@@ -101,6 +103,7 @@ def open_or_prepare(
       trial: which division of a data set that has several.
       stored_size: (height, width) that the records hold all images at; None for the files as they are. Decoded to
         that size, both give the same pixels.
+      max_pixels: of an image; one of more is as bad as a broken one.
       progress: called with (images checked, images in all) while preparing.
 
     Raises:
@@ -113,7 +116,8 @@ def open_or_prepare(
     builder_class.check_trial(trial)
     folder = records_folder(dataset, prepared_dir, trial=trial, stored_size=stored_size)
     if not is_prepared(folder):
-        prepared = _prepare(builder_class, data_dir, _root(prepared_dir, stored_size), trial, stored_size, progress)
+        root = _root(prepared_dir, stored_size)
+        prepared = _prepare(builder_class, data_dir, root, trial, stored_size, max_pixels, progress)
         keep_permutations(data_dir, folder)
         return prepared
     # What the tree has is kept anew below.
@@ -145,6 +149,7 @@ def _prepare(
     prepared_dir: Path,
     trial: int | None,
     stored_size: tuple[int, int] | None,
+    max_pixels: int,
     progress: Progress | None,
 ) -> PreparedDataset:
     folder = builder_class.folder(prepared_dir, trial)
@@ -156,7 +161,7 @@ def _prepare(
     splits = builder_class.list_images(data_dir, trial)
     metadata = {
         "trial": trial,
-        "fingerprint": _check_images(data_dir, splits, trial, progress),
+        "fingerprint": _check_images(data_dir, splits, trial, max_pixels, progress),
         "listing": _listing_digest(data_dir, splits),
         "synthetic": (data_dir / RENDERED_MARK).is_file(),
         "data_dir": str(data_dir),
@@ -228,13 +233,22 @@ def _open(
         raise damaged(folder, str(error)) from error
 
 
-def _check_images(data_dir: Path, splits: dict[str, list[Record]], trial: int | None, progress: Progress | None) -> str:
+def _check_images(
+    data_dir: Path,
+    splits: dict[str, list[Record]],
+    trial: int | None,
+    max_pixels: int,
+    progress: Progress | None,
+) -> str:
     """Decode every image once; the fingerprint, or an error that names all broken files."""
     records = [(name, record) for name, split in splits.items() for record in split]
 
     def inspect(item: tuple[str, Record]) -> tuple[bytes, str | None]:
-        data = (data_dir / item[1].path).read_bytes()
-        return hashlib.sha256(data).digest(), find_defect(data)
+        try:
+            data = read_image(data_dir / item[1].path)
+        except UnreadableError as error:
+            return b"", error.reason
+        return hashlib.sha256(data).digest(), find_defect(data, max_pixels=max_pixels)
 
     fingerprint = hashlib.sha256(b"" if trial is None else f"trial {trial}|".encode())
     findings = []
@@ -252,7 +266,8 @@ def _check_images(data_dir: Path, splits: dict[str, list[Record]], trial: int | 
     if findings:
         raise InputError(
             f"{len(findings)} of {len(records)} images in {data_dir} cannot be used:\n{join_findings(findings)}\n"
-            "Restore these files from the original archive."
+            "Restore these files from the original archive. (An image that is whole and of more pixels: allow it with "
+            "--config.data.max_pixels=N.)"
         )
     return fingerprint.hexdigest()
 

@@ -8,14 +8,18 @@ import numpy as np
 
 from icre_jax.data.images import decode_checked, resize
 from icre_jax.errors import UnreadableError, UnusableImagesError
-from icre_jax.files.images import read_image
+from icre_jax.files.images import MAX_PIXELS, read_image
 
 # What one item may be: a file, or pixels [H, W, 3] uint8.
 ImageLike = str | Path | np.ndarray
 
 
 def read_batches(
-    images: Sequence[ImageLike] | np.ndarray, image_size: tuple[int, int], batch_size: int
+    images: Sequence[ImageLike] | np.ndarray,
+    image_size: tuple[int, int],
+    batch_size: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[np.ndarray]:
     """Every image once and in order.
 
@@ -23,6 +27,7 @@ def read_batches(
       images: files, or pixels [h, w, 3] uint8 of any size.
       image_size: (height, width) that all are resized to.
       batch_size: of a batch; the last may be shorter.
+      max_pixels: of a file; one of more cannot be used.
 
     Returns:
       An iterator over [B, height, width, 3] uint8. From the first image on that cannot be used it gives no more, but
@@ -34,7 +39,7 @@ def read_batches(
     findings: list[str] = []
 
     def read(number: int) -> np.ndarray | str:
-        return _read(images[number], number, image_size)
+        return _read(images[number], number, image_size, max_pixels)
 
     with ThreadPoolExecutor() as pool:  # Pillow lets go of the interpreter lock while it decodes
         for start in range(0, len(images), batch_size):
@@ -46,10 +51,10 @@ def read_batches(
         raise UnusableImagesError(findings, len(images))
 
 
-def _read(image: ImageLike, number: int, image_size: tuple[int, int]) -> np.ndarray | str:
+def _read(image: ImageLike, number: int, image_size: tuple[int, int], max_pixels: int) -> np.ndarray | str:
     """The pixels, or what is wrong."""
     if isinstance(image, str | Path):
-        pixels = _decode(Path(image), image_size)
+        pixels = _decode(Path(image), image_size, max_pixels)
         return pixels if isinstance(pixels, np.ndarray) else f"{image}: {pixels}"
     if not isinstance(image, np.ndarray):
         return f"images[{number}]: a {type(image).__name__}; a path or a NumPy array is needed"
@@ -58,8 +63,8 @@ def _read(image: ImageLike, number: int, image_size: tuple[int, int]) -> np.ndar
     return resize(image, image_size)
 
 
-def _decode(path: Path, image_size: tuple[int, int]) -> np.ndarray | str:
+def _decode(path: Path, image_size: tuple[int, int], max_pixels: int) -> np.ndarray | str:
     try:
-        return decode_checked(read_image(path), image_size)
+        return decode_checked(read_image(path), image_size, max_pixels=max_pixels)
     except UnreadableError as error:
         return error.reason

@@ -51,6 +51,7 @@ def prepare_data(settings: Data, listener: Listener) -> PreparedDataset:
         prepared_dir,
         trial=settings.trial,
         stored_size=settings.stored_size,
+        max_pixels=settings.max_pixels,
         progress=lambda done, total: listener.advance("checking images", done, total),
     )
     words = describe_official_draws(prepared.dataset, prepared.folder)

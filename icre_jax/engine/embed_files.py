@@ -23,6 +23,7 @@ def embed_files(
     split: str | None = None,
     batch_size: int = 64,
     flip: bool = False,
+    max_pixels: int | None = None,
     embed: Callable[..., np.ndarray] = LoadedNetwork.embed,
 ) -> tuple[LoadedNetwork, Collection]:
     """Embed images of one modality and write `out`.
@@ -37,6 +38,7 @@ def embed_files(
       step: which checkpoint of a workdir; None for the latest.
       split: of a manifest, take only this one.
       batch_size, flip: see `LoadedNetwork.embed`.
+      max_pixels: as of `icre_jax.load`.
       embed: who embeds, as that does.
 
     Returns:
@@ -48,7 +50,7 @@ def embed_files(
     """
     require_features_file(out, "--out")
     collection = collect(images, modality, split)
-    net = load(network, step=step)
+    net = load(network, step=step, max_pixels=max_pixels)
     features = embed(
         net,
         collection.files,

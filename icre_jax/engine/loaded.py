@@ -16,6 +16,7 @@ from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import Stored, hash_network, read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import average_directions, normalize
+from icre_jax.files.images import MAX_PIXELS, require_max_pixels
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import Found
@@ -36,6 +37,7 @@ class LoadedNetwork:
       origin: where it was loaded from, as given.
       class_pids: class -> identity of the training data; a number of that data, of nobody else's.
       provenance: what is known of how it was made, see `icre_jax.engine.provenance.describe_run`.
+      max_pixels: of an image file; one of more is refused.
 
     Example:
       >>> import icre_jax
@@ -53,6 +55,7 @@ class LoadedNetwork:
     origin: str
     class_pids: list[int]
     provenance: dict[str, Any]
+    max_pixels: int = MAX_PIXELS
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -125,7 +128,7 @@ class LoadedNetwork:
             raise InputError(f"images is one array {list(images.shape)}; give a list of arrays, or [N, H, W, 3].")
         vectors = np.empty((len(images), self.size), np.float32)
         done = 0
-        for pixels in read_batches(images, self.image_size, batch_size):
+        for pixels in read_batches(images, self.image_size, batch_size, max_pixels=self.max_pixels):
             vectors[done : done + len(pixels)] = self._embed_batch(pixels, modality, batch_size, flip=flip)
             done += len(pixels)
             if progress is not None:
@@ -205,7 +208,8 @@ class LoadedNetwork:
             raise InputError(f"modalities is {modalities!r}; one for each of the two images is needed.")
         for modality in modalities:
             _require_modality(modality)
-        a, b = np.concatenate([*read_batches([first, second], self.image_size, 2)])[:, None]
+        batches = read_batches([first, second], self.image_size, 2, max_pixels=self.max_pixels)
+        a, b = np.concatenate([*batches])[:, None]
         return explain_pairs(self.variables, a, b, network=self.network, modalities=(modalities[0], modalities[1]))[0]
 
     def _embed_batch(self, pixels: np.ndarray, modality: Modality, batch_size: int, *, flip: bool) -> np.ndarray:
@@ -225,9 +229,10 @@ def _require_modality(modality: str) -> None:
         raise InputError(f"modality is {modality!r}; allowed are {', '.join(map(repr, MODALITIES))}.")
 
 
-def load(path: str | Path, *, step: int | None = None) -> LoadedNetwork:
+def load(path: str | Path, *, step: int | None = None, max_pixels: int | None = None) -> LoadedNetwork:
     """What `icre_jax.load` does, which says it."""
-    return from_stored(read_stored(path, step=step), str(path))
+    limit = require_max_pixels(MAX_PIXELS if max_pixels is None else max_pixels, "max_pixels")
+    return dataclasses.replace(from_stored(read_stored(path, step=step), str(path)), max_pixels=limit)
 
 
 def from_stored(stored: Stored, origin: str) -> LoadedNetwork:

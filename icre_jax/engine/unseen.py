@@ -157,6 +157,7 @@ def _training_data(stored: Stored, listener: Listener) -> PreparedDataset | None
                 data_dir,
                 prepared_dir,
                 **where,
+                max_pixels=data.max_pixels,
                 progress=lambda done, total: listener.advance("checking the training images", done, total),
             )
             if prepared.fingerprint == stored.about["data_fingerprint"]:

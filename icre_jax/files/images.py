@@ -19,6 +19,17 @@ class UnusableImageError(InputError):
     """No image can be had of these bytes; the message says why, and knows of no file."""
 
 
+def require_max_pixels(value: int, name: str) -> int:
+    """The limit that a user gave under `name`.
+
+    Raises:
+      InputError: it is not from 1 to `HIGHEST_MAX_PIXELS`.
+    """
+    if type(value) is not int or not 1 <= value <= HIGHEST_MAX_PIXELS:
+        raise InputError(f"{name} is {value!r}; a whole number from 1 to {HIGHEST_MAX_PIXELS:,} is needed.")
+    return value
+
+
 def read_image(path: Path) -> bytes:
     """The bytes of an image file, or of anything else: nothing is decoded.
 

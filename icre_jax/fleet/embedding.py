@@ -20,8 +20,8 @@ def leave_devices_to_workers() -> None:
 class _Embedder:
     """The network in a process of its own; what is wrong with images is returned, not raised."""
 
-    def __init__(self, network: str, step: int | None, model_hash: str, flags: dict[str, Any]):
-        self._network, self._step, self._model_hash, self._flags = network, step, model_hash, flags
+    def __init__(self, network: str, given: dict[str, Any], model_hash: str, flags: dict[str, Any]):
+        self._network, self._given, self._model_hash, self._flags = network, given, model_hash, flags
         self._net: Any = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class _Embedder:
 
     def _load(self) -> Any:
         if self._net is None:
-            net = icre_jax.load(self._network, step=self._step)
+            net = icre_jax.load(self._network, **self._given)
             if net.model_hash != self._model_hash:
                 raise InputError(f"{self._network} is another network there ({net.model_hash[:12]})")
             self._net = net
@@ -86,7 +86,7 @@ def embed_on_workers(
         context.enable_progress_bars = False
         embedded = ray.data.from_items(batches).map(
             _Embedder,
-            fn_constructor_args=(network, step, net.model_hash, flags),
+            fn_constructor_args=(network, {"step": step, "max_pixels": net.max_pixels}, net.model_hash, flags),
             compute=ray.data.ActorPoolStrategy(size=place.num_workers),
             **place.resources,
         )

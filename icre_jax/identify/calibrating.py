@@ -25,6 +25,7 @@ def calibrate_on(
     num_enrolled: int | None = None,
     flip: bool = False,
     seed: int = 0,
+    max_pixels: int | None = None,
     listener: Listener,
 ) -> Calibration:
     """Embed people whom the network was not trained on, and choose the threshold of a rate FPIR.
@@ -37,6 +38,7 @@ def calibrate_on(
       num_enrolled: persons in a gallery; None for half of them.
       flip: average in the mirrored images.
       seed: of the draws.
+      max_pixels: as of `icre_jax.load`.
       listener: who is told how it goes.
 
     Raises:
@@ -45,7 +47,7 @@ def calibrate_on(
     """
     listed = {modality: list_labelled(source, modality) for modality in (query, OTHER[query])}
     _require_labels(source.path, [image for _, images in listed.values() for image in images])
-    net = icre_jax.load(network)
+    net = icre_jax.load(network, max_pixels=max_pixels)
     require_unseen(net, source, {image.person for _, images in listed.values() for image in images})
     number = {name: i for i, name in enumerate(sorted({i.person for _, found in listed.values() for i in found}))}
     sides = {}

@@ -19,7 +19,14 @@ _TOGETHER = 256  # images that are embedded before their vectors are written
 
 
 def make_index(
-    folder: Path, source: Source, modality: Modality, *, network: str, flip: bool = False, listener: Listener
+    folder: Path,
+    source: Source,
+    modality: Modality,
+    *,
+    network: str,
+    flip: bool = False,
+    max_pixels: int | None = None,
+    listener: Listener,
 ) -> GalleryIndex:
     """Embed a gallery and write the index of it.
 
@@ -29,6 +36,7 @@ def make_index(
       modality: of the images.
       network: what `icre_jax.load` takes.
       flip: average in the mirrored images, also of what will be searched for.
+      max_pixels: as of `icre_jax.load`.
       listener: who is told how it goes.
 
     Raises:
@@ -37,7 +45,7 @@ def make_index(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--index {folder} exists already. Name a new folder, or say --add to add to that index.")
     entries = _entries(source, modality)
-    net = icre_jax.load(network)
+    net = icre_jax.load(network, max_pixels=max_pixels)
     return GalleryIndex.create(
         folder,
         _embed(net, entries, modality, flip, listener),
@@ -49,13 +57,19 @@ def make_index(
 
 
 def add_to_index(
-    folder: Path, source: Source, modality: Modality, *, network: str | None = None, listener: Listener
+    folder: Path,
+    source: Source,
+    modality: Modality,
+    *,
+    network: str | None = None,
+    max_pixels: int | None = None,
+    listener: Listener,
 ) -> GalleryIndex:
     """Embed more images as those of an index were, and add them to it.
 
     Args:
       folder: of the index.
-      source, modality, listener: as of `make_index`.
+      source, modality, max_pixels, listener: as of `make_index`.
       network: None for the place where the index says its network is.
 
     Raises:
@@ -65,7 +79,7 @@ def add_to_index(
     with lock_folder(folder, flag="--index"):
         index = GalleryIndex.open(folder)
         entries = _entries(source, modality)
-        net = load_network(index, network)
+        net = load_network(index, network, max_pixels=max_pixels)
         flip = bool(index.header.preprocessing.get("flip"))
         return index.add(_embed(net, entries, modality, flip, listener), entries)
 
@@ -86,14 +100,14 @@ def delete_from_index(folder: Path, *, persons: Sequence[str], paths: Sequence[s
         return smaller, len(index) - len(smaller)
 
 
-def load_network(index: GalleryIndex, network: str | None) -> LoadedNetwork:
-    """The network that made an index.
+def load_network(index: GalleryIndex, network: str | None, *, max_pixels: int | None = None) -> LoadedNetwork:
+    """The network that made an index; `max_pixels` as of `icre_jax.load`.
 
     Raises:
       InputError: it is not at `network` (None: where the index says), or another one is.
     """
     try:
-        net = icre_jax.load(network or index.header.origin)
+        net = icre_jax.load(network or index.header.origin, max_pixels=max_pixels)
     except InputError as error:
         if network is not None:
             raise

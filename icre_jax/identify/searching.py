@@ -106,6 +106,7 @@ def search_for(
     top: int,
     calibration: Path | None = None,
     network: str | None = None,
+    max_pixels: int | None = None,
     engine: Engine = ENGINES["host"],
     listener: Listener,
 ) -> Answers:
@@ -118,6 +119,7 @@ def search_for(
       top: candidates of an image at most.
       calibration: file of one, below whose threshold nobody is a candidate; None for no threshold.
       network: what `icre_jax.load` takes; None for the place where the index says it is.
+      max_pixels: as of `icre_jax.load`.
       engine: who searches.
       listener: who is told how it goes.
 
@@ -137,7 +139,7 @@ def search_for(
         known.require_modalities(modality, {entry.modality for entry in index.entries})
         held = known.at(index.num_persons, len(index))
     files = [file for path in images for file in _files(path, modality)]
-    net = load_network(index, network)
+    net = load_network(index, network, max_pixels=max_pixels)
     vectors = net.embed(
         files,
         modality=modality,

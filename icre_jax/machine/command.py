@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError, UnreadableError
 from icre_jax.files import write_file
+from icre_jax.files.images import MAX_PIXELS
 from icre_jax.files.json_files import read_json_object
 from icre_jax.settings import LARGEST_CONFIG, parse, to_config
 from icre_jax.settings.fields import Settings
@@ -92,6 +93,17 @@ def make_parser(name: str, doc: str | None, **more: Any) -> argparse.ArgumentPar
     # As the user started it: by its module, or through `icre_jax.__main__`.
     program = f"python -m {module}" if module in sys.orig_argv else f"icre_jax {name}"
     return argparse.ArgumentParser(prog=program, description=(doc or "").split("\n")[0], **more)
+
+
+def add_pixels_flag(parser: argparse.ArgumentParser) -> None:
+    """Declare --max_pixels, of commands that read image files which are no prepared data set."""
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help=f"pixels of an image at most; default: {MAX_PIXELS:,}",
+    )
 
 
 def split_config_flags(

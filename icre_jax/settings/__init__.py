@@ -25,6 +25,7 @@ FREE_TO_CHANGE = (
     "parallel",
     "data.data_dir",
     "data.prepared_dir",
+    "data.max_pixels",
     "data.store_resized",
     "data.num_workers",
     "data.num_threads",

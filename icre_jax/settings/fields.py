@@ -12,11 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic import ConfigDict as ModelConfig
 
 from icre_jax.datasets import CARDS, Card
+from icre_jax.files.images import HIGHEST_MAX_PIXELS, MAX_PIXELS
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
+MaxPixels = Annotated[int, Field(ge=1, le=HIGHEST_MAX_PIXELS)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -86,6 +88,7 @@ class Data(Group):
     synthetic: SyntheticData | None
     train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(tuple), Field(min_length=1)]
     image_size: ImageSize
+    max_pixels: MaxPixels = MAX_PIXELS  # of an image file; configs from before this field have 25 million
     store_resized: bool  # records hold the images at image_size, not the files' own bytes; the same pixels either way
     num_workers: NotNegative
     num_threads: Positive

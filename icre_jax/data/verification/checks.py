@@ -8,7 +8,7 @@ from icre_jax.data.verification.rendered import compare_with_settings, is_render
 from icre_jax.data.verification.report import Report
 from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, REGDB, SYSU_MM01
 from icre_jax.errors import InputError
-from icre_jax.files.images import HIGHEST_MAX_PIXELS, MAX_PIXELS
+from icre_jax.files.images import MAX_PIXELS, require_max_pixels
 
 CHECKS = {
     SYSU_MM01.name: sysu_mm01.check,
@@ -50,8 +50,7 @@ def verify(
         raise InputError(f"trial is {trial}; allowed for {dataset}: {CARDS[dataset].describe_trials()}.")
     if num_workers < 1:
         raise InputError(f"num_workers is {num_workers}; allowed: 1 or more.")
-    if not 1 <= max_pixels <= HIGHEST_MAX_PIXELS:
-        raise InputError(f"max_pixels is {max_pixels}; allowed: 1 to {HIGHEST_MAX_PIXELS}.")
+    require_max_pixels(max_pixels, "max_pixels")
     report = Report(dataset, str(data_dir))
     rendered = is_rendered(data_dir)
     images = CHECKS[dataset](data_dir, trial, report, published=not rendered)
