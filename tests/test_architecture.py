@@ -165,3 +165,81 @@ def test_nobody_passes_the_parts_of_a_session_apart():
 
 def test_no_stray_files():
     assert not [file for file in FILES if file.stem in ("utils", "util", "helpers", "misc", "common")]
+
+
+# Calls that read a file, and libraries that do nothing else; `icre_jax.files` alone may, and what stands below.
+READ_CALLS = {
+    *("np.load", "np.memmap", "np.fromfile", "np.loadtxt", "np.genfromtxt", "np.lib.format.open_memmap"),
+    *("json.load", "json.loads", "csv.reader", "csv.DictReader", "Image.open", "loadmat", "scipy.io.loadmat"),
+}
+READ_METHODS = {"read_text", "read_bytes"}
+READ_LIBRARIES = {"zipfile", "tarfile", "gzip", "bz2", "lzma", "shelve", "marshal", "scipy.io", "mmap", "tomllib"}
+# (file, what it calls) -> why nobody else can have written what is read.
+READ_BY_ITSELF = {
+    ("__main__", "read_text"): "the package's own source",
+    ("report/found", "read_text"): "a template of the package",
+    ("report/write", "read_text"): "a template of the package",
+    ("serving/application", "read_bytes"): "the page, of the package",
+    ("machine/hosts", "json.loads"): "what the processes of a run tell each other, in memory",
+    ("rendering/worker", "json.loads"): "the argument that its parent started it with",
+    ("rendering/writers", "json.loads"): "a value of its own, through JSON and back",
+    ("engine/stored", "json.loads"): "a value of its own, through JSON and back",
+    ("experiments/processes", "read_text"): "the end of what a process that it started has printed",
+    ("engine/stablehlo_reader", "np.load"): "what its parent wrote; it may use nothing of the package",
+    ("engine/stablehlo_reader", "read_bytes"): "what its parent wrote; it may use nothing of the package",
+}
+
+
+def reads_of(file: Path) -> set[str]:
+    """What a file calls or imports to read files."""
+    imported = imports_of(file)
+    found = {name for name in READ_LIBRARIES if any(used == name or used.startswith(f"{name}.") for used in imported)}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called in READ_CALLS:
+            found.add(called)
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in READ_METHODS:
+            found.add(node.func.attr)
+        elif called.split(".")[-1] == "open" and opens_to_read(called, node.args):
+            found.add("open")
+    return found
+
+
+def opens_to_read(called: str, arguments: list[ast.expr]) -> bool:
+    """Of `path.open(mode)` and `open(path, mode)`; `GalleryIndex.open(folder)` is another thing."""
+    given = arguments[1:] if called in ("open", "os.open", "io.open") else arguments
+    if given and not isinstance(given[0], ast.Constant):
+        return called == "os.open" and "O_WRONLY" not in ast.unparse(given[0])
+    return not given or not set(str(given[0].value)) & set("wax")
+
+
+def test_files_of_anybody_are_read_in_one_room():
+    reads = {
+        (file.relative_to(PACKAGE).with_suffix("").as_posix(), what)
+        for file in FILES
+        if room_of(file) != "files"
+        for what in reads_of(file)
+    }
+    assert reads - READ_BY_ITSELF.keys() == set(), "read it by icre_jax.files, or say why not in READ_BY_ITSELF"
+    assert READ_BY_ITSELF.keys() - reads == set(), "not read any more"
+
+
+def test_the_look_at_reads_sees_them(tmp_path):
+    file = tmp_path / "a.py"
+    for text, what in (
+        ("import json\njson.loads('1')", "json.loads"),
+        ("from pathlib import Path\nPath('a').open('rb')", "open"),
+        ("from pathlib import Path\nPath('a').open(encoding='utf-8')", "open"),
+        ("open('a')", "open"),
+        ("from zipfile import ZipFile", "zipfile"),
+        ("import numpy as np\nnp.load('a')", "np.load"),
+        ("def f(path): return path.read_text()", "read_text"),
+    ):
+        file.write_text(text)
+        imports_of.cache_clear()
+        assert reads_of(file) == {what}
+    file.write_text("Index.open(folder)\npath.open('wb')\npath.open('a')\nopen(path, 'w')\n")
+    imports_of.cache_clear()
+    assert reads_of(file) == set()
