@@ -13,11 +13,15 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from icre_jax.errors import UnreadableError
 from icre_jax.files import write_file
+from icre_jax.files.regular import open_regular
+from icre_jax.files.texts import read_text
 
 SUMS = "SHA256SUMS"
 SEAL = "sha256_of_the_rest"
 _LARGEST = 16 * 2**20  # a hundred thousand files
+_LARGEST_FILE = 2**50
 _SIZES = "# bytes: "
 _END = "# sha256 of the lines above: "
 
@@ -107,10 +111,11 @@ def hash_file(path: Path) -> str:
     Raises:
       OSError: it cannot be read, or is no regular file.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise OSError(0, "no regular file")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open_regular(path, most_bytes=_LARGEST_FILE) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except UnreadableError as error:
+        raise OSError(0, error.reason) from error
 
 
 def hash_blocks(blocks: Iterable[Any]) -> list[str]:
@@ -124,7 +129,7 @@ def seal(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def unseal(content: Any) -> dict[str, Any]:
-    """What was given to `seal`, from what `json.loads` gave.
+    """What was given to `seal`, from what `read_json` gave.
 
     Raises:
       ValueError: it is no object, has no hash, or is not as it was sealed.
@@ -184,13 +189,10 @@ def _write(folder: Path, listed: dict[str, _Listed]) -> None:
 def _read(path: Path) -> dict[str, _Listed] | str:
     """Name -> what is listed; or in words why it cannot be had."""
     try:
-        if path.stat().st_size > _LARGEST:
-            return f"{SUMS} has {path.stat().st_size:,} bytes, more than such a list can have"
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        return f"{SUMS} is missing"
-    except (OSError, UnicodeDecodeError) as error:
-        return f"{SUMS} cannot be read ({error})"
+        text = read_text(path, most_bytes=_LARGEST, longest_line=_LARGEST)
+    except UnreadableError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        return f"{SUMS} is missing" if missing else f"{SUMS} cannot be read ({error.reason})"
     lines, _, end = text.rpartition(_END)
     if end != f"{_hash(lines)}\n":
         return f"{SUMS}, the list of its sums, is not as it was saved"

@@ -183,9 +183,10 @@ READ_BY_ITSELF = {
     ("machine/hosts", "json.loads"): "what the processes of a run tell each other, in memory",
     ("rendering/worker", "json.loads"): "the argument that its parent started it with",
     ("rendering/writers", "json.loads"): "a value of its own, through JSON and back",
-    ("engine/stored", "json.loads"): "a value of its own, through JSON and back",
     ("experiments/processes", "read_text"): "the end of what a process that it started has printed",
     ("engine/stablehlo_reader", "np.load"): "what its parent wrote; it may use nothing of the package",
+    ("engine/stablehlo_reader", "json.loads"): "what its parent wrote; it may use nothing of the package",
+    ("engine/stablehlo_reader", "read_text"): "what its parent wrote; it may use nothing of the package",
     ("engine/stablehlo_reader", "read_bytes"): "what its parent wrote; it may use nothing of the package",
 }
 

@@ -105,7 +105,7 @@ class ReIDBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         files = [self._source_dir / record.path for record in records]
         size = self._stored_size
         if size is None:
-            yield from (file.read_bytes() for file in files)
+            yield from map(read_image, files)
             return
         with ThreadPoolExecutor() as pool:
             # A few at a time: all of them would not fit into memory.

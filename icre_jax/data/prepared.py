@@ -16,9 +16,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
-import json
 import shutil
-import zipfile
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +32,9 @@ from icre_jax.data.permutations import SOURCE, STORED, keep_permutations
 from icre_jax.data.records import Record, SplitIndex
 from icre_jax.datasets import RENDERED_MARK
 from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.arrays import open_archive
 from icre_jax.files.images import MAX_PIXELS, read_image
+from icre_jax.files.json_files import read_json_object
 from icre_jax.sums import SUMS, find_damage, write_sums
 
 Progress = Callable[[int, int], None]
@@ -207,9 +207,9 @@ def _open(
     if findings := find_damage(folder, leave_out=leave_out, by_size=lambda name: ".array_record" in name):
         raise damaged(folder, findings[0])
     try:
-        metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-        with np.load(folder / _INDEX, allow_pickle=False) as columns:
-            names = dict.fromkeys(key.split("/")[0] for key in columns.files)
+        metadata = read_json_object(folder / "metadata.json")
+        with open_archive(folder / _INDEX) as columns:
+            names = dict.fromkeys(key.split("/")[0] for key in columns.names)
             fields = [field.name for field in dataclasses.fields(SplitIndex)]
             index = {
                 name: SplitIndex(
@@ -228,9 +228,9 @@ def _open(
             index=index,
             sums=sums,
         )
-        return prepared, metadata
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise damaged(folder, str(error)) from error
+    except (UnreadableError, KeyError, TypeError, ValueError) as error:
+        raise damaged(folder, str(error).removesuffix(".")) from error
+    return prepared, metadata
 
 
 def _check_images(

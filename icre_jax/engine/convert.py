@@ -1,7 +1,6 @@
 """Weights between published files (safetensors) and orbax checkpoints; what was written is read back and compared."""
 
 import contextlib
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from icre_jax.errors import InputError
 from icre_jax.files import new_folder
 from icre_jax.models.resnet import NUM_BLOCKS, DualStreamResNet
 from icre_jax.settings import IN_THE_BOX
+from icre_jax.sums import hash_file
 
 DEPTHS = tuple(NUM_BLOCKS)  # of a backbone
 
@@ -42,14 +42,12 @@ def import_weights(file: Path, out: Path, *, depth: int = 50, width: int = 64, s
     )
     loaded = read_backbone(file, like)
     variables = {name: {"backbone": tree} for name, tree in loaded.items()}
-    with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
     facts = {
         "depth": depth,
         "width": width,
         "specific_until": specific_until,
         "source": file.name,
-        "source_sha256": sha256,
+        "source_sha256": hash_file(file),
     }
     try:
         with new_folder(out) as partial:

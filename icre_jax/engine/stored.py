@@ -35,10 +35,11 @@ from icre_jax.engine.checkpoint.variables import read_variables
 from icre_jax.engine.provenance import describe_run
 from icre_jax.engine.state import create_state
 from icre_jax.engine.tensors import read_tensors
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnreadableError
+from icre_jax.files.json_files import read_json_object
 from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.removal import parts_of
-from icre_jax.settings import IN_THE_BOX, from_json
+from icre_jax.settings import IN_THE_BOX, read_config_json
 from icre_jax.settings.fields import Settings
 from icre_jax.sums import find_damage
 
@@ -46,7 +47,6 @@ BOX = Path(icre_jax.__file__).parent / "box"
 CONFIG, CLASSES, PROVENANCE = "config.json", "classes.json", "provenance.json"
 VARIABLES, TENSORS, PROGRAMS = "variables", "network.safetensors", "stablehlo.json"
 _FORM_OF = {VARIABLES: "orbax", TENSORS: "safetensors"}
-_LARGEST_JSON = 32 * 2**20  # a million identities
 _AGAIN = "Take another copy, or export the run again."
 _HOW = (
     f"Give the workdir of a run, a folder that `python -m icre_jax.export` wrote, or the name of a network that comes "
@@ -149,7 +149,7 @@ def read_settings(workdir: Path) -> Settings:
     config_file = workdir / CONFIG
     if not config_file.is_file():
         raise InputError(f"{workdir} is not the workdir of a run: {config_file} is missing.")
-    return from_json(config_file.read_text(encoding="utf-8"))
+    return read_config_json(config_file)
 
 
 def shapes_of(network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def unflatten(arrays: dict[str, Any]) -> dict[str, Any]:
 
 def _read_export(folder: Path, form: str) -> Stored:
     _require_whole(folder, form)
-    settings = from_json(json.dumps(_read_json(folder / CONFIG)))
+    settings = read_config_json(folder / CONFIG)
     classes, about = _read_json(folder / CLASSES), _read_json(folder / PROVENANCE)
     pids, step, expected = classes.get("class_pids"), classes.get("step"), about.get("network_sha256")
     if not (isinstance(pids, list) and all(type(pid) is int for pid in pids) and pids and type(step) is int):
@@ -234,11 +234,6 @@ def _require_whole(folder: Path, form: str) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise InputError(f"{path} has {path.stat().st_size:,} bytes, more than such a file can have. {_AGAIN}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}). {_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold an object. {_AGAIN}")
-    return content
+        return read_json_object(path)
+    except UnreadableError as error:
+        raise InputError(f"{path} cannot be read ({error.reason}). {_AGAIN}") from error

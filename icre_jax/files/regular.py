@@ -1,6 +1,7 @@
 """Opens a file that anybody may have written. It never waits for one, and never reads more than was allowed."""
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ _KINDS = (
 
 
 @contextlib.contextmanager
-def open_regular(path: Path, *, most_bytes: int) -> Iterator[BinaryIO]:
+def open_regular(path: Path, *, most_bytes: int) -> Iterator[io.BufferedReader]:
     """A file for reading, as a context in which an error of the disk is an `UnreadableError` too.
 
     Links are followed: a link names a file as well as its own name does.

@@ -20,9 +20,10 @@ from typing import Literal
 import pydantic
 
 from icre_jax.datasets import Modality
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnreadableError
 from icre_jax.evals.ranking import Embedded
 from icre_jax.files import write_file
+from icre_jax.files.json_files import read_json
 from icre_jax.retrieval.open_set import CONFIDENCE, NUM_DRAWS, Operating, Rate, det_curve, operate, run_searches
 from icre_jax.sums import seal, unseal
 
@@ -155,7 +156,7 @@ class Calibration(pydantic.BaseModel):
           InputError: the file cannot be written.
         """
         try:
-            write_file(path, json.dumps(seal(json.loads(self.model_dump_json())), indent=2) + "\n")
+            write_file(path, json.dumps(seal(self.model_dump(mode="json")), indent=2) + "\n")
         except OSError as error:
             raise InputError(f"The calibration {path} cannot be written: {error}.") from error
 
@@ -167,11 +168,9 @@ class Calibration(pydantic.BaseModel):
           InputError: there is no such file, or it is none of a calibration.
         """
         try:
-            if path.stat().st_size > _LARGEST_FILE:
-                raise ValueError(f"it is larger than {_LARGEST_FILE} bytes")
-            return Calibration.model_validate_json(json.dumps(unseal(json.loads(path.read_bytes()))))
-        except (OSError, ValueError, RecursionError) as error:  # pydantic's and those of JSON among them
-            reason = " ".join(str(error).split())[:300]
+            return Calibration.model_validate_json(json.dumps(unseal(read_json(path, most_bytes=_LARGEST_FILE))))
+        except (UnreadableError, ValueError) as error:  # pydantic's among them
+            reason = error.reason if isinstance(error, UnreadableError) else " ".join(str(error).split())[:300]
             raise InputError(
                 f"{path} cannot be read as a calibration: {reason}. `icre_jax calibrate` writes one."
             ) from error

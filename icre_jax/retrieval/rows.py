@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import normalize
+from icre_jax.files.arrays import map_array
+from icre_jax.files.regular import file_size, open_regular
 from icre_jax.sums import hash_blocks
 
 BLOCK_ROWS = 2**14
@@ -71,19 +73,18 @@ def map_rows(path: Path, sums: Sequence[str], *, num_rows: int, dimensions: int)
     """Rows [num_rows, dimensions] of a file, memory-mapped; none of them is read yet.
 
     Raises:
-      FileNotFoundError: there is no such file.
+      UnreadableError: it cannot be read, or is no array.
       ValueError: it is not what was written, as far as its size and its first bytes tell.
-      OSError: it cannot be read.
     """
-    size = path.stat().st_size
+    size = file_size(path)
     first = size - num_rows * dimensions * 2
     if not 0 < first <= _LONGEST_START or len(sums) != 1 + -(-num_rows // BLOCK_ROWS):
         raise ValueError(f"{size:,} bytes and {len(sums)} sums are not those of {num_rows} rows of {dimensions}")
-    with path.open("rb") as file:
+    with open_regular(path, most_bytes=size) as file:
         start = file.read(first)
     if hashlib.sha256(start).hexdigest() != sums[0]:
         raise ValueError("its first bytes are not what was written")
-    rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    rows = map_array(path)
     if rows.dtype != np.float16 or rows.shape != (num_rows, dimensions) or not rows.flags.c_contiguous:
         raise ValueError(f"it is {rows.dtype} {list(rows.shape)}, not float16 {[num_rows, dimensions]}")
     return rows

@@ -24,8 +24,11 @@ import numpy.typing as npt
 import pydantic
 
 from icre_jax.datasets import MODALITIES, Modality
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnreadableError
 from icre_jax.files import whole_file, write_file
+from icre_jax.files.json_files import read_json
+from icre_jax.files.regular import read_bytes
+from icre_jax.files.texts import parse_rows, whole_number
 from icre_jax.retrieval.rows import compare_rows, map_rows, write_rows
 from icre_jax.sums import seal, unseal
 
@@ -150,10 +153,10 @@ def read_header(folder: Path) -> Header:
     if not path.is_file():
         raise InputError(f"{folder} is not the index of a gallery: {path} is missing. `icre_jax index` makes one.")
     try:
-        if path.stat().st_size > _LARGEST_HEADER:
-            raise ValueError(f"it is larger than {_LARGEST_HEADER} bytes")
-        return Header.model_validate(unseal(json.loads(path.read_bytes())))
-    except (ValueError, RecursionError) as error:  # pydantic's and those of JSON among them
+        return Header.model_validate(unseal(read_json(path, most_bytes=_LARGEST_HEADER)))
+    except UnreadableError as error:
+        raise _damaged(folder, f"{HEADER}: {error.reason}") from error
+    except ValueError as error:  # pydantic's among them
         raise _damaged(folder, f"{HEADER}: {' '.join(str(error).split())[:300]}") from error
 
 
@@ -165,13 +168,19 @@ def read_version(folder: Path, header: Header) -> tuple[npt.NDArray[np.float16],
       InputError: they do not fit the header.
     """
     path = folder / header.entries_name
-    if path.stat().st_size > _LARGEST_ENTRY * header.num_images:
-        raise _damaged(folder, f"{path.name} is too large for {header.num_images} entries")
-    text = path.read_bytes()
+    try:
+        text = read_bytes(path, most_bytes=_LARGEST_ENTRY * header.num_images)
+    except UnreadableError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        raise _damaged(folder, f"{path.name}, of {header.num_images} entries: {error.reason}") from error
     if hashlib.sha256(text).hexdigest() != header.entries_sha256:
         raise _damaged(folder, f"{path.name} is not what was written")
     embeddings = open_embeddings(folder, header)
-    entries = list(_from_csv(text, header.roots))
+    try:
+        entries = list(_from_csv(text, header.roots))
+    except (ValueError, KeyError, IndexError) as error:
+        raise _damaged(folder, f"{path.name}: {error!r}") from error
     if len(entries) != header.num_images:
         raise _damaged(folder, f"{path.name} has {len(entries)} entries, not {header.num_images}")
     return embeddings, entries
@@ -182,9 +191,11 @@ def open_embeddings(folder: Path, header: Header) -> npt.NDArray[np.float16]:
     path = folder / header.embeddings_name
     try:
         return map_rows(path, header.embeddings_sha256, num_rows=header.num_images, dimensions=header.dimensions)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
+    except UnreadableError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        raise _damaged(folder, f"{path.name}: {error.reason}") from error
+    except ValueError as error:
         raise _damaged(folder, f"{path.name}: {error}") from error
 
 
@@ -240,15 +251,22 @@ def _to_csv(entries: Sequence[Entry], roots: Sequence[str]) -> bytes:
 
 
 def _from_csv(text: bytes, roots: Sequence[str]) -> Iterator[Entry]:
-    """The lines of what `_to_csv` wrote; its checksum was compared, so that they are as they were written."""
-    lines = csv.reader(io.StringIO(text.decode(), newline=""), strict=True)
-    next(lines)
+    """The lines of what `_to_csv` wrote.
+
+    Raises:
+      ValueError, KeyError, IndexError: it did not write them. Whoever changes the lines can change their checksum.
+    """
+    lines = parse_rows(text.decode())
+    next(lines, None)
     # One object for each person, root and modality, however many entries name it.
     words: dict[str, Modality] = {name: name for name in MODALITIES}
     persons: dict[str, str] = {}
-    for path, person, camid, modality, root in lines:
+    for _, (path, person, camid, modality, root) in lines:
         person = persons.setdefault(person, person)
-        yield Entry(path, person, int(camid) if camid else None, words[modality], roots[int(root)])
+        camera, place = whole_number(camid), whole_number(root)
+        if place is None or (camid and camera is None):
+            raise ValueError(f"camera {camid[:100]!r} and folder {root[:100]!r} must be whole numbers")
+        yield Entry(path, person, camera, words[modality], roots[place])
 
 
 def _names(version: int) -> tuple[str, str]:
