@@ -8,10 +8,11 @@ import numpy as np
 
 from icre_jax.data.images import decode_checked, resize
 from icre_jax.errors import UnreadableError, UnusableImagesError
-from icre_jax.files.images import MAX_PIXELS, read_image
+from icre_jax.files.images import HIGHEST_MAX_PIXELS, MAX_PIXELS, read_image
 
 # What one item may be: a file, or pixels [H, W, 3] uint8.
 ImageLike = str | Path | np.ndarray
+ANY_SIZE = HIGHEST_MAX_PIXELS  # of images that a user has let in already
 
 
 def read_batches(

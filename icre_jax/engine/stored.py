@@ -39,7 +39,7 @@ from icre_jax.errors import InputError, UnreadableError
 from icre_jax.files.json_files import read_json_object
 from icre_jax.models.network import ReIDNetwork, build_network
 from icre_jax.models.removal import parts_of
-from icre_jax.settings import IN_THE_BOX, read_config_json
+from icre_jax.settings import IN_THE_BOX, parse, read_config_json
 from icre_jax.settings.fields import Settings
 from icre_jax.sums import find_damage
 
@@ -203,7 +203,7 @@ def unflatten(arrays: dict[str, Any]) -> dict[str, Any]:
 
 def _read_export(folder: Path, form: str) -> Stored:
     _require_whole(folder, form)
-    settings = read_config_json(folder / CONFIG)
+    settings = parse(_read_json(folder / CONFIG))
     classes, about = _read_json(folder / CLASSES), _read_json(folder / PROVENANCE)
     pids, step, expected = classes.get("class_pids"), classes.get("step"), about.get("network_sha256")
     if not (isinstance(pids, list) and all(type(pid) is int for pid in pids) and pids and type(step) is int):

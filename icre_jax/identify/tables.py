@@ -9,9 +9,8 @@ from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
-from icre_jax.data.reading import read_batches
+from icre_jax.data.reading import ANY_SIZE, read_batches
 from icre_jax.errors import InputError
-from icre_jax.files.images import HIGHEST_MAX_PIXELS
 from icre_jax.identify.searching import CAUTION, Answers, describe_rate
 from icre_jax.report.found import FoundImage, FoundList, render_found
 from icre_jax.retrieval.calibration import Calibration
@@ -84,7 +83,7 @@ def answers_page(answers: Answers) -> str:
 def _thumbnail(file: Path) -> str | None:
     """A JPEG data URI; None where the image is not to be had any more."""
     try:
-        pixels: np.ndarray = next(read_batches([file], _THUMBNAIL, 1, max_pixels=HIGHEST_MAX_PIXELS))[0]
+        pixels: np.ndarray = next(read_batches([file], _THUMBNAIL, 1, max_pixels=ANY_SIZE))[0]
     except (InputError, StopIteration):
         return None
     stream = io.BytesIO()

@@ -180,7 +180,7 @@ def read_version(folder: Path, header: Header) -> tuple[npt.NDArray[np.float16],
     try:
         entries = list(_from_csv(text, header.roots))
     except (ValueError, KeyError, IndexError) as error:
-        raise _damaged(folder, f"{path.name}: {error!r}") from error
+        raise _damaged(folder, f"{path.name} is no list of entries: {error!r}") from error
     if len(entries) != header.num_images:
         raise _damaged(folder, f"{path.name} has {len(entries)} entries, not {header.num_images}")
     return embeddings, entries
@@ -263,7 +263,7 @@ def _from_csv(text: bytes, roots: Sequence[str]) -> Iterator[Entry]:
     persons: dict[str, str] = {}
     for _, (path, person, camid, modality, root) in lines:
         person = persons.setdefault(person, person)
-        camera, place = whole_number(camid), whole_number(root)
+        camera, place = whole_number(camid, largest=2**63 - 1), whole_number(root)
         if place is None or (camid and camera is None):
             raise ValueError(f"camera {camid[:100]!r} and folder {root[:100]!r} must be whole numbers")
         yield Entry(path, person, camera, words[modality], roots[place])
