@@ -214,7 +214,7 @@ def _open(
             index = {
                 name: SplitIndex(
                     # Only data sets of tracks have that column.
-                    **{f: columns[f"{name}/{f}"] for f in fields if f != "track" or f"{name}/{f}" in columns.files}
+                    **{f: columns[f"{name}/{f}"] for f in fields if f != "track" or f"{name}/{f}" in columns.names}
                 )
                 for name in names
             }

@@ -16,10 +16,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from icre_jax.data.layouts.lists import read_text, require_folder
+from icre_jax.data.layouts.lists import read_list, require_folder
 from icre_jax.data.records import Record
 from icre_jax.datasets import HITSZ_VCM, INFRARED, VISIBLE, Modality
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files.texts import whole_number
 
 CAMERAS = tuple(range(1, 13))
 MIN_FRAMES = 12
@@ -165,10 +166,12 @@ def _read_part(data_dir: Path, part: str, findings: list[str]) -> Part:
     tracks = []
     for number, line in enumerate(_lines(data_dir, info, findings), start=1):
         place, words = f"{info} line {number}", line.split()
-        if len(words) != 5 or not all(word.isascii() and word.isdecimal() for word in words):
-            findings.append(f"{place} is not five whole numbers (modality, first, last, identity, camera): {line!r}")
+        numbers = [value for word in words if (value := whole_number(word)) is not None]
+        if len(words) != 5 or len(numbers) != 5:
+            shown = line[:200]
+            findings.append(f"{place} is not five whole numbers (modality, first, last, identity, camera): {shown!r}")
             continue
-        first, last, pid, camid = map(int, words[1:])
+        _, first, last, pid, camid = numbers
         if words[0] not in _MODALITIES:
             findings.append(f"{place} has the modality {words[0]}; it is 1 (infrared) or 2 (visible)")
         elif camid not in CAMERAS:
@@ -192,13 +195,13 @@ def _frame(name: str, part: str, place: str, findings: list[str]) -> Frame | Non
 
 def _read_queries(data_dir: Path, num_tracks: int, findings: list[str]) -> list[int]:
     """Numbers separated by spaces or line breaks."""
-    text = read_text(data_dir / QUERIES, QUERIES, findings)
+    text = read_list(data_dir / QUERIES, QUERIES, findings)
     if text is None:
         return []
     words = text.split()
-    wrong = [word for word in words if not (word.isascii() and word.isdecimal() and 1 <= int(word) <= num_tracks)]
+    wrong = [word for word in words if not 1 <= (whole_number(word) or 0) <= num_tracks]
     if wrong or not words:
-        shown = f"holds {', '.join(wrong[:5])}" if words else "is empty"
+        shown = f"holds {', '.join(word[:100] for word in wrong[:5])}" if words else "is empty"
         findings.append(f"{QUERIES} {shown}; it holds numbers of test tracks, 1 to {num_tracks}")
         return []
     queries = [int(word) for word in words]
@@ -209,7 +212,7 @@ def _read_queries(data_dir: Path, num_tracks: int, findings: list[str]) -> list[
 
 def _lines(data_dir: Path, name: str, findings: list[str]) -> list[str]:
     """All lines up to the last that is not empty: what the lists count are lines, so none is passed over."""
-    text = read_text(data_dir / name, name, findings)
+    text = read_list(data_dir / name, name, findings)
     if text is None:
         return []
     if not text.strip():

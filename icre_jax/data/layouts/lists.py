@@ -25,7 +25,7 @@ def read_ids(root: Path, name: str, findings: list[str]) -> list[int]:
       name: of the list below it, e.g. "exp/train_id.txt".
       findings: to add to.
     """
-    text = read_text(root / name, name, findings)
+    text = read_list(root / name, name, findings)
     if text is None:
         return []
     try:
@@ -47,7 +47,7 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
 
     Arguments as of `read_ids`. A line that cannot be used is left out of the answer.
     """
-    text = read_text(root / name, name, findings)
+    text = read_list(root / name, name, findings)
     if text is None:
         return []
     images: dict[PurePosixPath, int] = {}
@@ -72,7 +72,7 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
     return list(images.items())
 
 
-def read_text(path: Path, name: str, findings: list[str]) -> str | None:
+def read_list(path: Path, name: str, findings: list[str]) -> str | None:
     """The content of a list; None if it is not there or is no text, which goes into `findings`."""
     if not path.is_file():
         findings.append(f"list {name} is missing")
