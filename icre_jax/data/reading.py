@@ -55,7 +55,7 @@ def read_batches(
 def _read(image: ImageLike, number: int, image_size: tuple[int, int], max_pixels: int) -> np.ndarray | str:
     """The pixels, or what is wrong."""
     if isinstance(image, str | Path):
-        pixels = _decode(Path(image), image_size, max_pixels)
+        pixels = decode_file(Path(image), image_size, max_pixels)
         return pixels if isinstance(pixels, np.ndarray) else f"{image}: {pixels}"
     if not isinstance(image, np.ndarray):
         return f"images[{number}]: a {type(image).__name__}; a path or a NumPy array is needed"
@@ -64,7 +64,8 @@ def _read(image: ImageLike, number: int, image_size: tuple[int, int], max_pixels
     return resize(image, image_size)
 
 
-def _decode(path: Path, image_size: tuple[int, int], max_pixels: int) -> np.ndarray | str:
+def decode_file(path: Path, image_size: tuple[int, int], max_pixels: int) -> np.ndarray | str:
+    """`decode_checked` of a file: the pixels, or why there are none."""
     try:
         return decode_checked(read_image(path), image_size, max_pixels=max_pixels)
     except UnreadableError as error:

@@ -15,6 +15,7 @@ from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedErro
 from icre_jax.files import write_file
 from icre_jax.files.images import MAX_PIXELS
 from icre_jax.files.json_files import read_json_object
+from icre_jax.files.regular import read_bytes
 from icre_jax.settings import LARGEST_CONFIG, parse, to_config
 from icre_jax.settings.fields import Settings
 
@@ -134,6 +135,18 @@ def require_writable(path: Path, flag: str) -> None:
             pass
     except OSError as error:
         raise InputError(f"Cannot write {flag} {path}: {error}. Name a file in a folder that is there.") from error
+
+
+def read_input(path: Path, flag: str, *, most_bytes: int) -> bytes:
+    """Read the small file that `flag` names.
+
+    Raises:
+      InputError: it cannot be read, or is larger.
+    """
+    try:
+        return read_bytes(path, most_bytes=most_bytes)
+    except UnreadableError as error:
+        raise InputError(f"{flag} {error}") from error
 
 
 def write_output(path: Path, text: str, flag: str) -> None:

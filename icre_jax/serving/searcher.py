@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from icre_jax.data.images import decode_checked
+from icre_jax.data.reading import decode_file
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.host_search import search_index
 from icre_jax.engine.loaded import LoadedNetwork
-from icre_jax.errors import InputError, UnreadableError
-from icre_jax.files.images import read_image
+from icre_jax.errors import InputError
 from icre_jax.identify.enrolment import load_network
 from icre_jax.identify.searching import CANDIDATES, CAUTION, NOT_THERE, Answers, describe_rate
 from icre_jax.retrieval.calibration import Calibration, Held
@@ -216,10 +216,7 @@ class Searcher:
 
     def _read(self, entry: Entry, size: tuple[int, int]) -> np.ndarray:
         """The pixels of an image of the gallery."""
-        try:
-            pixels = decode_checked(read_image(entry.file), size, max_pixels=self._limits.pixels)
-        except UnreadableError as error:
-            raise GoneError from error
+        pixels = decode_file(entry.file, size, self._limits.pixels)
         if isinstance(pixels, str):
             raise GoneError
         return pixels

@@ -11,8 +11,8 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from icre_jax.errors import InputError, UnreadableError
-from icre_jax.files.regular import read_bytes
+from icre_jax.errors import InputError
+from icre_jax.machine import command
 from icre_jax.machine.stop import StopRequest
 from icre_jax.serving.application import make_application
 from icre_jax.serving.guard import Guard
@@ -163,10 +163,7 @@ def _connection(limits: Limits) -> type[asyncio.Protocol]:
 
 
 def _read_token(file: Path) -> str:
-    try:
-        token = read_bytes(file, most_bytes=_LARGEST_TOKEN_FILE).strip()
-    except UnreadableError as error:
-        raise InputError(f"--token_file {error}") from error
+    token = command.read_input(file, "--token_file", most_bytes=_LARGEST_TOKEN_FILE).strip()
     if not re.fullmatch(rb"[!-~]{%d,%d}" % (_SHORTEST_TOKEN, _LONGEST_TOKEN), token):
         raise InputError(
             f"--token_file {file} must hold one word of {_SHORTEST_TOKEN} to {_LONGEST_TOKEN} ASCII characters."
