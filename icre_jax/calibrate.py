@@ -30,13 +30,13 @@ def main(arguments: Sequence[str]) -> int:
         "--query_modality", choices=MODALITIES, default=INFRARED, help="of what will be searched for; default: infrared"
     )
     parser.add_argument(
-        "--enrolled", type=int, metavar="N", help="persons in a gallery; default: half of those with both modalities"
+        "--enrolled", type=command.whole_number(1, 10**6), metavar="N", help="persons in a gallery; default: half of those with both modalities"
     )
     parser.add_argument("--flip", action="store_true", help="for an index that was made with --flip")
     parser.add_argument("--dataset", choices=DATASETS, help="PATH is the tree of this data set")
     parser.add_argument("--trial", type=int, metavar="K", help="of a data set that has trials")
     parser.add_argument("--split", choices=SPLITS, default="test", help="of a data set or manifest; default: test")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws; default: 0")
+    parser.add_argument("--seed", type=command.whole_number(0, 2**31 - 1), default=0, help="of the draws; default: 0")
     command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)
     command.require_writable(flags.out, "--out")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from icre_jax.engine.convert import DEPTHS, export_weights, import_weights
 from icre_jax.machine import command
+from icre_jax.settings.fields import MOST_WIDTH
 
 # Of each direction: flags it needs, flags it may have.
 _FLAGS = {
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     importing = parser.add_argument_group("with --from_safetensors")
     importing.add_argument("--out", type=Path, metavar="DIR", help="new folder for the checkpoint")
     importing.add_argument("--depth", type=int, choices=DEPTHS, help="of the ResNet; default: 50")
-    importing.add_argument("--width", type=_positive, help="channels of the stem; default: 64, the published networks")
+    importing.add_argument("--width", type=command.whole_number(1, MOST_WIDTH), help="channels of the stem; default: 64, the published networks")
     importing.add_argument(
         "--specific_until",
         choices=("stem", "layer1"),
@@ -57,12 +58,6 @@ def main(arguments: Sequence[str]) -> int:
         step, num_arrays = export_weights(flags["workdir"], file, step=flags.get("checkpoint"), stem=flags.get("stem"))
         print(f"Backbone of step {step} of {flags['workdir']}: {file}, {num_arrays} arrays (read back, equal)")
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of channels")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ list with one path a line, or a manifest (docs/own_pictures.md), whose labels ar
 all of them, and nothing is written.
 """
 
-import argparse
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--split", choices=SPLITS, help="of a manifest, take these only")
     parser.add_argument("--out", required=True, type=Path, help="a new .npz, or .parquet where pyarrow is installed")
     parser.add_argument("--flip", action="store_true", help="average in the mirrored images")
-    parser.add_argument("--batch_size", type=_positive, default=64, help="images at a time; default: 64")
+    parser.add_argument("--batch_size", type=command.whole_number(1, 4096), default=64, help="images at a time; default: 64")
     parser.add_argument("--engine", choices=("jax", "ray"), default="jax", help="who embeds; default: jax, here")
     add_flags(parser)
     command.add_pixels_flag(parser)
@@ -67,12 +66,6 @@ def main(arguments: Sequence[str]) -> int:
         if images.num_others:
             screen.say(f"{images.num_others} images of the list are of the other modality or another split; not taken.")
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of images")
-    return int(text)
 
 
 if __name__ == "__main__":

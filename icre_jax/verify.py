@@ -13,6 +13,7 @@ from pathlib import Path
 from icre_jax.data.verification import CHECKS, verify
 from icre_jax.machine import command
 from icre_jax.machine.screen import Screen
+from icre_jax.settings.fields import MOST_WORKERS
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,7 +24,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trial", type=int, metavar="K", help="of RegDB: check this trial only; default: all ten")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write findings and counts there as well")
     parser.add_argument(
-        "--num_workers", type=int, default=os.cpu_count() or 1, help="threads that decode; default: one per core"
+        "--num_workers",
+        type=command.whole_number(1, MOST_WORKERS),
+        default=min(os.cpu_count() or 1, MOST_WORKERS),
+        help="threads that decode; default: one per core",
     )
     command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)

@@ -22,6 +22,7 @@ from icre_jax.settings.fields import Settings
 from icre_jax.sourced import choices_of
 
 # Of the timed steps on a CPU: ResNet-50 takes half a second per image on two cores.
+_MOST_STEPS, _MOST_IMAGES = 10_000, 65_536
 _CPU_IMAGES_PER_DEVICE = 8
 
 
@@ -128,6 +129,10 @@ def _check_steps(num_steps: int, step_batch: int | None, batch_size: int) -> int
     """The images of a timed step."""
     if num_steps < 0:
         raise InputError(f"--measure_steps is {num_steps}; allowed is 0 (run nothing) or more.")
+    if num_steps > _MOST_STEPS:
+        raise InputError(f"--measure_steps is {num_steps}; allowed are at most {_MOST_STEPS:,}.")
+    if step_batch is not None and step_batch > _MOST_IMAGES:
+        raise InputError(f"--measure_batch is {step_batch}; allowed are at most {_MOST_IMAGES:,} images.")
     share = 2 * jax.device_count()  # a pair of rows on each device
     if step_batch is None:
         on_cpu = jax.default_backend() == "cpu"

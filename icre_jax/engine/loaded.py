@@ -22,6 +22,7 @@ from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import Found
 from icre_jax.settings.fields import Settings
 
+_MOST_IMAGES = 4096  # at a time
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LoadedNetwork:
@@ -120,8 +121,8 @@ class LoadedNetwork:
           ((3, 128), True)
         """
         _require_modality(modality)
-        if type(batch_size) is not int or batch_size < 1:
-            raise InputError(f"batch_size is {batch_size!r}; a whole number from 1 is needed.")
+        if type(batch_size) is not int or not 1 <= batch_size <= _MOST_IMAGES:
+            raise InputError(f"batch_size is {batch_size!r}; a whole number from 1 to {_MOST_IMAGES:,} is needed.")
         if isinstance(images, str | Path) or not hasattr(images, "__len__"):
             raise InputError(f"images is {images!r}; give a list, of one path for one image.")
         if isinstance(images, np.ndarray) and images.ndim == 3:

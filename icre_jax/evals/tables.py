@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from icre_jax.errors import printable
 from icre_jax.datasets import CARDS, Card, Published
 from icre_jax.evals.results import METRIC_NAMES, METRICS, ProtocolResult
 
@@ -91,7 +92,7 @@ def table(results: Sequence[ProtocolResult]) -> Table:
     own = conditions.own
     lines = [conditions.shared, *(f"{setting}: {words}" for setting, words in conditions.of_setting.items())]
     # Text, because rich would read square brackets in a data set's name as markup.
-    title = Text("\n".join(line for line in lines if line)) if any(lines) else None
+    title = Text(printable("\n".join(line for line in lines if line))) if any(lines) else None
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     # Narrow terminals break lines inside the cells ("fold").
     if any(own):
@@ -107,8 +108,8 @@ def table(results: Sequence[ProtocolResult]) -> Table:
     for i, result in enumerate(results):
         cells = [_percent(result.mean[m], result.std[m] if result.num_trials > 1 else None) for m in METRICS]
         queries = f"{result.num_valid_queries} of {result.num_queries}"
-        lead = [Text(own[i])] if any(own) else []
-        view.add_row(*lead, Text(result.setting), *cells, _percent(result.chance), queries)
+        lead = [Text(printable(own[i]))] if any(own) else []
+        view.add_row(*lead, Text(printable(result.setting)), *cells, _percent(result.chance), queries)
         for paper in (paper for (_, paper), row in below.items() if row == i):
             numbers = {"rank1": paper.rank1, "mAP": paper.mAP}
             cells = [_percent(numbers.get(metric)) for metric in METRICS]

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from icre_jax.experiments.experiment import Experiment, carry_out, command_lines
 from icre_jax.experiments.processes import RunFailedError
 from icre_jax.machine import command
 from icre_jax.machine.screen import Screen
+
+_MOST_SEEDS = 10_000
+_SHOWN = 200  # characters of a value in a message
 
 
 def add_flags(parser: argparse.ArgumentParser, *, out: str, seeds: str = "") -> None:
@@ -55,9 +59,14 @@ def read_seeds(text: str) -> list[int]:
       InputError: something that is no seed, or one twice.
     """
     words = [word.strip() for word in text.split(",")]
-    wrong = [word for word in words if not (word.isascii() and word.isdecimal() and int(word) < 2**31)]
+    if len(words) > _MOST_SEEDS:
+        raise InputError(f"--seeds names {len(words):,} seeds; at most {_MOST_SEEDS:,} are allowed. Name fewer.")
+    wrong = [word for word in words if not (re.fullmatch(r"[0-9]{1,10}", word) and int(word) < 2**31)]
     if wrong:
-        raise InputError(f"--seeds {text!r}: {wrong[0]!r} is no seed. Give whole numbers from 0 on, such as 0,1,2.")
+        raise InputError(
+            f"--seeds {text[:_SHOWN]!r}: {wrong[0][:_SHOWN]!r} is no seed. Give whole numbers from 0 on, below "
+            f"{2**31:,}, such as 0,1,2."
+        )
     seeds = [int(word) for word in words]
     twice = [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]
     if twice:

@@ -17,6 +17,7 @@ from icre_jax.machine.stop import StopRequest
 
 _TAIL = 12  # lines of a failed run that are shown
 _POLL_SECONDS = 0.1
+_MOST_PARALLEL = 1024  # runs, where the number of cores cannot be had
 
 
 class RunFailedError(Exception):
@@ -33,8 +34,8 @@ def share_cores(num_parallel: int) -> list[set[int] | None]:
     Raises:
       InputError: no run at a time, or more than there are cores.
     """
-    if num_parallel < 1:
-        raise InputError(f"--num_parallel is {num_parallel}; allowed is 1 and more.")
+    if not 1 <= num_parallel <= _MOST_PARALLEL:
+        raise InputError(f"--num_parallel is {num_parallel}; allowed are 1 to {_MOST_PARALLEL:,} runs at a time.")
     if num_parallel == 1 or not hasattr(os, "sched_getaffinity"):
         return [None] * num_parallel
     cores = sorted(os.sched_getaffinity(0))

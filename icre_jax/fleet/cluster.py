@@ -24,6 +24,7 @@ from icre_jax.errors import HostError, InputError
 _CONNECT_SECONDS = 5
 _PLACE_SECONDS = 300  # that a worker may wait for its place in a cluster
 _LONGEST_FOLDER = 40  # characters; Ray puts sockets below it, whose names may have 107
+_MOST_WORKERS = 10_000
 _SECRET = secrets.token_hex(32)  # one for a process, as Ray reads it once
 # Set before Ray is imported; of a cluster that is there, its own settings count.
 _QUIET = {
@@ -76,8 +77,8 @@ def read_flags(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> Cl
         if flags.num_workers is not None or flags.ray_address is not None:
             parser.error("--num_workers and --ray_address go with --engine ray")
         return None
-    if flags.num_workers is not None and flags.num_workers < 1:
-        raise InputError(f"--num_workers is {flags.num_workers}; it must be 1 or more.")
+    if flags.num_workers is not None and not 1 <= flags.num_workers <= _MOST_WORKERS:
+        raise InputError(f"--num_workers is {flags.num_workers}; it must be 1 or more, and at most {_MOST_WORKERS:,}.")
     if importlib.util.find_spec("ray") is None:
         raise InputError(
             "--engine ray needs the package ray, which is not installed: pip install 'icre_jax[ray]'. Or leave "

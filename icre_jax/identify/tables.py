@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from icre_jax.data.reading import ANY_SIZE, read_batches
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, printable
 from icre_jax.identify.searching import CAUTION, Answers, describe_rate
 from icre_jax.report.found import FoundImage, FoundList, render_found
 from icre_jax.retrieval.calibration import Calibration
@@ -23,18 +23,18 @@ _THUMBNAIL = (144, 72)  # pixels; shown at two thirds of that, sharp on dense sc
 def answers_table(answers: Answers) -> Table:
     """A row for every candidate of every search."""
     view = framed_table(
-        f"{answers.modality} images searched for in {answers.index.folder}", f"{CAUTION} {describe_rate(answers)}"
+        printable(f"{answers.modality} images searched for in {answers.index.folder}"), f"{CAUTION} {describe_rate(answers)}"
     )
     for header, justify in (("Image", "left"), ("Rank", "right"), ("Similarity", "right"), ("Person", "left"),
                           ("Camera", "right"), ("Found", "left")):  # fmt: skip
         view.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for answer in answers.answers:
-        name = Text(str(answer.file))
+        name = Text(printable(str(answer.file)))
         for candidate in answer.candidates:
             entry = candidate.entry
             camera = "-" if entry.camid is None else str(entry.camid)
-            row = (str(candidate.rank), f"{candidate.similarity:.4f}", Text(entry.person or "-"), camera)
-            view.add_row(name, *row, Text(entry.path))
+            row = (str(candidate.rank), f"{candidate.similarity:.4f}", Text(printable(entry.person or "-")), camera)
+            view.add_row(name, *row, Text(printable(entry.path)))
             name = Text("")
         if not answer.candidates:
             view.add_row(name, "-", f"({answer.best:.4f})", Text(answer.words.upper()), "-", "-")

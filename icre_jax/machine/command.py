@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError, UnreadableError
+from icre_jax.errors import DivergenceError, HostError, InputError, NotSavedError, UnreadableError, printable
 from icre_jax.files import write_file
 from icre_jax.files.images import MAX_PIXELS
 from icre_jax.files.json_files import read_json_object
@@ -19,6 +21,12 @@ from icre_jax.files.regular import read_bytes
 from icre_jax.settings import LARGEST_CONFIG, parse, to_config
 from icre_jax.settings.fields import Settings
 
+_LONGEST_SHOWN = 60  # characters of a value that is refused
+# What a disk, or a name that it cannot have, may answer: no fault of the program's, and the message names the file.
+_OF_THE_USER = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR,
+    errno.EISDIR, errno.EIO, errno.ENOMEM,
+}  # fmt: skip
 EXIT_BAD_INPUT = 2
 EXIT_DIVERGED = 3
 EXIT_NOT_SAVED = 4  # the last state of a run is not on disk
@@ -122,6 +130,19 @@ def split_config_flags(
     return known, ([f"--config={known.config}"] if known.config else []) + rest
 
 
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """The `type` of a flag that takes a whole number from `lowest` to `highest`; another is refused by the parser."""
+
+    def read(text: str) -> int:
+        # In ASCII, and not longer than Python reads.
+        if re.fullmatch(r"-?[0-9]{1,18}", text) and lowest <= int(text) <= highest:
+            return int(text)
+        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(text):,} characters)"
+        raise argparse.ArgumentTypeError(f"{shown!r} is not allowed; give a whole number from {lowest} to {highest:,}")
+
+    return read
+
+
 def require_writable(path: Path, flag: str) -> None:
     """Find out before minutes of work whether the file of `flag` can be written.
 
@@ -163,6 +184,13 @@ def write_output(path: Path, text: str, flag: str) -> None:
         ) from error
 
 
+def _require_names(arguments: Sequence[str]) -> None:
+    """Names go into results, tables and pages, all of them UTF-8: others are refused before anything is done."""
+    for name in (*arguments, str(Path.cwd())):
+        if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise InputError(f"The name {os.fsencode(name)!r} is not valid UTF-8. Rename the file or folder.")
+
+
 def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = sys.exit) -> None:
     """Run a command and leave the process with its exit code: 0 done, or one of the EXIT_ codes above.
 
@@ -171,16 +199,20 @@ def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = s
       leave: how to end the process.
     """
     try:
+        _require_names(sys.argv[1:])
         code = main(sys.argv[1:])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in _OF_THE_USER:
             raise
-        print(
-            f"error: {error}. Free space or choose another folder, and start the same command again.", file=sys.stderr
-        )
+        name = printable(str(error.filename or ""))
+        shown = name if len(name) <= 3 * _LONGEST_SHOWN else f"{name[: 3 * _LONGEST_SHOWN]}... ({len(name):,} characters)"
+        advice = "Free space or choose another folder, and start the same command again."
+        if error.errno == errno.ENAMETOOLONG:
+            advice = "Choose a shorter name: a path has at most 4,095 bytes, and a part of it 255."
+        print(f"error: {error.strerror}{': ' if shown else ''}{shown}. {advice}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept; start the same command again.", file=sys.stderr)

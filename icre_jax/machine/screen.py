@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from icre_jax.errors import printable
+
 
 def open_console() -> Console:
     """Standard output; in a file or pipe wide enough for a table of scores."""
@@ -33,7 +35,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line (or a few) that stays."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, title: str, done: int, total: int, note: str = "") -> None:
         """Move the bar of one activity; without a terminal, say so at every tenth of the way."""

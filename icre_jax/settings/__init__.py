@@ -16,6 +16,7 @@ from icre_jax.settings.consistency import find_contradictions
 from icre_jax.settings.fields import Settings
 
 LARGEST_CONFIG = 2**20  # bytes of a config.json; that of a run has 3,000
+_LONGEST_SHOWN = 200  # characters of a value in a message
 # Networks that come with the package, see `icre_jax.load`: `init_from` names them, or a place.
 IN_THE_BOX = ("synthetic",)
 
@@ -91,7 +92,16 @@ def _finding(detail: Any) -> str:
         return f"{field}: unknown field (see icre_jax/settings/fields.py for the known ones)"
     if detail["type"] == "missing":
         return f"{field}: missing"
-    return f"{field} = {detail['input']!r}: {detail['msg']}"
+    return f"{field} = {_shown(detail['input'])}: {detail['msg']}"
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: not all of a text, or a number, that fills a screen."""
+    try:
+        words = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return words if len(words) <= _LONGEST_SHOWN else f"{words[:_LONGEST_SHOWN]}... ({len(words):,} characters)"
 
 
 def to_json(settings: Settings) -> str:

@@ -2,11 +2,15 @@
 
 from icre_jax.settings.fields import Data, Settings
 
+_MOST_BATCH_BYTES = 2**30  # of 8-bit pixels; the network's own maps are many times as large
+_MOST_RENDERED = 1_000_000  # images per camera, of all people together
+
 
 def find_contradictions(settings: Settings) -> list[str]:
     """A sentence for each, with the values and how to mend it."""
     return [
         *_check_data(settings.data),
+        *_check_memory(settings),
         *_check_losses(settings),
         *_check_enhancement(settings),
         *_check_exclusion(settings),
@@ -37,6 +41,35 @@ def _check_data(data: Data) -> list[str]:
     elif data.synthetic is not None and card.has_validation != (data.synthetic.num_val_ids > 0):
         needed = "at least 1" if card.has_validation else "0, as there is no validation list"
         findings.append(f"data.synthetic.num_val_ids is {data.synthetic.num_val_ids}; {data.dataset} needs {needed}.")
+    return findings
+
+
+def _check_memory(settings: Settings) -> list[str]:
+    """Batches that would take the memory of a machine before anything is computed of them."""
+    (height, width), pad, sampling = settings.data.image_size, settings.augment.pad, settings.sampling
+    batch = 2 * sampling.num_ids_per_batch * sampling.num_images_per_id
+    # Enlarged by the padding, of which a part is cut out again.
+    trained, scored = batch * (height + 2 * pad) * (width + 2 * pad) * 3, settings.evaluation.batch_size * height * width * 3
+    findings = []
+    if trained > _MOST_BATCH_BYTES:
+        findings.append(
+            f"sampling.num_ids_per_batch {sampling.num_ids_per_batch} x sampling.num_images_per_id "
+            f"{sampling.num_images_per_id} x 2 modalities are {batch:,} images of {height} x {width} pixels with "
+            f"{pad} around them, {trained:,} bytes; at most {_MOST_BATCH_BYTES:,} are allowed. Lower one of these."
+        )
+    if scored > _MOST_BATCH_BYTES:
+        findings.append(
+            f"evaluation.batch_size {settings.evaluation.batch_size} x {height} x {width} pixels are {scored:,} bytes; "
+            f"at most {_MOST_BATCH_BYTES:,} are allowed. Lower it."
+        )
+    synthetic = settings.data.synthetic
+    if synthetic is not None:
+        people = synthetic.num_train_ids + synthetic.num_val_ids + synthetic.num_test_ids
+        if people * synthetic.num_images_per_camera > _MOST_RENDERED:
+            findings.append(
+                f"data.synthetic asks for {people:,} people with {synthetic.num_images_per_camera:,} images per camera; "
+                f"people times images may be at most {_MOST_RENDERED:,}. Lower one of them."
+            )
     return findings
 
 

@@ -5,6 +5,7 @@ but for fields that configs written earlier do not have.
 A field has the name of the keyword argument that consumes it.
 """
 
+import os
 import re
 from typing import Annotated, Literal
 
@@ -15,8 +16,21 @@ from icre_jax.datasets import CARDS, Card
 from icre_jax.files.images import HIGHEST_MAX_PIXELS, MAX_PIXELS
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+# Far above what anybody has a use for, and below what takes the memory of a machine by a slip of the finger.
+MOST_WORKERS = 256  # processes, or threads
+MOST_EPOCHS = 100_000
+MOST_WIDTH = 256  # channels of the stem; published networks have 64
+MOST_CHANNELS = 8192
+LONGEST_SIDE, MOST_PIXELS = 1024, 2**18  # of the images that a network takes
+_LONGEST_PLACE, _LONGEST_NAME = 4095, 255  # bytes of a path and of a part of it, as Linux has them
+Positive = Annotated[int, Field(gt=0, le=10**9)]
+Workers = Annotated[int, Field(ge=0, le=MOST_WORKERS)]
+Threads = Annotated[int, Field(gt=0, le=MOST_WORKERS)]
+Epochs = Annotated[int, Field(gt=0, le=MOST_EPOCHS)]
+Channels = Annotated[int, Field(gt=0, le=MOST_CHANNELS)]
+Few = Annotated[int, Field(gt=0, le=4096)]
+NotNegative = Annotated[int, Field(ge=0, le=10**9)]
+Blocks = Annotated[int, Field(ge=0, le=64)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
 MaxPixels = Annotated[int, Field(ge=1, le=HIGHEST_MAX_PIXELS)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -33,6 +47,24 @@ def _a_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         raise ValueError("a name of at most 100 letters, digits, '_', '-' and '.' is needed, and no '.' or '-' first")
     return name
+
+
+def _a_place(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path without NUL characters is needed")
+    size, longest = len(os.fsencode(path)), max(len(os.fsencode(part)) for part in path.split("/"))
+    if size > _LONGEST_PLACE or longest > _LONGEST_NAME:
+        raise ValueError(
+            f"a path of at most {_LONGEST_PLACE:,} bytes, and {_LONGEST_NAME} in each part of it, is needed; this has "
+            f"{size:,} and {longest:,}"
+        )
+    return path
+
+
+def _a_size(size: tuple[int, int]) -> tuple[int, int]:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"at most {MOST_PIXELS:,} pixels in all are allowed, as 512 x 512; these are {size[0] * size[1]:,}")
+    return size
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -55,7 +87,9 @@ def _a_share(pair: tuple[float, float]) -> tuple[float, float]:
 
 # ConfigDict and JSON turn tuples into lists; here a pair is a tuple again.
 Range = Annotated[tuple[float, float], BeforeValidator(tuple), AfterValidator(_ascending)]
-ImageSize = Annotated[tuple[Positive, Positive], BeforeValidator(tuple)]
+Side = Annotated[int, Field(gt=0, le=LONGEST_SIDE)]
+ImageSize = Annotated[tuple[Side, Side], BeforeValidator(tuple), AfterValidator(_a_size)]
+Place = Annotated[str, AfterValidator(_a_place)]
 Taps = Annotated[tuple[int, ...], BeforeValidator(tuple), AfterValidator(_three_stages)]
 
 
@@ -75,7 +109,7 @@ class SyntheticData(Group):
     num_test_ids: Positive
     num_images_per_camera: Positive
     image_size: ImageSize
-    num_workers: NotNegative
+    num_workers: Workers
 
 
 class Data(Group):
@@ -83,15 +117,15 @@ class Data(Group):
 
     dataset: Annotated[str, AfterValidator(_known)]  # a name of `icre_jax.datasets`
     trial: int | None  # one of RegDB's ten; None for the others
-    data_dir: str
-    prepared_dir: str
+    data_dir: Place
+    prepared_dir: Place
     synthetic: SyntheticData | None
     train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(tuple), Field(min_length=1)]
     image_size: ImageSize
     max_pixels: MaxPixels = MAX_PIXELS  # of an image file; configs from before this field have 25 million
     store_resized: bool  # records hold the images at image_size, not the files' own bytes; the same pixels either way
-    num_workers: NotNegative
-    num_threads: Positive
+    num_workers: Workers
+    num_threads: Threads
     # Of data sets of tracks: how often an epoch counts each, and how many of its frames stand for it in a test; None
     # for all. None for data sets of images, and in configs from before this field.
     frames_per_track: Positive | None = None
@@ -110,14 +144,14 @@ class Data(Group):
 class Sampling(Group):
     """The balanced batch: P identities x K images x two modalities."""
 
-    num_ids_per_batch: Positive
-    num_images_per_id: Positive
+    num_ids_per_batch: Few
+    num_images_per_id: Few
 
 
 class Augment(Group):
     """Training augmentation; see `icre_jax.data.augment`."""
 
-    pad: NotNegative
+    pad: Annotated[int, Field(ge=0, le=LONGEST_SIDE)]
     flip_probability: Probability
     channel_probability: Probability
     erasing_probability: Probability
@@ -129,7 +163,7 @@ class Mpfr(Group):
     """MPFR; see `icre_jax.models.mpfr.MPFR`."""
 
     enabled: bool
-    channels: Positive
+    channels: Channels
     taps: Taps
     mask: Literal["sigmoid", "softmax"]
     fusion: Literal["concat", "sum"]
@@ -139,9 +173,9 @@ class Sdce(Group):
     """SDCE; see `icre_jax.models.sdce.SDCE`."""
 
     enabled: bool
-    width: Positive
-    num_heads: Positive
-    mlp_ratio: Positive
+    width: Channels
+    num_heads: Channels
+    mlp_ratio: Annotated[int, Field(gt=0, le=64)]
     cross_attention: bool
     self_attention: bool
     refinement: bool
@@ -163,15 +197,15 @@ class Model(Group):
     """The network; see `icre_jax.models.network.build_network`."""
 
     depth: Literal[18, 34, 50, 101]
-    width: Positive
+    width: Annotated[int, Field(gt=0, le=MOST_WIDTH)]
     last_stride: Literal[1, 2]
     specific_until: Literal["stem", "layer1"]
-    non_local_blocks: Annotated[tuple[NotNegative, NotNegative, NotNegative, NotNegative], BeforeValidator(tuple)]
-    non_local_channels: Positive | None  # inside of these blocks; None for half of their stage's
+    non_local_blocks: Annotated[tuple[Blocks, Blocks, Blocks, Blocks], BeforeValidator(tuple)]
+    non_local_channels: Channels | None  # inside of these blocks; None for half of their stage's
     mpfr: Mpfr
     sdce: Sdce
     enhancement: Enhancement
-    gem_p: Annotated[float, Field(gt=0)]
+    gem_p: Annotated[float, Field(gt=0, le=1000)]
     neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
     precision: Literal["highest", "high", "default"]  # of products of float32 numbers, on GPUs and TPUs
@@ -207,15 +241,15 @@ class Optimizer(Group):
     backbone_weight_decay: NotNegativeFloat
     enhancement_weight_decay: NotNegativeFloat  # decoupled; of the others it is part of the gradient
     head_weight_decay: NotNegativeFloat
-    accumulate_steps: Positive  # micro-batches that a batch passes the network in
+    accumulate_steps: Few  # micro-batches that a batch passes the network in
     ema_decay: Annotated[float, Field(ge=0, lt=1)]  # of running averages that are scored; 0 for none
 
 
 class Schedule(Group):
     """Learning rate: linear warm-up by step over the first epochs, and one factor from each boundary epoch on."""
 
-    num_epochs: Positive
-    warmup_epochs: NotNegative
+    num_epochs: Epochs
+    warmup_epochs: Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
     boundaries: Annotated[tuple[Positive, ...], BeforeValidator(tuple)]
     factors: Annotated[tuple[NotNegativeFloat, ...], BeforeValidator(tuple)]
 
@@ -224,8 +258,8 @@ class Evaluation(Group):
     """How and when to score."""
 
     every_epochs: Positive
-    batch_size: Positive
-    num_trials: Positive
+    batch_size: Few
+    num_trials: Few
     # Leave out gallery images of the query's identity and camera: of own images; None for the published data sets.
     exclude_same_camera: bool | None
 
@@ -238,7 +272,7 @@ class Checkpoint(Group):
 
     every_epochs: Positive
     keep_latest: Positive
-    best_metric: str
+    best_metric: Annotated[str, Field(max_length=200)]
 
 
 class Logging(Group):
@@ -257,8 +291,8 @@ class Settings(Group):
     name: Annotated[str, AfterValidator(_a_name)]
     seed: Seed
     perturbation: Seed = 0  # none; n: each first weight moved by a relative 1e-6, see `icre_jax.engine.state.perturb`
-    pretrained: str | None
-    init_from: str | None = None  # a trained network to start from: a workdir, an export, or the name of one in the box
+    pretrained: Place | None
+    init_from: Place | None = None  # a trained network to start from: a workdir, an export, or the name of one in the box
     parallel: Literal["jit", "pmap"]
     data: Data
     sampling: Sampling

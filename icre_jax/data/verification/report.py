@@ -9,6 +9,7 @@ from rich.text import Text
 
 from icre_jax.data.records import Record
 from icre_jax.datasets import MODALITIES, Counts
+from icre_jax.errors import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +62,14 @@ class Report:
 
     def table(self) -> Table:
         """The counts, for the terminal; what is not as expected is marked."""
-        view = Table(title=Text(f"{self.dataset} at {self.data_dir}"))
+        view = Table(title=Text(printable(f"{self.dataset} at {self.data_dir}")))
         for column in ("part", "counted", "expected", "found"):
             view.add_column(column, justify="left" if column in ("part", "counted") else "right")
         for row in self.counts:
             expected = "-" if row.expected is None else f"{row.expected:,}"
             wrong = row.expected not in (None, row.found)
             found = f"{row.found:,}" + (" !" if wrong else "")
-            view.add_row(Text(row.part), row.what, expected, found, style="red" if wrong else "")
+            view.add_row(Text(printable(row.part)), row.what, expected, found, style="red" if wrong else "")
         return view
 
     def to_json(self) -> str:
