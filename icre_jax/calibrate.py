@@ -30,7 +30,10 @@ def main(arguments: Sequence[str]) -> int:
         "--query_modality", choices=MODALITIES, default=INFRARED, help="of what will be searched for; default: infrared"
     )
     parser.add_argument(
-        "--enrolled", type=command.whole_number(1, 10**6), metavar="N", help="persons in a gallery; default: half of those with both modalities"
+        "--enrolled",
+        type=command.whole_number(1, 10**6),
+        metavar="N",
+        help="persons in a gallery; default: half of those with both modalities",
     )
     parser.add_argument("--flip", action="store_true", help="for an index that was made with --flip")
     parser.add_argument("--dataset", choices=DATASETS, help="PATH is the tree of this data set")

@@ -31,7 +31,11 @@ def main(arguments: Sequence[str]) -> int:
     importing = parser.add_argument_group("with --from_safetensors")
     importing.add_argument("--out", type=Path, metavar="DIR", help="new folder for the checkpoint")
     importing.add_argument("--depth", type=int, choices=DEPTHS, help="of the ResNet; default: 50")
-    importing.add_argument("--width", type=command.whole_number(1, MOST_WIDTH), help="channels of the stem; default: 64, the published networks")
+    importing.add_argument(
+        "--width",
+        type=command.whole_number(1, MOST_WIDTH),
+        help="channels of the stem; default: 64, the published networks",
+    )
     importing.add_argument(
         "--specific_until",
         choices=("stem", "layer1"),

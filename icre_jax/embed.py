@@ -35,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--split", choices=SPLITS, help="of a manifest, take these only")
     parser.add_argument("--out", required=True, type=Path, help="a new .npz, or .parquet where pyarrow is installed")
     parser.add_argument("--flip", action="store_true", help="average in the mirrored images")
-    parser.add_argument("--batch_size", type=command.whole_number(1, 4096), default=64, help="images at a time; default: 64")
+    parser.add_argument(
+        "--batch_size", type=command.whole_number(1, 4096), default=64, help="images at a time; default: 64"
+    )
     parser.add_argument("--engine", choices=("jax", "ray"), default="jax", help="who embeds; default: jax, here")
     add_flags(parser)
     command.add_pixels_flag(parser)

@@ -46,6 +46,11 @@ PEOPLE = rendering.SyntheticSettings(
 OTHER_PEOPLE = dataclasses.replace(PEOPLE, num_val_ids=0, num_train_ids=5, num_test_ids=5, num_images_per_camera=2)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--attacks-table", metavar="FILE", help="where tests/attacks/test_mutants.py writes its table")
+    parser.addoption("--soak-minutes", type=float, default=5, help="how long tests/test_soak.py disturbs a run")
+
+
 @pytest.fixture(scope="session")
 def llcm_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered LLCM tree, to read only."""

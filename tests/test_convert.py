@@ -156,7 +156,10 @@ def test_a_checkpoint_that_is_not_there(run, tmp_path):
         (("--to_safetensors", "a"), "--to_safetensors needs --workdir"),
         (("--from_safetensors", "a", "--out", "b", "--stem", "visible"), "--stem does not go with --from_safetensors"),
         (("--to_safetensors", "a", "--workdir", "b", "--depth", "50"), "--depth does not go with --to_safetensors"),
-        (("--from_safetensors", "a", "--out", "b", "--width", "0"), "'0' is not allowed; give a whole number from 1 to 256"),
+        (
+            ("--from_safetensors", "a", "--out", "b", "--width", "0"),
+            "'0' is not allowed; give a whole number from 1 to 256",
+        ),
         (("--from_safetensors", "a", "--out", "b", "--depth", "51"), "invalid choice: 51"),
         (("--to_safetensors", "a", "--workdir", "b", "--stem", "thermal"), "invalid choice: 'thermal'"),
     ],

@@ -24,6 +24,7 @@ from icre_jax.settings.fields import Settings
 
 _MOST_IMAGES = 4096  # at a time
 
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LoadedNetwork:
     """A trained network, ready to embed images. `icre_jax.load` makes one.

@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from icre_jax.errors import printable
 from icre_jax.datasets import CARDS, Card, Published
+from icre_jax.errors import printable
 from icre_jax.evals.results import METRIC_NAMES, METRICS, ProtocolResult
 
 # Of `condition_parts`: direction, gallery and draws. Re-ranking is not among them, as its rows must say so themselves.

@@ -23,7 +23,8 @@ _THUMBNAIL = (144, 72)  # pixels; shown at two thirds of that, sharp on dense sc
 def answers_table(answers: Answers) -> Table:
     """A row for every candidate of every search."""
     view = framed_table(
-        printable(f"{answers.modality} images searched for in {answers.index.folder}"), f"{CAUTION} {describe_rate(answers)}"
+        printable(f"{answers.modality} images searched for in {answers.index.folder}"),
+        f"{CAUTION} {describe_rate(answers)}",
     )
     for header, justify in (("Image", "left"), ("Rank", "right"), ("Similarity", "right"), ("Person", "left"),
                           ("Camera", "right"), ("Found", "left")):  # fmt: skip

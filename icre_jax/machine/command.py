@@ -21,7 +21,6 @@ from icre_jax.files.regular import read_bytes
 from icre_jax.settings import LARGEST_CONFIG, parse, to_config
 from icre_jax.settings.fields import Settings
 
-_LONGEST_SHOWN = 60  # characters of a value that is refused
 # What a disk, or a name that it cannot have, may answer: no fault of the program's, and the message names the file.
 _OF_THE_USER = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR,
@@ -137,10 +136,14 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         # In ASCII, and not longer than Python reads.
         if re.fullmatch(r"-?[0-9]{1,18}", text) and lowest <= int(text) <= highest:
             return int(text)
-        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(text):,} characters)"
-        raise argparse.ArgumentTypeError(f"{shown!r} is not allowed; give a whole number from {lowest} to {highest:,}")
+        shown = repr(_shortened(text, 60))
+        raise argparse.ArgumentTypeError(f"{shown} is not allowed; give a whole number from {lowest} to {highest:,}")
 
     return read
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def require_writable(path: Path, flag: str) -> None:
@@ -207,8 +210,7 @@ def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = s
     except OSError as error:
         if error.errno not in _OF_THE_USER:
             raise
-        name = printable(str(error.filename or ""))
-        shown = name if len(name) <= 3 * _LONGEST_SHOWN else f"{name[: 3 * _LONGEST_SHOWN]}... ({len(name):,} characters)"
+        shown = _shortened(printable(str(error.filename or "")), 200)
         advice = "Free space or choose another folder, and start the same command again."
         if error.errno == errno.ENAMETOOLONG:
             advice = "Choose a shorter name: a path has at most 4,095 bytes, and a part of it 255."

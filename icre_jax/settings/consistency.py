@@ -49,7 +49,10 @@ def _check_memory(settings: Settings) -> list[str]:
     (height, width), pad, sampling = settings.data.image_size, settings.augment.pad, settings.sampling
     batch = 2 * sampling.num_ids_per_batch * sampling.num_images_per_id
     # Enlarged by the padding, of which a part is cut out again.
-    trained, scored = batch * (height + 2 * pad) * (width + 2 * pad) * 3, settings.evaluation.batch_size * height * width * 3
+    trained, scored = (
+        batch * (height + 2 * pad) * (width + 2 * pad) * 3,
+        settings.evaluation.batch_size * height * width * 3,
+    )
     findings = []
     if trained > _MOST_BATCH_BYTES:
         findings.append(
@@ -67,8 +70,8 @@ def _check_memory(settings: Settings) -> list[str]:
         people = synthetic.num_train_ids + synthetic.num_val_ids + synthetic.num_test_ids
         if people * synthetic.num_images_per_camera > _MOST_RENDERED:
             findings.append(
-                f"data.synthetic asks for {people:,} people with {synthetic.num_images_per_camera:,} images per camera; "
-                f"people times images may be at most {_MOST_RENDERED:,}. Lower one of them."
+                f"data.synthetic asks for {people:,} people with {synthetic.num_images_per_camera:,} images per "
+                f"camera; people times images may be at most {_MOST_RENDERED:,}. Lower one of them."
             )
     return findings
 

@@ -28,6 +28,7 @@ Workers = Annotated[int, Field(ge=0, le=MOST_WORKERS)]
 Threads = Annotated[int, Field(gt=0, le=MOST_WORKERS)]
 Epochs = Annotated[int, Field(gt=0, le=MOST_EPOCHS)]
 Channels = Annotated[int, Field(gt=0, le=MOST_CHANNELS)]
+FourDigits = Annotated[int, Field(gt=0, le=9999)]  # of the names of rendered files
 Few = Annotated[int, Field(gt=0, le=4096)]
 NotNegative = Annotated[int, Field(ge=0, le=10**9)]
 Blocks = Annotated[int, Field(ge=0, le=64)]
@@ -63,7 +64,9 @@ def _a_place(path: str) -> str:
 
 def _a_size(size: tuple[int, int]) -> tuple[int, int]:
     if size[0] * size[1] > MOST_PIXELS:
-        raise ValueError(f"at most {MOST_PIXELS:,} pixels in all are allowed, as 512 x 512; these are {size[0] * size[1]:,}")
+        raise ValueError(
+            f"at most {MOST_PIXELS:,} pixels in all are allowed, as 512 x 512; these are {size[0] * size[1]:,}"
+        )
     return size
 
 
@@ -104,10 +107,10 @@ class SyntheticData(Group):
 
     seed: Seed
     difficulty: Literal["easy", "default", "hard"]
-    num_train_ids: Positive
-    num_val_ids: NotNegative
-    num_test_ids: Positive
-    num_images_per_camera: Positive
+    num_train_ids: FourDigits
+    num_val_ids: Annotated[int, Field(ge=0, le=9999)]
+    num_test_ids: FourDigits
+    num_images_per_camera: FourDigits
     image_size: ImageSize
     num_workers: Workers
 
@@ -292,7 +295,9 @@ class Settings(Group):
     seed: Seed
     perturbation: Seed = 0  # none; n: each first weight moved by a relative 1e-6, see `icre_jax.engine.state.perturb`
     pretrained: Place | None
-    init_from: Place | None = None  # a trained network to start from: a workdir, an export, or the name of one in the box
+    init_from: Place | None = (
+        None  # a trained network to start from: a workdir, an export, or the name of one in the box
+    )
     parallel: Literal["jit", "pmap"]
     data: Data
     sampling: Sampling

@@ -207,7 +207,7 @@ class Attacks:
         return self.by_hand(f"mutant {number}, {words}", file, content)
 
     def places(self) -> None:
-        """What may lie where a file should be: nothing, an empty file, a folder, a pipe, a link that goes in circles."""
+        """What may lie where a file should be: nothing, an empty file, a folder, a pipe, a link in circles."""
         for file in self.files[:6]:
             self.by_hand("missing", file, lambda path: None)
             self.by_hand("empty", file, b"")

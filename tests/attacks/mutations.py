@@ -15,7 +15,8 @@ _NUMBERS = (
 )  # fmt: skip
 # What stands in the middle of anything.
 _WORDS = (
-    b"\0" * 64, b"\xff" * 64, b"\x1b]0;x\x07\x1b[2J", b"\xed\xb2\x80\xc3\x28", b"../../../../etc/passwd", b"%s%n{0}{}", b"[" * 50_000,
+    b"\0" * 64, b"\xff" * 64, b"\x1b]0;x\x07\x1b[2J", b"\xed\xb2\x80\xc3\x28", b"../../../../etc/passwd",
+    b"%s%n{0}{}", b"[" * 50_000,
     b'{"a":' * 20_000, b'"' * 3, b"\r\n\r\n", b"PK\x05\x06" + b"\0" * 18, b"__import__('os').system('true')",
     b"cos\nsystem\n(S'true'\ntR.", "\u202e\u2066\ufeff".encode(), b"<script>alert(1)</script>", b"A" * 300_000,
 )  # fmt: skip
@@ -87,7 +88,7 @@ def _length(data: bytes, draw: np.random.Generator, _: Sequence[bytes]) -> bytes
 
 def _number(data: bytes, draw: np.random.Generator, others: Sequence[bytes]) -> bytes:
     """One of the numbers of a text is another."""
-    found = [*re.finditer(rb"\d+(?:\.\d+)?", data[:2**20])]
+    found = [*re.finditer(rb"\d+(?:\.\d+)?", data[: 2**20])]
     if not found:
         return _length(data, draw, others)
     start, end = found[int(draw.integers(len(found)))].span()
@@ -111,7 +112,7 @@ def _noise(data: bytes, draw: np.random.Generator, _: Sequence[bytes]) -> bytes:
 
 def _swap(data: bytes, draw: np.random.Generator, _: Sequence[bytes]) -> bytes:
     """Two words of a text change places, or two halves of anything."""
-    found = [*re.finditer(rb'"[^"\\]{1,64}"|[A-Za-z_]{2,64}', data[:2**20])]
+    found = [*re.finditer(rb'"[^"\\]{1,64}"|[A-Za-z_]{2,64}', data[: 2**20])]
     if len(found) < 2:
         half = _place(data, draw)
         return data[half:] + data[:half]

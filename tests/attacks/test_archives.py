@@ -37,9 +37,10 @@ def read_scores(folder: Path) -> None:
 
 def make_replay(folder: Path, _) -> None:
     failure = Failure(
-        step=3, checkpoint_step=0, finding="loss", image=np.zeros((4, 8, 4, 3), np.uint8), label=np.arange(4, dtype=np.int32),
-        modality=np.zeros(4, np.int32), path=np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), metrics={"loss": 1.0},
-        settings="{}", data_fingerprint="f",
+        step=3, checkpoint_step=0, finding="loss", image=np.zeros((4, 8, 4, 3), np.uint8),
+        label=np.arange(4, dtype=np.int32), modality=np.zeros(4, np.int32),
+        path=np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), metrics={"loss": 1.0}, settings="{}",
+        data_fingerprint="f",
     )  # fmt: skip
     failure.write(folder / "replay_step_3.npz")
 
@@ -146,7 +147,7 @@ def broken_archives() -> dict[str, bytes]:
         "ids above 2**63": archive(**sound | {"pid": npy(np.full(12, 2**64 - 1, np.uint64))}),
         "negative ids": archive(**sound | {"pid": npy(np.full(12, -(2**63)))}),
         "not one row": archive(**sound | {"features": npy(some[:0])}),
-        "no archive member is an array": archive(**{name: b"x" for name in sound}),
+        "no archive member is an array": archive(**dict.fromkeys(sound, b"x")),
         "1 GiB of zeros in a megabyte": archive(
             zipfile.ZIP_DEFLATED, **sound | {"features": shaped("(33554432, 8)", data=b"\0" * 2**30)}
         ),

@@ -138,4 +138,3 @@ def test_eight_bombs_at_a_time_stay_below_the_limit(attack):
     outcome = attacks.by_hand("eight at a time", "rgb.png", bomb)
     assert outcome.wrong == ""
     assert outcome.said is not None
-

@@ -88,7 +88,8 @@ BY_HAND = {
     "orders to a terminal": HEAD + b"\x1b[2J\x1b]0;x\x07.png,1,1,visible,train\n\x1b[31m.png 1\n",
     "a name with zero": HEAD + b"a\0b.png,1,1,visible,train\na\0b.png 1\n", "nothing but zeros": b"\0" * 1000,
     "half a character": HEAD + b"\xff.png,1,1,visible,train\n", "UTF-16": HEAD.decode().encode("utf-16"),
-    "lines that go back": HEAD + LINE.replace(b"\n", b"\r") * 3, "a separator of lines": "a.png\u2028b.png\x85\x0b1".encode(),
+    "lines that go back": HEAD + LINE.replace(b"\n", b"\r") * 3,
+    "a separator of lines": "a.png\u2028b.png\x85\x0b1".encode(),
     "a formula": HEAD + b"=cmd|' /C calc'!A0,1,1,visible,train\n", "right to left": "\u202egnp.a 1\n".encode(),
 }  # fmt: skip
 
