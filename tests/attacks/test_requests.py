@@ -1,11 +1,12 @@
-"""Requests to the page of `icre_jax.serve`: the application itself, without a network; tests/test_serve_attacks.py has it
-with one."""
+"""Requests to the page of `icre_jax.serve`, given to the application; tests/test_serve_attacks.py has a whole server."""
 
 import asyncio
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote_to_bytes
 
+import numpy as np
 import pytest
 
 from icre_jax.errors import InputError
@@ -16,13 +17,21 @@ from tests.attacks.harness import Reader
 from tests.page_server import COLOURS, SHORT, Colours, calibrated, image_bytes, make_gallery
 
 SOUND = {
-    "search": b"POST /api/search?modality=infrared\nhost: localhost\ncontent-length: BODY\n\n",
+    "search": b"POST /api/search?modality=infrared\nhost: localhost\ncontent-length: 105\n\n",
     "explain": b"POST /api/explain/STATE/0?modality=visible\nhost: localhost:8765\n\n",
     "row": b"POST /api/search/STATE/3\nhost: localhost\norigin: http://localhost\nsec-fetch-site: same-origin\n\n",
     "rows": b"POST /api/explain/STATE/1?asked=2\nhost: localhost\n\n",
     "gallery": b"GET /api/gallery?start=4\nhost: localhost\nauthorization: Bearer x\n\n",
     "thumbnail": b"GET /api/gallery/STATE/0.jpg\nhost: localhost\naccept: image/*\n\n",
 }
+REFUSALS = {400, 401, 403, 404, 405, 410, 413, 415, 421, 422}
+
+
+class Seeing(Colours):
+    """As `Colours`, and says where it looks."""
+
+    def explain(self, first, second, *, modalities):
+        return SimpleNamespace(similarity=0.5, heat=np.ones((2, 3, 2), np.float32))
 
 
 def make(folder: Path, _) -> None:
@@ -33,27 +42,20 @@ def make(folder: Path, _) -> None:
 
 
 def read(folder: Path) -> None:
-    """Answer each file as a request; an answer that refuses is an `InputError` here, as the harness counts."""
-    searcher = Searcher(folder / "served" / "gallery", Colours(), calibrated(), top=3, limits=SHORT)
-    state = searcher.about()["state"] if "state" in searcher.about() else searcher.gallery(0)["state"]
+    """Answer each file as a request; an answer that refuses one is an `InputError` here, as the harness counts."""
+    searcher = Searcher(folder / "served" / "gallery", Seeing(), calibrated(), top=3, limits=SHORT)
+    state = searcher.gallery(0)["state"].encode()
     app = Guard(make_application(searcher, SHORT), names=["localhost"], token=None, discarded_bytes=SHORT.body_bytes)
-    statuses = {}
-    for name in SOUND:
-        file = folder / name
-        data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
-        statuses[name] = asyncio.run(answer(app, data.replace(b"STATE", state.encode())))
-    wrong = {
-        name: status
-        for name, status in statuses.items()
-        if status not in (200, 400, 401, 403, 404, 405, 410, 413, 415, 421, 422)
-    }
+    requests = {name: (folder / name).read_bytes().replace(b"STATE", state) for name in SOUND}
+    statuses = {name: asyncio.run(answer(app, data)) for name, data in requests.items()}
+    wrong = {name: status for name, status in statuses.items() if status not in REFUSALS | {200}}
     assert not wrong, wrong
     if any(status != 200 for status in statuses.values()):
         raise InputError(f"Some requests were refused: {statuses}.")
 
 
 async def answer(app, data: bytes) -> int:
-    """The status of an answer; of bytes that no server would take for a head, 400."""
+    """The status of an answer; 400 of bytes that h11 takes for no head."""
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.split(b"\n")
     found = re.fullmatch(rb"([A-Z]{1,20}) (/[!-~]*)", first)
@@ -61,8 +63,10 @@ async def answer(app, data: bytes) -> int:
         return 400
     path, _, query = found[2].partition(b"?")
     pairs = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
-    statuses, parts = [], [body[i : i + 65_536] for i in range(0, len(body), 65_536)] or [b""]
-    parts.reverse()
+    lengths = [value for name, value in pairs if name == b"content-length"]
+    if not all(re.fullmatch(rb"[0-9]{1,20}", value) for value in lengths):
+        return 400
+    statuses, parts = [], [body[i : i + 65_536] for i in range(0, len(body), 65_536)][::-1] or [b""]
 
     async def receive():
         if not parts:
@@ -72,7 +76,7 @@ async def answer(app, data: bytes) -> int:
     async def send(message):
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
-        elif b"Traceback" in message.get("body", b"") or b"/tmp" in message.get("body", b""):
+        elif b"Traceback" in message.get("body", b"") or b"/tmp/" in message.get("body", b""):
             statuses.append(599)
 
     scope = {
@@ -89,8 +93,9 @@ READERS = (Reader("requests to the page", make, read, attacked=tuple(SOUND)),)
 BY_HAND = [
     b"GET /api/gallery?start=" + b"9" * 5000, b"GET /api/gallery?start=-1&start=1", b"GET /api/gallery?start=%D9%A3",
     b"GET /api/gallery/STATE/" + b"9" * 5000 + b".jpg", b"GET /api/gallery/STATE/..%2F..%2Fetc%2Fpasswd.jpg",
-    b"GET /%00%01%02", b"GET /api/gallery/%FF%FE/0.jpg", b"TRACE /api/about", b"POST /api/search?modality=" + b"a" * 60_000,
-    b"POST /api/explain/STATE/1?asked=1e9", b"POST /api/search/STATE/" + b"1" * 4301, b"GET /" + b"a/" * 30_000,
+    b"GET /%00%01%02", b"GET /api/gallery/%FF%FE/0.jpg", b"TRACE /api/about", b"GET /" + b"a/" * 30_000,
+    b"POST /api/search?modality=" + b"a" * 60_000, b"POST /api/explain/STATE/1?asked=1e9",
+    b"POST /api/search/STATE/" + b"1" * 4301,
 ]  # fmt: skip
 
 
