@@ -6,6 +6,8 @@ traceback and exits with a non-zero code. The message names the value, what is a
 
 from pathlib import Path
 
+_LONGEST = 1000  # characters of a finding
+
 
 class InputError(Exception):
     """A path, file, setting or checkpoint given by the user cannot be used."""
@@ -55,8 +57,8 @@ class HostError(Exception):
 
 
 def join_findings(findings: list[str], limit: int = 20) -> str:
-    """One line per finding; past `limit` the rest is counted, so that a message stays readable."""
-    shown = [f"  - {finding}" for finding in findings[:limit]]
+    """One line per finding; past `limit` the rest is counted, and long ones are cut, so that a message stays readable."""
+    shown = [f"  - {finding[:_LONGEST]}{'...' if len(finding) > _LONGEST else ''}" for finding in findings[:limit]]
     if len(findings) > limit:
         shown.append(f"  ... and {len(findings) - limit} more")
     return "\n".join(shown)

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     rule = choose_rule(
         flags.protocol, exclude_same_camera=flags.exclude_same_camera, deduplicate_ids=flags.deduplicate_ids
     )
-    scores = score_files(rule, flags.query, flags.gallery, reranking=flags.reranking)
+    scores = score_files(rule, flags.query, flags.gallery, reranking=flags.reranking, warn=command.warn)
     open_console().print(to_table(rule, scores, flags.query, flags.gallery, reranking=flags.reranking))
     if flags.json:
         document = to_document(rule, scores, flags.query, flags.gallery, reranking=flags.reranking)

@@ -16,6 +16,7 @@ from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts import manifest
 from icre_jax.datasets import Modality
 from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.names import find_name_defect, is_file
 from icre_jax.files.texts import read_text
 
 
@@ -99,6 +100,8 @@ def _of_folder(folder: Path) -> Collection:
         if file.is_dir():
             if file.is_symlink():  # nobody would look into it
                 findings.append(f"{path.as_posix()} is a link to a folder; put the folder itself there")
+        elif defect := find_name_defect(path.as_posix()):
+            findings.append(f"{path.as_posix()!r} cannot be listed, as {defect}; rename it")
         elif file.suffix.lower() not in SUFFIXES:
             findings.append(f"{path.as_posix()} is none of {', '.join(SUFFIXES)}")
         else:
@@ -123,7 +126,9 @@ def _of_list(file: Path) -> Collection:
     for number, path in named:
         if path in lines_of:
             findings.append(f"line {number}: {path} is named in line {lines_of[path]} already")
-        elif not (file.parent / path).is_file():
+        elif defect := find_name_defect(path):
+            findings.append(f"line {number}: {path!r} cannot be used, as {defect}; rename the file")
+        elif not is_file(file.parent / path):
             findings.append(f"line {number}: {path} is missing")
         lines_of.setdefault(path, number)
     if not named:

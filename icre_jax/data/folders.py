@@ -18,6 +18,7 @@ from icre_jax.data.layouts.manifest import COLUMNS, NAME, SPLITS
 from icre_jax.datasets import INFRARED, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, join_findings
 from icre_jax.files import whole_file
+from icre_jax.files.names import find_name_defect
 
 _CAMERA = re.compile(r"cam(\d+)")
 _DEFAULT_CAMERAS = {VISIBLE: 1, INFRARED: 2}
@@ -106,10 +107,18 @@ def _list_images(folder: Path, findings: list[str]) -> list[Row]:
                     findings.append(f"{path.as_posix()} is a link to a file that is not there")
                 elif len(cameras) > 1:
                     findings.append(f"{path.as_posix()} lies in several camN folders")
-                elif path.as_posix() != path.as_posix().strip() or "\n" in path.as_posix():
-                    findings.append(f"{path.as_posix()!r} begins or ends with a space, or holds a line break")
+                elif defect := find_name_defect(path.as_posix()):
+                    findings.append(f"{path.as_posix()!r} cannot be listed, as {defect}; rename it")
+                elif path.as_posix() != path.as_posix().strip():
+                    findings.append(f"{path.as_posix()!r} begins or ends with a space")
                 else:
                     rows.append((path.as_posix(), below[0], cameras[0] if cameras else None, modality, split))
+            known = {row[1] for row in rows if row[3:] == (modality, split)}
+            findings += [
+                f"{split}/{modality}/{person} holds no image"
+                for person in sorted(_persons(root) - known)
+                if not any(f"{split}/{modality}/{person}/" in finding for finding in findings)
+            ]
         if (folder / split).is_dir():
             findings += [
                 f"{split}/{entry.name} is neither visible nor infrared"
@@ -117,6 +126,12 @@ def _list_images(folder: Path, findings: list[str]) -> list[Row]:
                 if entry.name not in MODALITIES and not entry.name.startswith(".") and entry.name != "Thumbs.db"
             ]
     return rows
+
+
+def _persons(root: Path) -> set[str]:
+    if not root.is_dir():
+        return set()
+    return {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
 
 
 def _number(persons: list[str], findings: list[str]) -> dict[str, int]:

@@ -155,9 +155,16 @@ def _of_folder(folder: Path, modality: Modality) -> tuple[Path, list[Labelled]]:
             findings.append(f"{path} lies in a folder of a camera above {LARGEST_NUMBER}")
         else:
             images.append(Labelled(path, person, cameras[0] if cameras else None))
+    known = {image.path.split("/")[0] for image in images}
+    findings += [f"{name}/ holds no image" for name in sorted(_folders(folder) - known)] if not findings else []
     if findings:
         raise InputError(
             f"{folder} cannot be used:\n{join_findings([*dict.fromkeys(findings)])}\nOwn images lie in <person>/, or "
             "in visible/<person>/ and infrared/<person>/; for a data set's tree say which with --dataset."
         )
     return folder, images
+
+
+def _folders(folder: Path) -> set[str]:
+    """Of persons; what file managers leave begins with a point."""
+    return {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}

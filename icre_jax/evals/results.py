@@ -74,6 +74,10 @@ class ProtocolResult:
     chance: float
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            kind = {"str": str, "bool": bool, "int": int}.get(str(getattr(field.type, "__name__", field.type)))
+            if kind is not None and type(getattr(self, field.name)) is not kind:
+                raise ValueError(f"{field.name} is {str(getattr(self, field.name))[:100]!r}, no {kind.__name__}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if set(values) != set(METRICS):
                 raise ValueError(f"{name} must hold {', '.join(METRICS)}, not {', '.join(values)}.")
@@ -152,9 +156,18 @@ def from_document(document: Mapping[str, Any]) -> tuple[list[ProtocolResult], di
             f"These results have schema version {version}; this icre_jax reads {SCHEMA_VERSION}. Evaluate again."
         )
     try:
-        return [ProtocolResult(**record) for record in document["results"]], dict(document["provenance"])
+        return from_records(document["results"]), dict(document["provenance"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"These results are damaged ({error}). Evaluate again.") from error
+
+
+def from_records(records: Sequence[Mapping[str, Any]]) -> list[ProtocolResult]:
+    """Results of what `dataclasses.asdict` made of them.
+
+    Raises:
+      KeyError, TypeError, ValueError, AttributeError: they are damaged.
+    """
+    return [ProtocolResult(**record) for record in records]
 
 
 def write_results(

@@ -1,7 +1,7 @@
 """Scoring features of any code base by a protocol's rules: the gallery is ranked as given, nothing is drawn from it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,17 @@ def choose_rule(protocol: str, *, exclude_same_camera: bool | None = None, dedup
     return rule
 
 
-def score_files(rule: Rule, query_file: Path, gallery_file: Path, *, reranking: bool = False) -> Scores:
+def score_files(
+    rule: Rule,
+    query_file: Path,
+    gallery_file: Path,
+    *,
+    reranking: bool = False,
+    warn: Callable[[str], object] = lambda words: None,
+) -> Scores:
     """Rank the features of one file for each of another, refined by k-reciprocal neighbours if `reranking`.
+
+    `warn` is called with what is odd and no error, in words.
 
     Raises:
       InputError: a file that cannot be scored (see `read_features`), feature sizes that differ, or no query with a true
@@ -94,6 +103,13 @@ def score_files(rule: Rule, query_file: Path, gallery_file: Path, *, reranking: 
     """
     query = read_features(query_file, side="query", cameras=rule.query_cameras, needs_camid=rule.needs_camid)
     gallery = read_features(gallery_file, side="gallery", cameras=rule.gallery_cameras, needs_camid=rule.needs_camid)
+    for file, side in ((query_file, query), (gallery_file, gallery)):
+        num_zero = int((~side.features.any(axis=1)).sum())
+        if num_zero:
+            warn(
+                f"{num_zero} of {len(side)} rows of features in {file} are zero throughout: all images are equally far "
+                "from them, and their ranks mean nothing. Look for the cause where they were computed."
+            )
     similarity = rerank(query, gallery) if reranking else None
     return score(query, gallery, excluded=rule.excluded, deduplicate_ids=rule.deduplicate_ids, similarity=similarity)
 

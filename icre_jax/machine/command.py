@@ -146,6 +146,11 @@ def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
+def warn(words: str) -> None:
+    """Say on standard error what is odd and no error."""
+    print(f"warning: {printable(words)}", file=sys.stderr)
+
+
 def require_writable(path: Path, flag: str) -> None:
     """Find out before minutes of work whether the file of `flag` can be written.
 

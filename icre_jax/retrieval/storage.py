@@ -27,6 +27,7 @@ from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.errors import InputError, UnreadableError
 from icre_jax.files import whole_file, write_file
 from icre_jax.files.json_files import read_json
+from icre_jax.files.names import find_name_defect
 from icre_jax.files.regular import read_bytes
 from icre_jax.files.texts import parse_rows, whole_number
 from icre_jax.retrieval.rows import compare_rows, map_rows, write_rows
@@ -232,12 +233,9 @@ def check_entries(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.modality not in MODALITIES:
             raise ValueError(f"The modality {entry.modality!r} is none of {', '.join(MODALITIES)}.")
-        try:
-            "".join((entry.path, entry.person, entry.root)).encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"The name {entry.path!r} is not valid UTF-8. Rename the file.") from error
-        if "\0" in entry.path + entry.person or "\r" in entry.path + entry.person:
-            raise InputError(f"The name {entry.path!r} holds a control character. Rename the file.")
+        for name in (entry.path, entry.person, entry.root):
+            if defect := find_name_defect(name):
+                raise InputError(f"The name {name!r} cannot be listed, as {defect}. Rename the file or folder.")
 
 
 def _to_csv(entries: Sequence[Entry], roots: Sequence[str]) -> bytes:

@@ -18,13 +18,14 @@ from typing import Any
 import jax
 
 from icre_jax.errors import InputError, NotSavedError, UnreadableError
-from icre_jax.evals.results import ProtocolResult
+from icre_jax.evals.results import ProtocolResult, from_records
 from icre_jax.files.json_files import parse_json
 from icre_jax.files.regular import read_bytes
 from icre_jax.machine.screen import Screen
 
 # Curves of fewer points say little; a run of fewer steps logs each of them.
 FEWEST_LINES = 50
+_WORDS = ("kind", "results")  # of a line, which holds numbers otherwise
 _LARGEST_FILE = 2**30  # bytes; a run of days has a hundredth of that
 
 
@@ -74,7 +75,7 @@ class RunLog:
 
     def read_steps(self) -> list[dict[str, Any]]:
         """Lines of `write_step`."""
-        return [line for line in self._metrics.read() if line["kind"] == "train"]
+        return self._metrics.read("train")
 
     def read_speed(self) -> list[dict[str, Any]]:
         """Lines of `write_speed`."""
@@ -82,13 +83,12 @@ class RunLog:
 
     def read_score_curve(self) -> list[dict[str, Any]]:
         """Step, epoch and scores of every evaluation."""
-        lines = [line for line in self._metrics.read() if line["kind"] == "evaluation"]
+        lines = self._metrics.read("evaluation")
         return [{key: line[key] for key in line if key not in ("kind", "results")} for line in lines]
 
     def read_evaluations(self) -> dict[int, list[ProtocolResult]]:
         """Step -> results of every evaluation."""
-        lines = [line for line in self._metrics.read() if line["kind"] == "evaluation"]
-        return {line["step"]: [ProtocolResult(**result) for result in line["results"]] for line in lines}
+        return {line["step"]: line["results"] for line in self._metrics.read("evaluation")}
 
     def require_written(self) -> None:
         """Write what a full disk has kept back so far.
@@ -122,8 +122,13 @@ class _JsonLines:
     def __init__(self, path: Path, keep_to: int):
         self._path = path
         kept = sum(line["step"] <= keep_to for line in self.read())
-        # Unbuffered: what `write` returns from is in the hands of the system, and outlives this process.
-        self._file = path.open("ab", buffering=0)
+        try:
+            if path.exists() and not path.is_file():  # opening a pipe would wait
+                raise OSError(0, "it is no regular file")
+            # Unbuffered: what `write` returns from is in the hands of the system, and outlives this process.
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}). Use another --workdir.") from error
         # Cut in place: that needs no space, and what is kept keeps its bytes.
         whole = read_bytes(path, most_bytes=_LARGEST_FILE)
         self._size = sum(len(line) for line in whole.splitlines(keepends=True)[:kept])
@@ -148,13 +153,15 @@ class _JsonLines:
         self._size += len(self._waiting)
         self._waiting = b""
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Every line, or those of one kind; an evaluation has its results."""
         if not self._path.exists():
             return []
         # The last piece is empty, or half a line of a process that was killed.
         try:
             complete = read_bytes(self._path, most_bytes=_LARGEST_FILE).split(b"\n")[:-1]
-            return [_parse_line(line) for line in complete]
+            lines = [_parse_line(line) for line in complete]
+            return [line for line in lines if kind in (None, line.get("kind"))]
         except (UnreadableError, ValueError) as error:
             raise InputError(f"{self._path} is damaged ({error}). Restore it, or use another --workdir.") from error
 
@@ -166,6 +173,14 @@ def _parse_line(text: bytes) -> dict[str, Any]:
     line = parse_json(text)
     if not isinstance(line, dict) or type(line.get("step")) is not int:
         raise ValueError(f"a line is {text[:100]!r}, which is of no step")
+    wrong = [name for name, value in line.items() if name not in _WORDS and not isinstance(value, int | float)]
+    if wrong or line.get("kind", "train") not in ("train", "evaluation"):
+        raise ValueError(f"a line is {text[:100]!r}; numbers of a step, and its kind, are needed")
+    if line.get("kind") == "evaluation":
+        try:
+            line["results"] = from_records(line["results"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"the results of step {line['step']} are damaged") from error
     return line
 
 

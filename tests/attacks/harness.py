@@ -174,7 +174,9 @@ class Attacks:
         files = sorted(path.relative_to(self.sound) for path in self.sound.rglob("*") if path.is_file())
         self.files = [str(name) for name in files if str(name).endswith(self.reader.attacked)]
         assert self.files, self.reader.name
-        assert look(self.reader, self.folder, self.temporary).wrong == ""
+        outcome = look(self.reader, self.folder, self.temporary)
+        assert (outcome.said, outcome.wrong) == (None, ""), self.reader.name
+        self._restore()
 
     def by_hand(self, name: str, file: str, content: bytes | Callable[[Path], Any]) -> Outcome:
         """One attack: the file has this content, or what a function leaves in its place.

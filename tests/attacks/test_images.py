@@ -12,6 +12,7 @@ from PIL import Image
 from icre_jax.data.collection import collect
 from icre_jax.data.reading import read_batches
 from icre_jax.data.verification.images import inspect
+from icre_jax.files.images import MAX_PIXELS
 from tests.attacks.harness import Reader
 
 KINDS = {
@@ -34,7 +35,7 @@ def make(folder: Path, _) -> None:
 
 def read(folder: Path) -> None:
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        inspect(path)  # as `icre_jax.verify`
+        inspect(path, MAX_PIXELS)  # as `icre_jax.verify`
     for batch in read_batches(collect(folder, "visible").files, (32, 16), 8):
         assert batch.shape[1:] == (32, 16, 3)
         assert batch.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Requests to the page of `icre_jax.serve`, given to the application; tests/test_serve_attacks.py has a whole server."""
+"""Requests to the page of `icre_jax.serve`, as its application gets them; tests/test_serve_attacks.py has a server."""
 
 import asyncio
 import re
@@ -91,7 +91,7 @@ async def answer(app, data: bytes) -> int:
 READERS = (Reader("requests to the page", make, read, attacked=tuple(SOUND)),)
 
 BY_HAND = [
-    b"GET /api/gallery?start=" + b"9" * 5000, b"GET /api/gallery?start=-1&start=1", b"GET /api/gallery?start=%D9%A3",
+    b"GET /api/gallery?start=" + b"9" * 5000, b"GET /api/gallery?start=1&start=-1", b"GET /api/gallery?start=%D9%A3",
     b"GET /api/gallery/STATE/" + b"9" * 5000 + b".jpg", b"GET /api/gallery/STATE/..%2F..%2Fetc%2Fpasswd.jpg",
     b"GET /%00%01%02", b"GET /api/gallery/%FF%FE/0.jpg", b"TRACE /api/about", b"GET /" + b"a/" * 30_000,
     b"POST /api/search?modality=" + b"a" * 60_000, b"POST /api/explain/STATE/1?asked=1e9",

@@ -3,6 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from icre_jax.errors import InputError, UnreadableError
+from icre_jax.files.names import is_file
 from icre_jax.files.texts import LARGEST_NUMBER, read_text, whole_number
 
 LONGEST_LIST = 2**24  # characters of a list in one line
@@ -63,7 +64,7 @@ def read_labelled_paths(root: Path, name: str, findings: list[str]) -> list[tupl
             findings.append(f"{name} line {number} leads out of the data set: {path}")
         elif path in images:
             findings.append(f"{name} line {number} names {path} again")
-        elif not (root / path).is_file():
+        elif not is_file(root / path):
             findings.append(f"{path} is missing ({name} line {number})")
         else:
             images[path] = _parse(label)

@@ -13,6 +13,7 @@ from icre_jax.data.layouts.lists import require_folder
 from icre_jax.data.records import Record
 from icre_jax.datasets import INFRARED, MANIFEST, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, UnreadableError, join_findings
+from icre_jax.files.names import find_name_defect, is_file
 from icre_jax.files.texts import LARGEST_NUMBER, read_rows, whole_number
 
 NAME = "manifest.csv"
@@ -112,7 +113,9 @@ def _wrong_with(row: dict[str, str], file: Path) -> list[str]:
     path = PurePosixPath(row["path"])
     if not row["path"] or path.is_absolute() or ".." in path.parts:
         wrong.append(f"path is {row['path']!r}; it must be relative to the folder of {file.name} and stay in it")
-    elif not (file.parent / path).is_file():
+    elif defect := find_name_defect(row["path"]):
+        wrong.append(f"path is {row['path']!r}; it cannot be used, as {defect}")
+    elif not is_file(file.parent / path):
         wrong.append(f"{path} is missing")
     for name in ("pid", "camid"):
         text = row[name]
