@@ -57,7 +57,7 @@ class HostError(Exception):
 
 
 def join_findings(findings: list[str], limit: int = 20) -> str:
-    """One line per finding; past `limit` the rest is counted, and long ones are cut, so that a message stays readable."""
+    """One line per finding; past `limit` the rest is counted, and long ones are cut: a message stays readable."""
     shown = [f"  - {finding[:_LONGEST]}{'...' if len(finding) > _LONGEST else ''}" for finding in findings[:limit]]
     if len(findings) > limit:
         shown.append(f"  ... and {len(findings) - limit} more")

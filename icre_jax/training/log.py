@@ -44,9 +44,13 @@ class RunLog:
           InputError: TensorBoard is wanted and not installed.
         """
         keep_to = -1 if saved_step is None else saved_step
-        self._metrics = _JsonLines(workdir / "metrics.jsonl", keep_to)
-        self._timing = _JsonLines(workdir / "timing.jsonl", keep_to)
-        self._board = _open_tensorboard(workdir / "tensorboard", keep_to + 1) if tensorboard else None
+        with contextlib.ExitStack() as opened:
+            self._metrics = _JsonLines(workdir / "metrics.jsonl", keep_to)
+            opened.callback(self._metrics.close)
+            self._timing = _JsonLines(workdir / "timing.jsonl", keep_to)
+            opened.callback(self._timing.close)
+            self._board = _open_tensorboard(workdir / "tensorboard", keep_to + 1) if tensorboard else None
+            opened.pop_all()
 
     def write_step(self, line: dict[str, Any]) -> None:
         """Numbers of one training step; "step", "epoch" and scalars."""

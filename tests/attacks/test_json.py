@@ -38,7 +38,8 @@ def result(**changes) -> ProtocolResult:
     known = dict.fromkeys(METRICS, 0.5)
     facts = {
         "dataset": "sysu_mm01", "setting": "all/single", "direction": "infrared to visible", "num_queries": 4,
-        "num_valid_queries": 4, "num_trials": 2, "mean": known, "std": known, "cmc": [0.5] * 20, "chance": 0.1,
+        "num_valid_queries": 4, "num_trials": 2, "flip": False, "reranking": False,
+        "mean": known, "std": known, "cmc": [0.5] * 20, "chance": 0.1,
     }  # fmt: skip
     names = ProtocolResult.__dataclass_fields__
     values = {name: facts.get(name, "x") for name in names}

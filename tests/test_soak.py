@@ -1,0 +1,142 @@
+"""A run that is disturbed for minutes or hours ends in the bits of one that was not, and its memory stays flat.
+
+    pytest -m slow -n 0 -s tests/test_soak.py --soak-minutes 60
+
+What disturbs it: SIGKILL and SIGTERM at random moments, a disk that is full, files that a process which was killed
+would leave, a clock that jumps by a day and back, and a disk that is slow. Some of it comes from
+tests/disturbed/sitecustomize.py, which every Python process of the run reads first.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, flags_of
+from tests.small_runs import assert_same_run, run, saved_steps
+
+
+def memory_of(pid: int) -> int:
+    """RSS of a process and its children, in KiB."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if pid in (int(folder.name), parent):
+                total += int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    return total
+
+
+class Disturbed:
+    """One start of the command, with what it is disturbed by."""
+
+    def __init__(self, config, workdir: Path, kind: str, seed: int):
+        self.kind = kind
+        environment = os.environ | {
+            "JAX_NUM_CPU_DEVICES": "1",
+            "PYTHONPATH": str(ROOT / "tests" / "disturbed"),
+            "ICRE_JAX_DISTURBED": kind,
+            "ICRE_JAX_DISTURBED_SEED": str(seed),
+        }
+        command = [sys.executable, "-m", "icre_jax.train", *flags_of(config), "--workdir", str(workdir)]
+        self.output = (workdir.parent / "output.txt").open("ab")
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.output, stderr=self.output)
+        self.began, self.memory = time.monotonic(), []
+
+    def watch(self, seconds: float) -> None:
+        """Sample memory until the process ends, or so many seconds have passed."""
+        while self.process.poll() is None and time.monotonic() < self.began + seconds:
+            self.memory.append((time.monotonic() - self.began, memory_of(self.process.pid)))
+            time.sleep(0.5)
+
+    def end(self, number: int) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout=300)
+        self.output.close()
+        return code
+
+
+def slope(samples: list[tuple[float, int]]) -> float | None:
+    """KiB a second that memory grows by, after the first half of the time; None where that is less than 20 seconds."""
+    if not samples or samples[-1][0] < 40:
+        return None
+    half = [pair for pair in samples if pair[0] > samples[-1][0] / 2]
+    return float(np.polyfit(*np.array(half).T, 1)[0])
+
+
+def leave_rubbish(workdir: Path, draw: random.Random) -> str:
+    """What a killed process, or somebody who tidies up, may leave or take away; nothing of it may matter."""
+    torn = workdir / "checkpoints" / "999999.orbax-checkpoint-tmp"
+    what = draw.choice(["a torn folder", "half a line", "no timing", "a partial file"])
+    if what == "a torn folder" and torn.parent.is_dir():
+        torn.mkdir(exist_ok=True)
+        (torn / "half").write_bytes(b"x" * 1000)
+    elif what == "half a line" and (workdir / "metrics.jsonl").is_file():
+        with (workdir / "metrics.jsonl").open("ab") as file:
+            file.write(b'{"kind": "train", "st')
+    elif what == "no timing":
+        (workdir / "timing.jsonl").unlink(missing_ok=True)
+    elif workdir.is_dir():
+        (workdir / ".results.json.partial").write_bytes(b"{")
+    return what
+
+
+@pytest.mark.slow
+def test_a_disturbed_run_ends_in_the_same_bits(config, tmp_path, request):
+    minutes = request.config.getoption("--soak-minutes")
+    config.schedule.num_epochs = 300
+    config.evaluation.every_epochs = 30
+    reference, workdir = tmp_path / "reference", tmp_path / "disturbed" / "run"
+    workdir.parent.mkdir()
+    run(config, reference)
+    seed = int(time.time())
+    draw = random.Random(seed)
+    print(f"seed {seed}", flush=True)
+    deadline, ends, memories, finished = time.monotonic() + 60 * minutes, [], [], 0
+    while True:
+        kind = draw.choice(["", "clock", "slow_disk", "full_disk"])
+        last = time.monotonic() > deadline
+        started = Disturbed(config, workdir, "" if last else kind, draw.randrange(2**31))
+        started.watch(600 if last else draw.uniform(5, 60))
+        number = draw.choice([signal.SIGKILL, signal.SIGTERM])
+        code = started.end(signal.SIGTERM if last else number)
+        memories.append(slope(started.memory))
+        most = max((memory for _, memory in started.memory), default=0)
+        print(f"{kind or 'nothing'}: exit {code}, most {most / 1024:.0f} MiB, slope {memories[-1]} KiB/s", flush=True)
+        said = (workdir.parent / "output.txt").read_text(errors="replace")
+        allowed = {0, 75, -signal.SIGKILL, -signal.SIGTERM} | ({2, 4} if kind == "full_disk" else set())
+        assert code in allowed, said[-3000:]
+        assert "Traceback" not in said, said[-3000:]
+        ends.append((kind, code))
+        if code == 0:
+            check(workdir, reference)
+            finished += 1
+            if last:
+                break
+            workdir = workdir.with_name(f"run_{finished}")
+        elif not last:
+            print(f"  then {leave_rubbish(workdir, draw)}", flush=True)
+    codes = [code for _, code in ends]
+    print(f"{len(ends)} starts in {minutes:g} minutes, {finished} runs to the end; exit codes {sorted(codes)}")
+    slopes = [value for value in memories if value is not None]
+    if slopes:
+        print(f"memory: {np.median(slopes):.0f} KiB/s in the middle, {max(slopes):.0f} at most")
+        assert np.median(slopes) < 200, slopes
+
+
+def check(workdir: Path, reference: Path) -> None:
+    """As `assert_same_run`, but for what counts seconds, and what was put there."""
+    (workdir / ".results.json.partial").unlink(missing_ok=True)
+    assert_same_run(workdir, reference)
+    steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert saved_steps(workdir)
