@@ -39,6 +39,7 @@ _LEAVES = {
 _MODULE = re.compile(r"conv1|bn1|layer[1-4]\.\d+\.(conv[123]|bn[123]|downsample\.[01])")
 _OWN_STREAM = re.compile(r"(visible|infrared)_(?=stem$|layer1$)")
 _NOT_USED = re.compile(r"fc\.(weight|bias)|.+\.num_batches_tracked")
+_MOST_FINDINGS = 1500  # a ResNet-101 has half as many arrays
 _STORED_TYPES = ("F32", "F16", "BF16")
 # Blocks of layer1 to layer4, and whether they are bottlenecks. 152 is no depth of ours, but one to recognise.
 _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
@@ -86,8 +87,9 @@ def read_backbone(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
                 if not _usable(tensors[key], key):
                     findings.append(f"{key}: has values that are not finite")
     if findings:
-        # Not shortened: what a file is, is seen from the whole list. The fix stands last, where a terminal shows it.
-        lines = join_findings(findings, limit=len(findings))
+        # Of a ResNet not shortened: what a file is, is seen from the whole list. The fix stands last, where a terminal
+        # shows it.
+        lines = join_findings(findings, limit=_MOST_FINDINGS)
         raise InputError(f"{path} does not fit the backbone:\n{lines}\n{_advice(found, wanted)}")
     return _unflatten({target: _to_ours(tensors[key]) for target, key in sources.items() if key})
 

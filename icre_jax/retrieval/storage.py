@@ -261,6 +261,9 @@ def _from_csv(text: bytes, roots: Sequence[str]) -> Iterator[Entry]:
     persons: dict[str, str] = {}
     for _, (path, person, camid, modality, root) in lines:
         person = persons.setdefault(person, person)
+        for name in (path, person):
+            if defect := find_name_defect(name):
+                raise ValueError(f"the name {name[:100]!r} cannot stand in it, as {defect}")
         camera, place = whole_number(camid, largest=2**63 - 1), whole_number(root)
         if place is None or (camid and camera is None):
             raise ValueError(f"camera {camid[:100]!r} and folder {root[:100]!r} must be whole numbers")

@@ -5,6 +5,7 @@ A `Reader` makes a folder of sound files and reads it as commands do. An attack 
 
 import contextlib
 import dataclasses
+import json
 import os
 import resource
 import shutil
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from icre_jax.errors import InputError
+from icre_jax.sums import SEAL, SUMS, seal, write_sums
 from tests.attacks.mutations import mutate
 
 MOST_MEMORY = 4 * 2**30  # bytes that an attack may take, beside what the process had
-SECONDS = 20  # that an attack may take
-LONGEST_MESSAGE = 40_000  # characters
+SECONDS = 12  # that an attack may take
+LONGEST_MESSAGE = 60_000  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,18 +180,21 @@ class Attacks:
         assert (outcome.said, outcome.wrong) == (None, ""), self.reader.name
         self._restore()
 
-    def by_hand(self, name: str, file: str, content: bytes | Callable[[Path], Any]) -> Outcome:
+    def by_hand(self, name: str, file: str, content: bytes | Callable[[Path], Any], *, sealed: bool = False) -> Outcome:
         """One attack: the file has this content, or what a function leaves in its place.
 
         Args:
           name: of the attack.
           file: in the folder.
           content: of it; or a function that is given its path, where nothing is.
+          sealed: sums are made for it, as whoever writes such a file can do.
         """
         target, kept = self.folder / file, (self.sound / file).read_bytes()
         try:
             target.unlink()
             target.write_bytes(content) if isinstance(content, bytes) else content(target)
+            if sealed:
+                self._seal(target)
             outcome = look(self.reader, self.folder, self.temporary)
         finally:
             if target.is_dir() and not target.is_symlink():
@@ -197,16 +202,18 @@ class Attacks:
             target.unlink(missing_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(kept)
+            for sums in self.sound.rglob(SUMS) if sealed else ():
+                (self.folder / sums.relative_to(self.sound)).write_bytes(sums.read_bytes())
         self._restore()
         self.outcomes[f"{file}: {name}"] = outcome
         return outcome
 
     def mutant(self, number: int) -> Outcome:
-        """Mutant `number` over all files."""
+        """Mutant `number` over all files; every other one has sums that were made for it."""
         file = self.files[number % len(self.files)]
         others = [(self.sound / name).read_bytes() for name in self.files[:8]]
         words, content = mutate((self.sound / file).read_bytes(), number, others)
-        return self.by_hand(f"mutant {number}, {words}", file, content)
+        return self.by_hand(f"mutant {number}, {words}", file, content, sealed=number // len(self.files) % 2 == 1)
 
     def places(self) -> None:
         """What may lie where a file should be: nothing, an empty file, a folder, a pipe, a link in circles."""
@@ -217,6 +224,16 @@ class Attacks:
             self.by_hand("a pipe", file, os.mkfifo)
             self.by_hand("a device without end", file, lambda path: path.symlink_to("/dev/zero"))
             self.by_hand("a link in circles", file, lambda path: path.symlink_to(path.name))
+
+    def _seal(self, target: Path) -> None:
+        """Make the sums of a JSON object, and of the folder that it is in."""
+        with contextlib.suppress(ValueError, RecursionError):
+            content = json.loads(target.read_bytes())
+            if isinstance(content, dict) and SEAL in content:
+                target.write_text(json.dumps(seal({name: content[name] for name in content if name != SEAL})))
+        for parent in target.parents:
+            if parent.is_relative_to(self.folder) and (parent / SUMS).is_file() and target.name != SUMS:
+                write_sums(parent)
 
     @property
     def failures(self) -> dict[str, str]:

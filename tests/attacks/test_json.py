@@ -11,8 +11,8 @@ from icre_jax.data.labelled import read_rendered_seed
 from icre_jax.data.verification import verify
 from icre_jax.datasets import RENDERED_MARK
 from icre_jax.engine.stored import read_settings
-from icre_jax.evals.average import average_runs
 from icre_jax.evals.results import METRICS, ProtocolResult, read_results, write_results
+from icre_jax.evals.tables import table
 from icre_jax.machine.command import read_config
 from icre_jax.retrieval.calibration import Calibration
 from icre_jax.settings import parse, to_json
@@ -53,7 +53,7 @@ def make_results(folder: Path, _) -> None:
 def read_result(folder: Path) -> None:
     for found in read_results(folder)[0]:
         found.scalars()
-    average_runs([folder])
+    table(read_results(folder)[0])
 
 
 def make_log(folder: Path, _) -> None:
@@ -105,7 +105,7 @@ BY_HAND = {
     "half a character": b'{"a": "\xff"}', "a surrogate": b'{"seed": "\\ud800", "layout": "\\udfff"}',
     "UTF-16": '{"a": 1}'.encode("utf-16"), "a byte order mark": b"\xef\xbb\xbf{}",
     "orders to a terminal": b'{"\\u001b]0;x\\u0007": "\\u001b[2J"}', "raw orders": b'{"\x1b[2J": 1}',
-    "100 MB of spaces": b" " * 10**8, "a text of 50 MB": b'"' + b"a" * 5 * 10**7 + b'"', "zeros": b"\0" * 4096,
+    "40 MB of spaces": b" " * 4 * 10**7, "a text of 10 MB": b'"' + b"a" * 10**7 + b'"', "zeros": b"\0" * 4096,
     "an object in its own prototype": b'{"__proto__": {}, "__class__": "x", "__reduce__": "os.system"}',
 }  # fmt: skip
 

@@ -8,8 +8,8 @@ import pytest
 from icre_jax.data.collection import collect
 from icre_jax.data.labelled import Source, list_labelled
 from icre_jax.data.layouts import llcm, manifest, regdb, sysu_mm01
-from icre_jax.engine.sums import SUMS, find_damage, write_sums
 from icre_jax.serving.server import check_access
+from icre_jax.sums import SUMS, find_damage, write_sums
 from tests.attacks.harness import Reader
 from tests.page_server import image_bytes
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icre_jax.engine.checkpoint import Checkpoints, read_checkpoint
+from icre_jax.engine.checkpoint.folder import Checkpoints
+from icre_jax.engine.checkpoint.following import read_checkpoint
 from icre_jax.engine.pretrained import read_backbone, write_backbone
 from icre_jax.engine.state import TrainState
 from icre_jax.engine.stored import BOX, read_stored
