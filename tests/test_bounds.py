@@ -4,7 +4,6 @@ import argparse
 import errno
 import importlib
 import os
-import resource
 import subprocess
 import sys
 
@@ -179,23 +178,13 @@ def test_seeds(text, words):
     assert len(str(caught.value)) < 1000
 
 
-def limit_memory() -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (4 * 2**30, 4 * 2**30))
-
-
-def start(*arguments, cwd) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
-        timeout=300, check=False, preexec_fn=limit_memory,
-    )  # fmt: skip
-
-
-def test_a_command_refuses_names_that_are_no_text(tmp_path):
-    """Before anything is written: results, tables and pages are UTF-8."""
-    process = start("icre_jax.score", "--protocol", "llcm", "--query", b"\xff.npz", "--gallery", "b", cwd=tmp_path)
-    assert process.returncode == 2
-    assert process.stderr.startswith(b"error: The name b'\\xff.npz' is not valid UTF-8. Rename the file")
-    assert list(tmp_path.iterdir()) == []
+def test_names_that_are_no_text_are_refused_before_anything_is_done(monkeypatch, capsys):
+    """Results, tables and pages are UTF-8."""
+    monkeypatch.setattr(sys, "argv", ["icre_jax", "--query", os.fsdecode(b"\xff.npz")])
+    codes = []
+    command.run(pytest.fail, leave=codes.append)
+    assert codes == [2]
+    assert capsys.readouterr().err.startswith("error: The name b'\\xff.npz' is not valid UTF-8. Rename the file")
 
 
 @pytest.mark.parametrize(
@@ -249,9 +238,15 @@ def test_orders_to_a_terminal_are_shown_as_text(capsys):
     ],
 )  # fmt: skip
 def test_training_refuses_them(flags, words, tmp_path):
-    process = start("icre_jax.train", "--config", str(ROOT / "configs" / "synthetic.py"), *flags, cwd=tmp_path)
-    said = process.stderr.decode()
-    assert process.returncode == 2, said
-    assert words in said
-    assert "Traceback" not in said
+    """With no more than 4 GiB of memory."""
+    limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_DATA, (2**32, 2**32)); runpy."
+    limited += "run_module('icre_jax.train', run_name='__main__', alter_sys=True)"
+    process = subprocess.run(
+        [sys.executable, "-c", limited, f"--config={ROOT / 'configs' / 'synthetic.py'}", *flags],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert process.returncode == 2, process.stderr
+    assert words in process.stderr
+    assert "Traceback" not in process.stderr
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from icre_jax.sums import SEAL, SUMS, seal, write_sums
 from tests.attacks.mutations import mutate
 
 MOST_MEMORY = 4 * 2**30  # bytes that an attack may take, beside what the process had
-SECONDS = 12  # that an attack may take
+SECONDS = 12  # of processor time that an attack may take
+PATIENCE = 120  # seconds until whatever waits for something is ended
 LONGEST_MESSAGE = 60_000  # characters
 
 
@@ -111,7 +113,7 @@ def limited(allowed: Path, temporary: Path) -> Iterator[Callable[[], int]]:
     before, handler = _memory("VmRSS"), signal.signal(signal.SIGALRM, late)
     _written.clear()
     resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     _watching[:] = [allowed, temporary]
     try:
         yield lambda: max(0, _memory("VmHWM") - before)
@@ -124,7 +126,7 @@ def limited(allowed: Path, temporary: Path) -> Iterator[Callable[[], int]]:
 
 def look(reader: Reader, folder: Path, temporary: Path) -> Outcome:
     """Read `folder` and say whether all that must hold did."""
-    said, wrong = None, ""
+    said, wrong, began = None, "", time.process_time()
     with limited(folder, temporary) as most:
         try:
             reader.read(folder)
@@ -135,6 +137,8 @@ def look(reader: Reader, folder: Path, temporary: Path) -> Outcome:
             place = next((f"{f.filename}:{f.lineno}" for f in reversed(lines) if "/icre_jax/" in f.filename), "?")
             wrong = f"{type(error).__name__}: {error} ({place})"[:500]
         bytes_more = most()
+    if time.process_time() - began > SECONDS:
+        wrong = wrong or f"{time.process_time() - began:.0f} seconds"
     if bytes_more > MOST_MEMORY:
         wrong = wrong or f"{bytes_more:,} bytes of memory"
     if _written:

@@ -82,7 +82,7 @@ BY_HAND = {
     "digits of another alphabet": HEAD + "images/train_0.png,\u0663,1,visible,train\na.png \u0663\n".encode(),
     "a name of 5,000 characters": HEAD + b"a" * 5000 + b".png,1,1,visible,train\n" + b"a" * 5000 + b".png 1\n",
     "a line of 20 MB": b"a" * 20_000_000, "a field of 20 MB": HEAD + b'"' + b"a" * 20_000_000,
-    "a quotation without end": HEAD + b'"' + LINE * 50, "a million lines": HEAD + b"x\n" * 10**6,
+    "a quotation without end": HEAD + b'"' + LINE * 50, "a hundred thousand lines": HEAD + b"x\n" * 10**5,
     "lines of commas": b"," * 100_000 + b"\n" + b"\n" * 1000,
     "names that lead out": HEAD + b"../../etc/passwd,1,1,visible,train\n/etc/passwd,1,1,visible,train\n/etc/passwd 1\n",
     "orders to a terminal": HEAD + b"\x1b[2J\x1b]0;x\x07.png,1,1,visible,train\n\x1b[31m.png 1\n",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.harness import SECONDS
+from tests.attacks.harness import PATIENCE
 from tests.attacks.mutants import all_readers
 from tests.conftest import ROOT
 
@@ -42,7 +42,7 @@ def run_all(name: str, sound: Path, work: Path, count: int) -> list[dict]:
         ]
         process = subprocess.run(
             [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=False,
-            timeout=120 + count * (SECONDS + 10), env=os.environ | {"TMPDIR": str(work)},
+            timeout=120 + count * PATIENCE, env=os.environ | {"TMPDIR": str(work)},
         )  # fmt: skip
         lines = [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
         assert lines, process.stderr[-3000:]

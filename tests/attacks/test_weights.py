@@ -1,6 +1,7 @@
 """Networks from elsewhere: published backbones, exports with their JSON, and checkpoints of runs."""
 
 import contextlib
+import functools
 import json
 import shutil
 import struct
@@ -24,6 +25,7 @@ LIKE = {"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.float32)}
 METRIC = "all/single/mAP"
 
 
+@functools.cache
 def shapes():
     backbone = DualStreamResNet(depth=18, width=4)
     return jax.eval_shape(
