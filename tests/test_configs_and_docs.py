@@ -100,12 +100,12 @@ def test_docs_network_code_gives_the_shapes_it_says():
 
 
 def test_the_promises_name_tests_and_codes_that_are_there():
-    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", (ROOT / "docs" / "promises.md").read_text())
+    named = re.findall(r"`((?:attacks/)?test_\w+\.py)(?:::(test_\w+))?`", (ROOT / "docs" / "promises.md").read_text())
     assert len(named) > 50
     for file, function in named:
         assert re.search(rf"def {function}\b" if function else "def test_", (ROOT / "tests" / file).read_text()), file
     rows = re.findall(r"^\| (?!promise|---)(.+) \| (.+) \|$", (ROOT / "docs" / "promises.md").read_text(), re.MULTILINE)
-    assert all("`test_" in tests for _, tests in rows)
+    assert all(re.search(r"`(?:attacks/)?test_", tests) for _, tests in rows)
     text = (ROOT / "docs" / "when_a_run_stops.md").read_text()
     codes = {value for name, value in vars(command).items() if name.startswith("EXIT_")}
     assert codes | {0} == {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
@@ -116,7 +116,7 @@ def test_the_promises_name_tests_and_codes_that_are_there():
 )
 def test_the_promises_of_safety_name_tests_that_are_there(page, number):
     text = (ROOT / page).read_text()
-    named = re.findall(r"`(?:(test_\w+\.py)(?:::(test_\w+))?|(test_\w+))`", text)
+    named = re.findall(r"`(?:((?:attacks/)?test_\w+\.py)(?:::(test_\w+))?|(test_\w+))`", text)
     assert len(named) >= number
     for file, function, alone in named:
         there = (ROOT / "tests" / (file or "test_serve_attacks.py")).read_text()  # as docs/serve.md says

@@ -6,6 +6,7 @@
     json_files.py  JSON: depth, digits and number of values
     arrays.py      .npy and .npz: headers, members, what they claim to unpack to
     images.py      JPEG, PNG, BMP: pixels, before any is decoded
+    names.py       what a file may be called where names are listed
     matlab.py      cells of numbers in .mat
 
 Nobody else in the package opens a file to read it, unless `tests/test_reading.py` says why. Weights are the exception
