@@ -12,7 +12,6 @@ from pathlib import Path
 
 from icre_jax.engine.convert import DEPTHS, export_weights, import_weights
 from icre_jax.machine import command
-from icre_jax.settings.fields import MOST_WIDTH
 
 # Of each direction: flags it needs, flags it may have.
 _FLAGS = {
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     importing.add_argument("--depth", type=int, choices=DEPTHS, help="of the ResNet; default: 50")
     importing.add_argument(
         "--width",
-        type=command.whole_number(1, MOST_WIDTH),
+        type=command.channels,
         help="channels of the stem; default: 64, the published networks",
     )
     importing.add_argument(

@@ -13,7 +13,6 @@ from pathlib import Path
 from icre_jax.data.verification import CHECKS, verify
 from icre_jax.machine import command
 from icre_jax.machine.screen import Screen
-from icre_jax.settings.fields import MOST_WORKERS
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,8 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write findings and counts there as well")
     parser.add_argument(
         "--num_workers",
-        type=command.whole_number(1, MOST_WORKERS),
-        default=min(os.cpu_count() or 1, MOST_WORKERS),
+        type=command.workers,
+        default=min(os.cpu_count() or 1, command.MOST_WORKERS),
         help="threads that decode; default: one per core",
     )
     command.add_pixels_flag(parser)

@@ -69,14 +69,19 @@ def test_what_goes_in_comes_out(index, tmp_path):
     assert index.entries[1].file.as_posix() == "/gallery/anna/2.jpg"
 
 
-NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), min_size=1, max_size=12)
+# All that is text; other names are refused (tests/test_names.py).
+LETTERS = st.characters(
+    exclude_categories=("Cs", "Cc", "Zl", "Zp"),
+    exclude_characters="\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+)
+NAMES = st.text(LETTERS, min_size=1, max_size=12)
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.lists(st.tuples(NAMES, NAMES, st.none() | st.integers(0, 2**31)), min_size=1, unique_by=lambda t: t[0]))
 def test_any_name_survives(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("index") / "it"
-    entries = [Entry(path, person, camid, "infrared", '/r"o,o\nt') for path, person, camid in data]
+    entries = [Entry(path, person, camid, "infrared", '/r"o,o t') for path, person, camid in data]
     GalleryIndex.create(folder, vectors(len(data)), entries, model_hash="h")
     assert list(GalleryIndex.open(folder).entries) == entries
 

@@ -19,7 +19,7 @@ from icre_jax.files.images import MAX_PIXELS
 from icre_jax.files.json_files import read_json_object
 from icre_jax.files.regular import read_bytes
 from icre_jax.settings import LARGEST_CONFIG, parse, to_config
-from icre_jax.settings.fields import Settings
+from icre_jax.settings.fields import MOST_WIDTH, MOST_WORKERS, Settings
 
 # What a disk, or a name that it cannot have, may answer: no fault of the program's, and the message names the file.
 _OF_THE_USER = {
@@ -140,6 +140,10 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"{shown} is not allowed; give a whole number from {lowest} to {highest:,}")
 
     return read
+
+
+workers = whole_number(1, MOST_WORKERS)
+channels = whole_number(1, MOST_WIDTH)
 
 
 def _shortened(text: str, most: int) -> str:
