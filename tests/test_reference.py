@@ -46,11 +46,11 @@ def test_every_field_and_every_command_is_there_once():
 
 def test_types_by_hand(generate):
     kinds = dict(generate._fields(Settings.model_json_schema()))
-    assert kinds["sampling.num_ids_per_batch"] == "whole number > 0"
+    assert kinds["sampling.num_ids_per_batch"] == "whole number > 0 and ≤ 4,096"
     assert kinds["loss.label_smoothing"] == "number ≥ 0 and < 1"
     assert kinds["model.mpfr.mask"] == "`'sigmoid'`, `'softmax'`"
     assert kinds["data.trial"] == "whole number or `None`"
-    assert kinds["data.image_size"] == "(whole number > 0, whole number > 0)"
+    assert kinds["data.image_size"] == "(whole number > 0 and ≤ 1,024, whole number > 0 and ≤ 1,024)"
 
 
 def test_flags_by_hand(generate):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import theilslopes
 
 from tests.conftest import ROOT, flags_of
 from tests.small_runs import assert_same_run, run, saved_steps
@@ -49,13 +50,21 @@ class Disturbed:
         command = [sys.executable, "-m", "icre_jax.train", *flags_of(config), "--workdir", str(workdir)]
         self.output = (workdir.parent / "output.txt").open("ab")
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.output, stderr=self.output)
-        self.began, self.memory = time.monotonic(), []
+        self.workdir, self.began, self.most, self.memory = workdir, time.monotonic(), 0, []
+        self.lines_before = self.num_lines()
 
     def watch(self, seconds: float) -> None:
-        """Sample memory until the process ends, or so many seconds have passed."""
+        """Until the process ends, or so many seconds have passed; memory is sampled once it trains."""
         while self.process.poll() is None and time.monotonic() < self.began + seconds:
-            self.memory.append((time.monotonic() - self.began, memory_of(self.process.pid)))
+            self.most = max(self.most, memory := memory_of(self.process.pid))
+            if self.num_lines() > self.lines_before + 30:  # after compiling, and after a first evaluation
+                self.memory.append((time.monotonic() - self.began, memory))
             time.sleep(0.5)
+
+    def num_lines(self) -> int:
+        """Of the log of the run."""
+        metrics = self.workdir / "metrics.jsonl"
+        return metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
 
     def end(self, number: int) -> int:
         if self.process.poll() is None:
@@ -66,11 +75,11 @@ class Disturbed:
 
 
 def slope(samples: list[tuple[float, int]]) -> float | None:
-    """KiB a second that memory grows by, after the first half of the time; None where that is less than 20 seconds."""
-    if not samples or samples[-1][0] < 40:
+    """KiB a second that memory grows by, the median over all pairs of samples; None of less than 30 seconds."""
+    if not samples or samples[-1][0] - samples[0][0] < 30:
         return None
-    half = [pair for pair in samples if pair[0] > samples[-1][0] / 2]
-    return float(np.polyfit(*np.array(half).T, 1)[0])
+    times, memory = np.array(samples, float).T
+    return float(theilslopes(memory, times)[0])
 
 
 def leave_rubbish(workdir: Path, draw: random.Random) -> str:
@@ -110,8 +119,7 @@ def test_a_disturbed_run_ends_in_the_same_bits(config, tmp_path, request):
         number = draw.choice([signal.SIGKILL, signal.SIGTERM])
         code = started.end(signal.SIGTERM if last else number)
         memories.append(slope(started.memory))
-        most = max((memory for _, memory in started.memory), default=0)
-        print(f"{kind or 'nothing'}: exit {code}, most {most / 1024:.0f} MiB, slope {memories[-1]} KiB/s", flush=True)
+        print(f"{kind or 'nothing'}: exit {code}, most {started.most / 1024:.0f} MiB, slope {memories[-1]}", flush=True)
         said = (workdir.parent / "output.txt").read_text(errors="replace")
         allowed = {0, 75, -signal.SIGKILL, -signal.SIGTERM} | ({2, 4} if kind == "full_disk" else set())
         assert code in allowed, said[-3000:]
