@@ -7,6 +7,7 @@ traceback and exits with a non-zero code. The message names the value, what is a
 from pathlib import Path
 
 _LONGEST = 1000  # characters of a finding
+_LONGEST_MESSAGE = 50_000  # characters; what a damaged file gives as a name may have megabytes
 
 
 class InputError(Exception):
@@ -14,7 +15,9 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         """The message; what it repeats of a file or a name cannot move the cursor of a terminal."""
-        return printable(super().__str__())
+        text = super().__str__()
+        cut = f"... ({len(text):,} characters)" if len(text) > _LONGEST_MESSAGE else ""
+        return printable(text[:_LONGEST_MESSAGE]) + cut
 
 
 class UnreadableError(InputError):

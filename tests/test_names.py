@@ -87,6 +87,9 @@ def test_messages_stay_short_whatever_a_line_holds():
     words = join_findings(["x" * 60_000] * 50)
     assert len(words) < 25_000
     assert words.endswith("... and 30 more")
+    said = str(InputError("a name of " + "x" * 300_000))
+    assert len(said) < 50_100
+    assert said.endswith("... (300,010 characters)")
 
 
 def test_empty_folders_of_persons_are_named(tmp_path):

@@ -181,7 +181,7 @@ class Attacks:
         self.files = [str(name) for name in files if str(name).endswith(self.reader.attacked)]
         assert self.files, self.reader.name
         outcome = look(self.reader, self.folder, self.temporary)
-        assert (outcome.said, outcome.wrong) == (None, ""), self.reader.name
+        assert (outcome.said, outcome.wrong) == (None, ""), f"{self.reader.name}: {outcome}"
         self._restore()
 
     def by_hand(self, name: str, file: str, content: bytes | Callable[[Path], Any], *, sealed: bool = False) -> Outcome:
