@@ -152,15 +152,15 @@ def test_an_embedder_says_what_is_wrong(images, tmp_path):
     net = icre_jax.load("synthetic")
     flags = {"modality": "infrared", "batch_size": 8, "flip": False}
     files = images.read_text().splitlines()[:3]
-    answer = _Embedder("synthetic", None, net.model_hash, flags)({"first": 5, "files": files})
+    answer = _Embedder("synthetic", {}, net.model_hash, flags)({"first": 5, "files": files})
     vectors = np.frombuffer(answer["vectors"], np.float32).reshape(3, net.size)
     np.testing.assert_array_equal(vectors, net.embed(files, modality="infrared", batch_size=8))
     assert (answer["first"], answer["number"], answer["unusable"], answer["refused"]) == (5, 3, [], "")
     missing = str(tmp_path / "none.jpg")
-    answer = _Embedder("synthetic", None, net.model_hash, flags)({"first": 0, "files": [*files, missing]})
-    assert answer["unusable"] == [f"{missing}: no such file"]
-    assert "another network" in _Embedder("synthetic", None, "f" * 64, flags)({"first": 0, "files": files})["refused"]
-    assert "no-such" in _Embedder(str(tmp_path / "no-such"), None, "f", flags)({"first": 0, "files": files})["refused"]
+    answer = _Embedder("synthetic", {}, net.model_hash, flags)({"first": 0, "files": [*files, missing]})
+    assert answer["unusable"] == [f"{missing}: there is no such file"]
+    assert "another network" in _Embedder("synthetic", {}, "f" * 64, flags)({"first": 0, "files": files})["refused"]
+    assert "no-such" in _Embedder(str(tmp_path / "no-such"), {}, "f", flags)({"first": 0, "files": files})["refused"]
 
 
 def test_embedding_in_order_needs_no_order_of_answers(images, monkeypatch):

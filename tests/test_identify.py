@@ -26,6 +26,7 @@ from icre_jax.machine.screen import Screen
 from icre_jax.retrieval.calibration import Calibration, calibrate
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.open_set import run_searches
+from icre_jax.sums import seal, unseal
 from tests.conftest import run_command
 from tests.test_commands import refused
 
@@ -218,9 +219,10 @@ def wrong(made, own, people, tmp_path):
     """Name -> command and what its refusal says."""
     gallery, calibration = made[0] / "gallery", made[0] / "calibration.json"
     other = tmp_path / "other.json"
-    other.write_text(calibration.read_text().replace(Calibration.read(calibration).model_hash, "0" * 64))
+    known = unseal(json.loads(calibration.read_text()))
+    other.write_text(json.dumps(seal(known | {"model_hash": "0" * 64})))
     small = tmp_path / "small.json"
-    small.write_text(json.dumps({**json.loads(calibration.read_text()), "num_enrolled": 1, "num_images": 1}))
+    small.write_text(json.dumps(seal(known | {"num_enrolled": 1, "num_images": 1})))
     image = next(iter((people / "cam6").rglob("*.jpg")))
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     nameless = tmp_path / "nameless"
@@ -261,7 +263,7 @@ def wrong(made, own, people, tmp_path):
         "cameras as folder": ((*index, people / "cam1" / ".."), "test_id.txt is none of .jpg"),
         "split": ((*index, own, "--split", "val"), "--split val needs a manifest or --dataset"),
         "too few": ((*calibrate, own, "--fpir", "0.01"), "cannot be measured on 5 strangers"),
-        "seed": ((*calibrate, own, "--seed", "-1"), "The seed is -1"),
+        "seed": ((*calibrate, own, "--seed", "-1"), "--seed: '-1' is not allowed"),
         "trial of nothing": ((*index, own, "--trial", "1"), "--trial 1 needs a --dataset"),
         "rate": ((*calibrate, own, "--fpir", "2"), "between 0 and 1"),
         "enrolled": ((*calibrate, own, "--enrolled", "9"), "9 enrolled persons and 1 strangers"),

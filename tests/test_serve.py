@@ -20,6 +20,7 @@ from icre_jax.errors import InputError
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.serving.searcher import GoneError, Searcher, UnusableError
 from icre_jax.serving.server import check_access
+from icre_jax.sums import seal, unseal
 from tests.conftest import ROOT, run_command
 from tests.page_server import COLOURS, SHORT, Colours, calibrated, image_bytes, make_gallery
 from tests.test_commands import refused
@@ -212,13 +213,13 @@ def wrong(made, tmp_path):
     (tmp_path / "good").write_text("a" * 40)
     make_gallery(tmp_path)
     calibration = made / "calibration.json"
-    known = json.loads(calibration.read_text())
+    known = unseal(json.loads(calibration.read_text()))
     changed = {
         "other.json": {"model_hash": "0" * 64}, "small.json": {"num_enrolled": 1, "num_images": 1.0},
         "flip.json": {"flip": True}, "infrared.json": {"gallery_modality": "infrared"},
     }  # fmt: skip
     for name, fields in changed.items():
-        (tmp_path / name).write_text(json.dumps(known | fields))
+        (tmp_path / name).write_text(json.dumps(seal(known | fields)))
     index = ("--index", made / "gallery", "--port", "0")
     return {
         "no index": (("--index", tmp_path / "none", "--port", "0"), "is not the index of a gallery"),
