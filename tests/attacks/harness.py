@@ -45,6 +45,9 @@ class Reader:
     attacked: tuple[str, ...] = ("",)
     writes: bool = False
 
+    def __str__(self) -> str:
+        return self.name  # the same in every process, as the ids of tests have to be
+
 
 class TooSlowError(BaseException):
     """Nothing that is attacked catches it."""
