@@ -105,7 +105,7 @@ def mapped_collectives(program: Program, num_gathered: int = 2) -> dict[str, int
 def _operations(text: str) -> Iterator[tuple[str, str, str]]:
     """(name, line, place in the network) of each operation; "" where the place is not known."""
     lines = text.splitlines()
-    definitions = dict(found.groups() for line in lines if (found := _DEFINITION.match(line)))
+    definitions: dict[str, str] = {f[1]: f[2] for line in lines if (f := _DEFINITION.match(line))}
     for line in lines:
         found = _OPERATION.search(line)
         if found and not line.startswith("#"):

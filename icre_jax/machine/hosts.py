@@ -227,7 +227,7 @@ class Vote:
         previous = self._pending
         votes = np.full(jax.local_device_count(), mine, np.int32)
         self._pending = self._add(jax.make_array_from_process_local_data(self._each, votes))
-        return previous is not None and int(previous) > 0
+        return previous is not None and bool(jax.device_get(previous) > 0)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from icre_jax.data.pipeline import training_batches
@@ -110,6 +111,7 @@ class FiniteWatch:
         Raises:
           DivergenceError: one of its numbers is not finite.
         """
+        self._metrics = jax.device_get(self._metrics)  # all at once
         finding = name_not_finite(self._metrics)
         if finding:
             self._fail(finding)
