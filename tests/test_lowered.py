@@ -30,7 +30,7 @@ def cpu_forms(monkeypatch):
     """Layers that take their form for CPUs everywhere, however small they are."""
     monkeypatch.setattr(convolution, "_ENOUGH_WORK", 0)
     for module in (convolution, pooling):
-        monkeypatch.setattr(module.lax, "platform_dependent", lambda *arrays, cpu, default: cpu(*arrays))
+        monkeypatch.setattr(module.lax, "platform_dependent", lambda *arrays, cpu, **others: cpu(*arrays))
 
 
 def training_text(program, platform):
@@ -63,19 +63,19 @@ def test_a_step_and_an_embedding_have_no_fault():
     program = program_of(dtype="bfloat16")
     traced = trace_step(program, make_mesh(BATCH), BATCH)
     for platform in PLATFORMS:
-        assert find_faults(program_text(traced, platform), program, "train") == []
-    assert find_faults(embedding_text(program, "cuda", "visible"), program, "visible") == []
-    assert find_faults(embedding_text(program, "tpu", "infrared"), program, "infrared") == []
+        assert find_faults(program_text(traced, platform), program, "train", platform) == []
+    assert find_faults(embedding_text(program, "cuda", "visible"), program, "visible", "cuda") == []
+    assert find_faults(embedding_text(program, "tpu", "infrared"), program, "infrared", "tpu") == []
 
 
 @pytest.mark.long
 def test_forms_for_cpus_are_seen_in_a_step(cpu_forms):
     program = program_of()
     kernels = 18
-    faults = find_faults(training_text(program, "cuda"), program, "train")
+    faults = find_faults(training_text(program, "tpu"), program, "train", "tpu")
     assert faults == [
         f"0 weight gradients are convolutions, of {kernels} kernels larger than 1x1",
-        "0 gradients of max-pools are the library's, of 2",
+        "0 x select_and_scatter; there should be 2 on tpu",
         "0 max-pools are the library's, of 2",
     ]
 
@@ -109,7 +109,7 @@ def in_float32(x, kernel, stride=1):
 def test_faults_of_a_layer_are_seen(faulty, words, monkeypatch):
     program = program_of(dtype="bfloat16")
     monkeypatch.setattr(layers, "convolve", faulty)
-    faults = find_faults(embedding_text(program, "cuda"), program, "visible")
+    faults = find_faults(embedding_text(program, "cuda"), program, "visible", "cuda")
     assert faults
     assert any(re.search(words, fault) for fault in faults), faults
 
@@ -128,7 +128,7 @@ def print_on_the_host(images):
 def test_calls_of_the_host_are_seen(faulty, monkeypatch):
     program = program_of(dtype="bfloat16")
     monkeypatch.setattr(steps, "normalize_images", faulty)
-    faults = find_faults(embedding_text(program, "cpu"), program, "visible")
+    faults = find_faults(embedding_text(program, "cpu"), program, "visible", "cuda")
     assert len(faults) == 1
     assert re.search(r"^custom call \w*callback\w* at .*: a call of the host", faults[0]), faults
     # For devices that are not there JAX does not even lower them.
@@ -139,9 +139,9 @@ def test_calls_of_the_host_are_seen(faulty, monkeypatch):
 def test_a_product_of_which_nobody_knows_the_place_is_no_exception():
     program = program_of(dtype="bfloat16")
     line = "%1 = stablehlo.dot_general %0, %0 : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>"
-    assert any("f32 and f32" in fault for fault in find_faults(line, program, "visible"))
+    assert any("f32 and f32" in fault for fault in find_faults(line, program, "visible", "cuda"))
     infeed = '%1:2 = "stablehlo.infeed"(%0) : (!stablehlo.token) -> (tensor<4xf32>, !stablehlo.token) loc(#loc)'
-    assert any("waits for the host" in fault for fault in find_faults(infeed, program, "visible"))
+    assert any("waits for the host" in fault for fault in find_faults(infeed, program, "visible", "cuda"))
 
 
 @pytest.mark.long
@@ -152,7 +152,7 @@ def test_other_programs_have_no_fault(changes):
     program = program_of(dtype="bfloat16", **changes)
     traced = trace_step(program, make_mesh(BATCH), BATCH)
     for platform in PLATFORMS:
-        assert find_faults(program_text(traced, platform), program, "train") == []
+        assert find_faults(program_text(traced, platform), program, "train", platform) == []
 
 
 @pytest.mark.long
@@ -165,9 +165,17 @@ def test_the_recipe_at_its_size_has_no_fault():
     program = build_program(parse(config), num_classes=713, steps_per_epoch=100)
     traced = trace_step(program, make_mesh(48), 48)
     for platform in PLATFORMS:
-        assert find_faults(program_text(traced, platform), program, "train") == []
-    faults = find_faults(program_text(traced, "cpu"), program, "train")
+        assert find_faults(program_text(traced, platform), program, "train", platform) == []
+    faults = find_faults(program_text(traced, "cpu"), program, "train", "cuda")
     assert any("weight gradients are convolutions" in fault for fault in faults)
+
+
+@pytest.mark.long
+def test_a_gradient_of_which_gpus_have_no_repeatable_form_is_seen(monkeypatch):
+    monkeypatch.setattr(pooling, "_gradient_by_slices", pooling._library_gradient)
+    program = program_of()
+    faults = find_faults(training_text(program, "cuda"), program, "train", "cuda")
+    assert faults == ["2 x select_and_scatter; there should be 0 on cuda"]
 
 
 def operations(text):
@@ -177,12 +185,12 @@ def operations(text):
 
 
 @pytest.mark.long
-def test_for_accelerators_it_is_the_program_without_forms_for_cpus(monkeypatch):
+def test_for_a_tpu_it_is_the_program_without_forms_for_cpus(monkeypatch):
     monkeypatch.setattr(convolution, "_ENOUGH_WORK", 0)
-    text = training_text(program_of(), "cuda")
+    text = training_text(program_of(), "tpu")
     for module in (convolution, pooling):
-        monkeypatch.setattr(module.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
-    assert operations(training_text(program_of(), "cuda")) == operations(text)
+        monkeypatch.setattr(module.lax, "platform_dependent", lambda *arrays, default, **others: default(*arrays))
+    assert operations(training_text(program_of(), "tpu")) == operations(text)
 
 
 @pytest.mark.long
@@ -192,7 +200,7 @@ def test_under_pmap_there_are_the_exchanges_that_are_meant(monkeypatch):
     for platform in PLATFORMS:
         text = mapped_text(program, platform)
         assert count_collectives(text) == expected
-        assert find_faults(text, program, "train", collectives=expected) == []
+        assert find_faults(text, program, "train", platform, collectives=expected) == []
     # 27 BatchNorms, 116 arrays of parameters, 54 of running statistics.
     assert expected == {"all_reduce": 27 + 27 + 116 + 54, "all_gather": 4, "reduce_scatter": 2}
 
@@ -202,7 +210,7 @@ def test_under_pmap_there_are_the_exchanges_that_are_meant(monkeypatch):
         return jax.lax.all_gather(real(images), BATCH_AXIS, tiled=True)[: len(images)]
 
     monkeypatch.setattr(steps, "normalize_images", with_all_images)
-    faults = find_faults(mapped_text(program, "cuda"), program, "train", collectives=expected)
+    faults = find_faults(mapped_text(program, "cuda"), program, "train", "cuda", collectives=expected)
     assert "5 x all_gather between devices; there should be 4" in faults
 
 

@@ -57,20 +57,23 @@ def program_text(traced: jax.stages.Traced, platform: str) -> str:
     return traced.lower(lowering_platforms=(platform,)).as_text(debug_info=True)
 
 
-def find_faults(text: str, program: Program, task: str, *, collectives: Mapping[str, int] | None = None) -> list[str]:
+def find_faults(
+    text: str, program: Program, task: str, platform: str, *, collectives: Mapping[str, int] | None = None
+) -> list[str]:
     """Everything in a program that does not belong there, each with its place; none of it if all is well.
 
     Args:
-      text: of `program_text`, for any platform but "cpu".
+      text: of `program_text`.
       program: what it was made from.
       task: "train", "visible" or "infrared", which is embedding.
+      platform: that it was lowered for, any but "cpu".
       collectives: how many of each kind (`count_collectives`) there should be; None for none at all. Under `jit` they
         come into being when a program is compiled for several devices, see `icre_jax.costs.slices.list_collectives`.
     """
     operations = list(_operations(text))
     return [
         *_calls_of_the_host(operations),
-        *_forms_for_cpus(operations, program, task),
+        *_forms_for_cpus(operations, program, task, platform),
         *_float32_products(operations, program),
         *_exchanges(operations, collectives or {}),
     ]
@@ -125,8 +128,13 @@ def _calls_of_the_host(operations: list[tuple[str, str, str]]) -> Iterator[str]:
                 yield f"custom call {what} at {place}: a call of the host, or of a library of one platform"
 
 
-def _forms_for_cpus(operations: list[tuple[str, str, str]], program: Program, task: str) -> Iterator[str]:
-    """What the library's operations would be in the form for CPUs is found by what is missing then."""
+def _forms_for_cpus(
+    operations: list[tuple[str, str, str]], program: Program, task: str, platform: str
+) -> Iterator[str]:
+    """What the library's operations would be in the form for CPUs is found by what is missing then.
+
+    One of the library's is not for GPUs, see `icre_jax.models.pooling`.
+    """
     names = collections.Counter(name.removeprefix("stablehlo.") for name, _, _ in operations)
     kernels, stems = _count_kernels(program.abstract_state.params, task)
     convolutions = [line for name, line, _ in operations if name == "stablehlo.convolution"]
@@ -134,8 +142,9 @@ def _forms_for_cpus(operations: list[tuple[str, str, str]], program: Program, ta
     if task == "train":
         if gradients != kernels:
             yield f"{gradients} weight gradients are convolutions, of {kernels} kernels larger than 1x1"
-        if names["select_and_scatter"] != stems:
-            yield f"{names['select_and_scatter']} gradients of max-pools are the library's, of {stems}"
+        scattered = stems if platform == "tpu" else 0
+        if names["select_and_scatter"] != scattered:
+            yield f"{names['select_and_scatter']} x select_and_scatter; there should be {scattered} on {platform}"
     elif gradients:
         yield f"{gradients} weight gradients in a program that only embeds"
     # Computed again, or once more in micro-batches, there are more of them; the images themselves need no gradient.
