@@ -71,7 +71,9 @@ def spread(mesh: Mesh, rows: Any) -> Any:
     What a step reads gets to its devices here and nowhere else, so that training can forbid any other transfer
     (`jax.transfer_guard`).
     """
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(BATCH_AXIS)), rows)
+    # Of several processes the library does not say to the guard that it is meant.
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(BATCH_AXIS)), rows)
 
 
 def gather(arrays: Any) -> Any:

@@ -121,18 +121,21 @@ class Checkpoints:
             self._clear_failed(step)
             raise NotSavedError(
                 f"The checkpoint of step {step} could not be written to {self._folder}: {reason_of(error)}. Older "
-                f"checkpoints are intact: {self.steps}."
+                f"checkpoints are intact: {listed(self._folder)}."
             ) from error
         finally:
             shutil.rmtree(self._folder / DELETED, ignore_errors=True)
 
     def _clear_failed(self, step: int) -> None:
         """Delete what a failed save left, which would keep the space, and look at the folder anew."""
+        several = jax.process_count() > 1  # orbax would wait for the others, who do not come
         with contextlib.suppress(OSError, ValueError), quiet_orbax():
-            self._manager.wait_until_finished()  # other arrays may still be on their way
+            if not several:
+                self._manager.wait_until_finished()  # other arrays may still be on their way
         for torn in self._folder.glob(f"{step}.*"):
             shutil.rmtree(torn, ignore_errors=True)
-        self._manager.reload()  # orbax has already struck out the steps that this one was to replace
+        if not several:
+            self._manager.reload()  # orbax has already struck out the steps that this one was to replace
 
     @property
     def steps(self) -> list[int]:
