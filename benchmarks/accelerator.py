@@ -29,6 +29,7 @@ from icre_jax.engine.program import Program, build_program
 from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
 from icre_jax.machine import command
+from icre_jax.machine.caches import keep_compiled_programs
 
 _NUM_CLASSES = 395
 # TFLOP/s of one device in bfloat16 (dense) and in float32, as published by the maker: cloud.google.com/tpu/docs/v5e,
@@ -159,6 +160,7 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"--seconds is {flags.seconds}; allowed is more than 0, up to 600.")
     fields = [field for field in config_flags if not field.startswith("--config=")]
     batch = make_batch(flags.batch, tuple(flags.image_size))
+    keep_compiled_programs()  # what is compiled to be looked at is run as well
     here = numerics_here()
 
     def program_of(row: str, dtype: str, size: tuple[int, int]) -> Program:
