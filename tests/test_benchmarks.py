@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.accelerator import peak_of
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from tests.conftest import ROOT, flags_of, run_command
+from tests.conftest import ROOT, TINY_NETWORK, flags_of, run_command
 from tests.test_commands import refused
 
 
@@ -55,10 +55,11 @@ def test_the_speed_of_the_input_is_measured():
 
 
 @pytest.mark.long
-def test_an_accelerator_is_measured_and_on_a_cpu_its_peak_is_not_known(config):
+def test_an_accelerator_is_measured_and_on_a_cpu_its_peak_is_not_known():
+    network = [flag for flag in TINY_NETWORK if "image_size" not in flag]
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.accelerator", "--image_size", "32", "16", "--batch", "8", "--seconds", "0.1",
-         *flags_of(config)],
+         "--config", "configs/synthetic.py", *network],
         cwd=ROOT, env=os.environ | {"COLUMNS": "160", "JAX_NUM_CPU_DEVICES": "1"}, capture_output=True, text=True,
         timeout=1200, check=False,
     )  # fmt: skip

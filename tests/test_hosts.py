@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from jax.sharding import Mesh
 from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.engine.parallel import make_mesh
-from icre_jax.errors import HostError, InputError
+from icre_jax.errors import HostError, InputError, NotSavedError
 from icre_jax.machine import hosts
 from icre_jax.settings import parse
 from tests.conftest import ROOT, flags_of, free_port, run_command
@@ -203,7 +204,7 @@ def test_a_process_that_dies_ends_the_other_with_a_message(short, tmp_path, kill
     assert "Start all of them again" in texts[survivor] or "another task died" in texts[survivor]
 
 
-# `icre_jax.train` in a process whose disk is full when it writes the checkpoint of step 2, past the look beforehand.
+# `icre_jax.train` in a process whose disk is full when it writes the checkpoint of step 3, past the look beforehand.
 FULL_DISK = """
 import errno, os, sys
 from icre_jax.engine import checkpoint
@@ -216,10 +217,10 @@ def full(*_, **__):
 process, who = sys.argv[sys.argv.index("--process_id") + 1], os.environ["FULL_DISK_OF"]
 if process == who == "0":  # the last act of a save, in a thread of orbax, when the others have written and wait
     real = checkpoint.write_sums
-    checkpoint.write_sums = lambda folder, **rest: full() if "2." in folder.name else real(folder, **rest)
+    checkpoint.write_sums = lambda folder, **rest: full() if "3." in folder.name else real(folder, **rest)
 elif process == who:
     real = checkpoint.ocp.CheckpointManager.save
-    save = lambda self, step, **rest: full() if step == 2 else real(self, step, **rest)
+    save = lambda self, step, **rest: full() if step == 3 else real(self, step, **rest)
     checkpoint.ocp.CheckpointManager.save = save
 command.run(main, leave=hosts.leave)
 """
@@ -235,7 +236,7 @@ def test_a_disk_that_fills_up_in_a_save_of_one_process_ends_all_with_its_words(s
     assert codes == [4, 4], texts
     for text in texts:
         said_last = " ".join(text.split())
-        assert "The checkpoint of step 2 could not be written" in said_last
+        assert "The checkpoint of step 3 could not be written" in said_last
         assert "No space left on device. Older checkpoints are intact: [0]. All processes end" in said_last
         assert "Traceback" not in text
     assert f"process {who}: The checkpoint" in texts[1 - who]
@@ -378,6 +379,9 @@ class Meeting:
     def blocking_key_value_get(self, key, milliseconds):
         return self.store[key]
 
+    def key_value_dir_get(self, prefix):
+        return [(key, value) for key, value in self.store.items() if key.startswith(prefix)]
+
     def be(self, process: int) -> None:
         self._monkeypatch.setattr("jax.process_index", lambda: process)
         self._monkeypatch.setattr(hosts, "_topics", 0)
@@ -415,6 +419,32 @@ def test_an_error_of_one_reaches_the_others(monkeypatch, tmp_path):
     words = r"process 1 of 2 cannot go on.*Connection closed by peer.*Start all of them"
     with pytest.raises(HostError, match=words), hosts.explain_lost_hosts():
         raise jax.errors.JaxRuntimeError("Connection closed by peer")
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_save_that_fails_in_one_process_ends_this_one(monkeypatch, capsys, failing):
+    """This is process 0, whose own save fails, or waits inside a library for that of process 1."""
+    meeting, ended = Meeting(monkeypatch), threading.Event()
+    codes = []
+    monkeypatch.setattr(hosts, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(hosts.os, "_exit", lambda code: (codes.append(code), ended.set()))
+    meeting.be(0)
+    meeting.store["icre_jax/1/knows/1"] = ""
+    if failing:
+        meeting.store["icre_jax/1/failed/1"] = "Its disk is full."
+
+    def save():
+        if not failing:
+            raise NotSavedError("The disk is full.")
+        assert ended.wait(10)
+
+    hosts.save_together(save)
+    assert set(codes) == {4}
+    words = "error: process 1: Its disk is full. All processes end" if failing else "error: The disk is full. All proc"
+    assert words in capsys.readouterr().err
+    assert meeting.store["icre_jax/1/knows/0"] == ""
+    if not failing:
+        assert meeting.store["icre_jax/1/failed/0"] == "The disk is full."
 
 
 def test_devices_of_hosts_in_turns(monkeypatch):
