@@ -207,7 +207,7 @@ def test_a_process_that_dies_ends_the_other_with_a_message(short, tmp_path, kill
 # `icre_jax.train` in a process whose disk is full when it writes the checkpoint of step 3, past the look beforehand.
 FULL_DISK = """
 import errno, os, sys
-from icre_jax.engine import checkpoint
+from icre_jax.engine.checkpoint import folder, opening
 from icre_jax.machine import command, hosts
 from icre_jax.train import main
 
@@ -216,12 +216,12 @@ def full(*_, **__):
 
 process, who = sys.argv[sys.argv.index("--process_id") + 1], os.environ["FULL_DISK_OF"]
 if process == who == "0":  # the last act of a save, in a thread of orbax, when the others have written and wait
-    real = checkpoint.write_sums
-    checkpoint.write_sums = lambda folder, **rest: full() if "3." in folder.name else real(folder, **rest)
+    real = opening.write_sums
+    opening.write_sums = lambda step, **rest: full() if "3." in step.name else real(step, **rest)
 elif process == who:
-    real = checkpoint.ocp.CheckpointManager.save
+    real = folder.ocp.CheckpointManager.save
     save = lambda self, step, **rest: full() if step == 3 else real(self, step, **rest)
-    checkpoint.ocp.CheckpointManager.save = save
+    folder.ocp.CheckpointManager.save = save
 command.run(main, leave=hosts.leave)
 """
 

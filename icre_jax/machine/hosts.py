@@ -184,7 +184,7 @@ def first_then_others(work: Callable[[], T]) -> T:
     return everywhere(lambda: result[0] if result else work())
 
 
-def save_together(work: Callable[[], None]) -> None:
+def save_together(work: Callable[[], None], *, failed: Callable[[], str | None] = lambda: None) -> None:
     """A save in which processes wait for each other inside a library, which knows nothing of a process that failed.
 
     Where one cannot write, all end with its message and exit code 4 (`icre_jax.machine.command.EXIT_NOT_SAVED`), and
@@ -193,30 +193,35 @@ def save_together(work: Callable[[], None]) -> None:
 
     Args:
       work: raises `NotSavedError` where it cannot write.
+      failed: asked meanwhile, in another thread: why this process cannot write, if the library keeps it to itself.
     """
     if jax.process_count() == 1:
         return work()
     topic, done = _next_topic(), threading.Event()
-    watch = threading.Thread(target=_end_with_others, args=(topic, done), daemon=True)
+    watch = threading.Thread(target=_end_with_others, args=(topic, done, failed), daemon=True)
     watch.start()
     try:
         work()
     except NotSavedError as error:
         done.set()
-        _client().key_value_set(f"{topic}/failed/{jax.process_index()}", str(error))
-        _end_not_saved(topic, str(error))
+        _tell_and_end(topic, str(error))
     finally:
         done.set()
         watch.join()
 
 
-def _end_with_others(topic: str, done: threading.Event) -> None:
-    """Wait for the end of a save, or for the process that could not write; this one then ends too."""
+def _end_with_others(topic: str, done: threading.Event, failed: Callable[[], str | None]) -> None:
+    """Wait for the end of a save, or for a process that cannot write; this one then ends too."""
     while not done.wait(_LOOK_SECONDS):
-        failed = _client().key_value_dir_get(f"{topic}/failed/")
-        if failed:
-            process = failed[0][0].rpartition("/")[2]
-            _end_not_saved(topic, f"process {process}: {failed[0][1]}")
+        if mine := failed():
+            _tell_and_end(topic, mine)
+        if theirs := _client().key_value_dir_get(f"{topic}/failed/"):
+            _end_not_saved(topic, f"process {theirs[0][0].rpartition('/')[2]}: {theirs[0][1]}")
+
+
+def _tell_and_end(topic: str, message: str) -> None:
+    _client().key_value_set(f"{topic}/failed/{jax.process_index()}", message)
+    _end_not_saved(topic, message)
 
 
 def _end_not_saved(topic: str, message: str) -> None:

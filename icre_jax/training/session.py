@@ -89,7 +89,9 @@ class Session:
         hosts.everywhere(self.log.require_written)
         # Saving is a common act: a host that finds no room must not leave the others waiting for it.
         hosts.everywhere(lambda: self.checkpoints.require_space(state))
-        hosts.save_together(lambda: self.checkpoints.save(state, self.run.facts, scores))
+        hosts.save_together(
+            lambda: self.checkpoints.save(state, self.run.facts, scores), failed=self.checkpoints.failed_last
+        )
 
     def try_to_save(self, state: TrainState, scores: dict[str, float] | None) -> None:
         """`save` on the way: a disk that is full now may have space by the next time, so training goes on."""
