@@ -221,6 +221,7 @@ def elsewhere(**changes) -> str:
     return json.dumps(dataclasses.replace(numerics_here(), **changes).plain())
 
 
+@pytest.mark.long
 def test_a_replay_says_what_to_expect_of_the_bits_and_refuses_another_platform(stopped, tmp_path):
     workdir, failure = stopped
     file = tmp_path / "r.npz"
