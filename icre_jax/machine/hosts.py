@@ -204,7 +204,7 @@ def save_together(work: Callable[[], None], *, failed: Callable[[], str | None] 
         work()
     except NotSavedError as error:
         done.set()
-        _tell_and_end(topic, str(error))
+        _end_not_saved(topic, str(error), tell=True)
     finally:
         done.set()
         watch.join()
@@ -214,31 +214,32 @@ def _end_with_others(topic: str, done: threading.Event, failed: Callable[[], str
     """Wait for the end of a save, or for a process that cannot write; this one then ends too."""
     while not done.wait(_LOOK_SECONDS):
         if mine := failed():
-            _tell_and_end(topic, mine)
+            _end_not_saved(topic, mine, tell=True)
         if theirs := _client().key_value_dir_get(f"{topic}/failed/"):
             _end_not_saved(topic, f"process {theirs[0][0].rpartition('/')[2]}: {theirs[0][1]}")
 
 
-def _tell_and_end(topic: str, message: str) -> None:
-    _client().key_value_set(f"{topic}/failed/{jax.process_index()}", message)
-    _end_not_saved(topic, message)
+_ending = threading.Lock()  # the end is one thread's; another that comes to it waits for it
 
 
-def _end_not_saved(topic: str, message: str) -> None:
+def _end_not_saved(topic: str, message: str, *, tell: bool = False) -> None:
     """Say it and end, once all know. Process 0 goes last: with it goes the place where they tell each other."""
-    _client().key_value_set(f"{topic}/knows/{jax.process_index()}", "")
-    deadline = time.monotonic() + _PARTING_SECONDS
-    while time.monotonic() < deadline and len(_client().key_value_dir_get(f"{topic}/knows/")) < jax.process_count():
-        time.sleep(_LOOK_SECONDS)
-    if is_first():
-        time.sleep(2 * _LOOK_SECONDS)
-    print(
-        f"error: {message} All processes end; free space and start the same commands again.",
-        file=sys.stderr,
-        flush=True,
-    )
-    sys.stdout.flush()
-    os._exit(EXIT_NOT_SAVED)  # an ordinary end would wait for the others inside the library
+    with _ending:
+        if tell:
+            _client().key_value_set(f"{topic}/failed/{jax.process_index()}", message)
+        _client().key_value_set(f"{topic}/knows/{jax.process_index()}", "")
+        deadline = time.monotonic() + _PARTING_SECONDS
+        while time.monotonic() < deadline and len(_client().key_value_dir_get(f"{topic}/knows/")) < jax.process_count():
+            time.sleep(_LOOK_SECONDS)
+        if is_first():
+            time.sleep(2 * _LOOK_SECONDS)
+        print(
+            f"error: {message} All processes end; free space and start the same commands again.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(EXIT_NOT_SAVED)  # an ordinary end would wait for the others inside the library
 
 
 def require_common_folder(folder: Path, *, flag: str) -> None:
