@@ -54,7 +54,7 @@ def test_the_speed_of_the_input_is_measured():
         assert word in process.stdout
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_accelerator_is_measured_and_on_a_cpu_its_peak_is_not_known():
     network = [flag for flag in TINY_NETWORK if "image_size" not in flag]
     process = subprocess.run(
