@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from icre_jax.engine.checkpoint import folder as checkpoint_folder
+from icre_jax.engine.checkpoint import opening
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import NotSavedError
@@ -148,7 +149,7 @@ def test_why_the_last_act_of_a_save_failed_is_known_to_who_asks_meanwhile(tmp_pa
     checkpoints.save(make_state(0), {}, {"m": 0.9})
     assert checkpoints.failed_last() is None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "write_sums", full)
+        patch.setattr(opening, "write_sums", full)
         with pytest.raises(NotSavedError) as caught:
             checkpoints.save(make_state(1), {}, {"m": 0.1})
     assert checkpoints.failed_last() == str(caught.value)
