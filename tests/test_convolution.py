@@ -238,5 +238,5 @@ def test_a_loop_compiles_its_step_once_and_gives_its_state_away(config):
         batch["label"], batch["modality"] = np.arange(8, dtype=np.int32) // 2, np.arange(8, dtype=np.int32) % 2
         before = state
         state, _ = step(state, batch)
-        assert step._cache_size() == 1
+        assert step.__wrapped__._cache_size() == 1
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))  # its memory is the new state's
