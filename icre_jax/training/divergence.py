@@ -83,7 +83,7 @@ def read_failure(file: Path) -> Failure:
                 name: values[name].item()
                 for name in ("step", "checkpoint_step", "finding", "settings", "data_fingerprint")
             }
-            if "numerics" in values:
+            if "numerics" in values.names:
                 scalars["numerics"] = values["numerics"].item()
     except (UnreadableError, ValueError, TypeError) as error:
         reason = error.reason if isinstance(error, UnreadableError) else error
