@@ -229,9 +229,10 @@ def test_a_replay_says_what_to_expect_of_the_bits_and_refuses_another_platform(s
     words = r"r\.npz is of a run on 1 x NVIDIA H100 \(gpu\), and this is 1 x cpu \(cpu\).*JAX_PLATFORMS=cuda chooses"
     with pytest.raises(InputError, match=words):
         run_again(workdir, file)
-    dataclasses.replace(failure, numerics="{}").write(file)
-    with pytest.raises(InputError, match="is not a replay file"):
-        run_again(workdir, file)
+    for numerics in ("{}", "[1]", "{", elsewhere(platform=3), elsewhere(flags=(None,))):
+        dataclasses.replace(failure, numerics=numerics).write(file)
+        with pytest.raises(InputError, match=r"is not a replay file \(numerics: "):
+            run_again(workdir, file)
     for numerics, words in (
         ("", "does not say on which device"),
         (elsewhere(), "the same bits are expected"),

@@ -66,9 +66,17 @@ def numerics_here() -> Numerics:
 
 
 def from_plain(values: dict[str, Any]) -> Numerics:
-    """Inverse of `Numerics.plain`."""
-    names = [field.name for field in dataclasses.fields(Numerics)]
-    return Numerics(**{name: values[name] for name in names} | {"flags": tuple(values["flags"])})
+    """Inverse of `Numerics.plain`, of a file of anybody's.
+
+    Raises:
+      KeyError, TypeError: it is not one of ours.
+    """
+    found = {field.name: values[field.name] for field in dataclasses.fields(Numerics)}
+    for name, value in found.items():
+        kind = {"num_devices": int, "flags": list}.get(name, str)
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(flag, str) for flag in value)):
+            raise TypeError(f"{name} is {value!r}")
+    return Numerics(**found | {"flags": tuple(found["flags"])})
 
 
 def differences(then: Numerics, now: Numerics) -> list[str]:

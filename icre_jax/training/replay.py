@@ -1,7 +1,6 @@
 """Running a step again that was not finite: `python -m icre_jax.train --workdir DIR --replay FILE`."""
 
 import contextlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from icre_jax.engine.numerics import DETERMINISTIC, differences, from_plain, num
 from icre_jax.engine.state import TrainState, find_not_finite
 from icre_jax.engine.stored import read_settings
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files.json_files import parse_json
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences as differences_of_settings
 from icre_jax.settings import from_json
@@ -92,7 +92,7 @@ def _compare_numerics(file: Path, failure: Failure) -> str:
         return "The file does not say on which device the run was; on another kind the numbers differ."
     now = numerics_here()
     try:
-        then = from_plain(json.loads(failure.numerics))
+        then = from_plain(parse_json(failure.numerics))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is not a replay file (numerics: {error}). Give the replay_step_<N>.npz that a diverged run left "
