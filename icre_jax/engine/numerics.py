@@ -72,11 +72,13 @@ def from_plain(values: dict[str, Any]) -> Numerics:
       KeyError, TypeError: it is not one of ours.
     """
     found = {field.name: values[field.name] for field in dataclasses.fields(Numerics)}
+    flags = found["flags"]
+    if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+        raise TypeError(f"flags is {flags!r}")
     for name, value in found.items():
-        kind = {"num_devices": int, "flags": list}.get(name, str)
-        if not isinstance(value, kind) or (kind is list and not all(isinstance(flag, str) for flag in value)):
+        if name != "flags" and not isinstance(value, int if name == "num_devices" else str):
             raise TypeError(f"{name} is {value!r}")
-    return Numerics(**found | {"flags": tuple(found["flags"])})
+    return Numerics(**found | {"flags": tuple(flags)})
 
 
 def differences(then: Numerics, now: Numerics) -> list[str]:
