@@ -76,7 +76,7 @@ class Ours:
         with plain_layers() if plain else contextlib.nullcontext():
             if task == "train":
                 step: Any = make_train_step(mesh, program)
-                traced = step.trace(program.abstract_state, abstract_batch(num_images, program.image_size))
+                traced = step.__wrapped__.trace(program.abstract_state, abstract_batch(num_images, program.image_size))
             else:
                 # A function of its own: `embed_step` would give back the program that it traced before.
                 embed = jax.jit(functools.partial(embed_step.__wrapped__, network=program.network, modality="visible"))

@@ -1,9 +1,14 @@
 """The benchmarks start, print their tables, and refuse what they cannot do."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from benchmarks.accelerator import peak_of
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from tests.conftest import flags_of, run_command
+from tests.conftest import ROOT, TINY_NETWORK, flags_of, run_command
 from tests.test_commands import refused
 
 
@@ -47,6 +52,36 @@ def test_the_speed_of_the_input_is_measured():
     assert process.returncode == 0, process.stderr
     for word in ("2 kB at 32x16", "images/s", "threads", "with their sums adds", "resized / workers:"):
         assert word in process.stdout
+
+
+@pytest.mark.slow
+def test_an_accelerator_is_measured_and_on_a_cpu_its_peak_is_not_known():
+    network = [flag for flag in TINY_NETWORK if "image_size" not in flag]
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.accelerator", "--image_size", "32", "16", "--batch", "8", "--seconds", "0.1",
+         "--config", "configs/synthetic.py", *network],
+        cwd=ROOT, env=os.environ | {"COLUMNS": "160", "JAX_NUM_CPU_DEVICES": "1"}, capture_output=True, text=True,
+        timeout=1200, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert sum("not known" in line for line in lines[:8]) == 4  # baseline and ICRE, in both precisions
+    assert "pmap / jit" in process.stdout
+    assert sum("differs from the CPU" in line and "NOT" not in line for line in lines) == 2
+    header = next(
+        line for line in (ROOT / "docs" / "scale.md").read_text().splitlines() if line.startswith("| device ")
+    )
+    assert lines[-1].startswith("| 1 x cpu, jax ")
+    assert lines[-1].count("|") == header.count("|")
+
+
+def test_peaks_of_devices_as_they_call_themselves():
+    assert peak_of("TPU v5 lite", "bfloat16") == 197e12
+    assert peak_of("NVIDIA H100 80GB HBM3", "float32") == 67e12
+    assert peak_of("NVIDIA H100 PCIe", "bfloat16") == 756e12
+    assert peak_of("NVIDIA A100-SXM4-80GB", "bfloat16") == 312e12
+    assert peak_of("NVIDIA L40S", "bfloat16") is None
+    assert peak_of("cpu", "float32") is None
 
 
 def test_search_is_measured(tmp_path):
@@ -125,6 +160,8 @@ def test_scoring_is_measured_beside_functions_like_the_field_s(tmp_path):
 @pytest.mark.parametrize(
     ("benchmark", "flags", "words"),
     [
+        ("accelerator", ("--batch", "6"), ("--batch is 6", "8, 12, 16")),
+        ("accelerator", ("--seconds", "0"), ("--seconds is 0", "up to 600")),
         ("memory", ("--only", "nothing"), ("--only 'nothing'", "the demo")),
         ("memory", ("--epochs", "0"), ("--epochs is 0", "1 or more")),
         ("input_pipeline", ("--num_ids", "7"), ("--num_ids", "8 or more")),

@@ -169,6 +169,11 @@ def test_other_platforms_get_the_librarys_own():
     pooled = jax.jit(jax.grad(lambda x: max_pool(x).sum())).trace(x)
     assert "select_and_scatter" in operations(pooled.lower(lowering_platforms=("tpu",)).as_text())
     assert not {"select_and_scatter", "reduce_window"} & operations(pooled.lower().as_text())
+    # On a GPU the library's gradient differs from run to run; its maximum does not.
+    for platform in ("cuda", "rocm"):
+        of_gpu = operations(pooled.lower(lowering_platforms=(platform,)).as_text())
+        assert "select_and_scatter" not in of_gpu
+        assert "reduce_window" in of_gpu
 
 
 @pytest.mark.parametrize(("shape", "products"), [((16, 36, 18, 128), 9), ((64, 6, 3, 128), 0)])
@@ -233,5 +238,5 @@ def test_a_loop_compiles_its_step_once_and_gives_its_state_away(config):
         batch["label"], batch["modality"] = np.arange(8, dtype=np.int32) // 2, np.arange(8, dtype=np.int32) % 2
         before = state
         state, _ = step(state, batch)
-        assert step._cache_size() == 1
+        assert step.__wrapped__._cache_size() == 1
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))  # its memory is the new state's

@@ -4,7 +4,10 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from rich.console import Console
 
 from icre_jax.data.pipeline import RecordSource, training_batches
 from icre_jax.engine.checkpoint.folder import Checkpoints
+from icre_jax.engine.numerics import DETERMINISTIC, from_plain, numerics_here
 from icre_jax.engine.state import find_not_finite
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.machine.screen import Screen
@@ -210,3 +214,53 @@ def test_a_replay_file_that_cannot_be_written_does_not_hide_the_reason(
             watch.check()
     assert not list(tmp_path.glob("*.npz*"))
     assert not list(tmp_path.glob(".replay*"))
+
+
+def elsewhere(**changes) -> str:
+    """Where a run was, as its replay file says it."""
+    return json.dumps(dataclasses.replace(numerics_here(), **changes).plain())
+
+
+@pytest.mark.long
+def test_a_replay_says_what_to_expect_of_the_bits_and_refuses_another_platform(stopped, tmp_path):
+    workdir, failure = stopped
+    file = tmp_path / "r.npz"
+    dataclasses.replace(failure, numerics=elsewhere(platform="gpu", device_kind="NVIDIA H100")).write(file)
+    words = r"r\.npz is of a run on 1 x NVIDIA H100 \(gpu\), and this is 1 x cpu \(cpu\).*JAX_PLATFORMS=cuda chooses"
+    with pytest.raises(InputError, match=words):
+        run_again(workdir, file)
+    for numerics in ("{}", "[1]", "{", elsewhere(platform=3), elsewhere(flags=(None,))):
+        dataclasses.replace(failure, numerics=numerics).write(file)
+        with pytest.raises(InputError, match=r"is not a replay file \(numerics: "):
+            run_again(workdir, file)
+    for numerics, words in (
+        ("", "does not say on which device"),
+        (elsewhere(), "the same bits are expected"),
+        (elsewhere(jax="0.7.2", flags=("--xla_cpu_enable_fast_math=true",)), "jax: 0.7.2 -> "),
+    ):
+        dataclasses.replace(failure, numerics=numerics).write(file)
+        assert words in " ".join(run_again(workdir, file)[1].split())
+
+
+def test_flags_that_change_numbers_are_kept_without_paths(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true --xla_dump_to=/x --xla_gpu_load_a=/home/me/a.txt")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    here = numerics_here()
+    assert here.flags == ("--xla_gpu_deterministic_ops=true", "--xla_gpu_load_a=(a file)", "NVIDIA_TF32_OVERRIDE=0")
+    gpu = dataclasses.replace(here, platform="gpu")
+    assert gpu.deterministic
+    assert not dataclasses.replace(gpu, flags=()).deterministic
+    assert dataclasses.replace(gpu, platform="tpu", flags=()).deterministic
+    assert from_plain(json.loads(json.dumps(gpu.plain()))) == gpu
+
+
+def test_the_flag_that_the_docs_name_is_known_to_this_xla():
+    done = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env=os.environ | {"XLA_FLAGS": DETERMINISTIC},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

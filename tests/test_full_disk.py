@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from icre_jax.engine.checkpoint import folder as checkpoint_folder
+from icre_jax.engine.checkpoint import opening
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import NotSavedError
@@ -136,6 +137,26 @@ def test_scores_of_a_state_whose_save_failed_come_with_the_retry(small, tmp_path
     assert outcome is None
     assert "step 3 is saved" in screen
     assert failed[0]
+
+
+def test_why_the_last_act_of_a_save_failed_is_known_to_who_asks_meanwhile(tmp_path, monkeypatch):
+    """Of several processes the library would wait for the others before it says so."""
+
+    def full(*_, **__):
+        raise FULL
+
+    checkpoints = Checkpoints(tmp_path, best_metric="m")
+    checkpoints.save(make_state(0), {}, {"m": 0.9})
+    assert checkpoints.failed_last() is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "write_sums", full)
+        with pytest.raises(NotSavedError) as caught:
+            checkpoints.save(make_state(1), {}, {"m": 0.1})
+    assert checkpoints.failed_last() == str(caught.value)
+    assert "No space left on device. Older checkpoints are intact: [0]." in str(caught.value)
+    checkpoints.save(make_state(1), {}, {"m": 0.1})
+    assert checkpoints.failed_last() is None
+    checkpoints.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,19 +19,27 @@ from jax.sharding import Mesh
 from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.engine.parallel import make_mesh
-from icre_jax.errors import HostError, InputError
+from icre_jax.errors import HostError, InputError, NotSavedError
 from icre_jax.machine import hosts
 from icre_jax.settings import parse
 from tests.conftest import ROOT, flags_of, free_port, run_command
 
 
-def start(config, workdir: Path, *extra: str, num_devices: int = 2) -> list[subprocess.Popen]:
-    """`icre_jax.train` in two processes; their output goes to files beside the workdir."""
+def start(
+    config,
+    workdir: Path,
+    *extra: str,
+    num_devices: int = 2,
+    num_processes: int = 2,
+    program: tuple[str, ...] = ("-m", "icre_jax.train"),
+) -> list[subprocess.Popen]:
+    """`icre_jax.train` in several processes; their output goes to files beside the workdir."""
     address = f"localhost:{free_port()}"
     started = []
-    for process in range(2):
-        flags = ["--distributed", "--coordinator", address, "--num_processes", "2", "--process_id", str(process)]
-        command = [sys.executable, "-m", "icre_jax.train", *flags_of(config), "--workdir", str(workdir), *flags, *extra]
+    for process in range(num_processes):
+        flags = ["--distributed", "--coordinator", address, "--num_processes", str(num_processes)]
+        flags += ["--process_id", str(process)]
+        command = [sys.executable, *program, *flags_of(config), "--workdir", str(workdir), *flags, *extra]
         with said(workdir, process).open("w") as file:
             started.append(
                 subprocess.Popen(
@@ -195,6 +204,61 @@ def test_a_process_that_dies_ends_the_other_with_a_message(short, tmp_path, kill
     assert "Start all of them again" in texts[survivor] or "another task died" in texts[survivor]
 
 
+# `icre_jax.train` in a process whose disk is full when it writes the checkpoint of step 3, past the look beforehand.
+FULL_DISK = """
+import errno, os, sys
+from icre_jax.engine.checkpoint import folder, opening
+from icre_jax.machine import command, hosts
+from icre_jax.train import main
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+process, who = sys.argv[sys.argv.index("--process_id") + 1], os.environ["FULL_DISK_OF"]
+if process == who == "0":  # the last act of a save, in a thread of orbax, when the others have written and wait
+    real = opening.write_sums
+    opening.write_sums = lambda step, **rest: full() if "3." in step.name else real(step, **rest)
+elif process == who:
+    real = folder.ocp.CheckpointManager.save
+    save = lambda self, step, **rest: full() if step == 3 else real(self, step, **rest)
+    folder.ocp.CheckpointManager.save = save
+command.run(main, leave=hosts.leave)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_disk_that_fills_up_in_a_save_of_one_process_ends_all_with_its_words(short, tmp_path, monkeypatch, who):
+    short.checkpoint.every_epochs = 1
+    monkeypatch.setenv("FULL_DISK_OF", str(who))
+    workdir = tmp_path / "work"
+    codes, texts = finish(start(short, workdir, num_devices=1, program=("-c", FULL_DISK)), workdir)
+    assert codes == [4, 4], texts
+    for text in texts:
+        said_last = " ".join(text.split())
+        assert "The checkpoint of step 3 could not be written" in said_last
+        assert "No space left on device. Older checkpoints are intact: [0]. All processes end" in said_last
+        assert "Traceback" not in text
+    assert f"process {who}: The checkpoint" in texts[1 - who]
+    # Nothing torn, and the same commands continue.
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"0"}
+    codes, texts = finish(start(short, workdir, num_devices=1), workdir)
+    assert codes == [0, 0], texts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [3, 4])
+def test_more_processes_give_what_one_gives(num_processes, short, folders, tmp_path):
+    short.sampling.num_ids_per_batch, short.sampling.num_images_per_id = 4, 3 if num_processes == 3 else 4
+    done = run_command("icre_jax.train", *flags_of(short), "--workdir", str(tmp_path / "alone"))
+    assert done.returncode == 0, done.stderr
+    workdir = tmp_path / "work"
+    codes, texts = finish(start(short, workdir, num_devices=1, num_processes=num_processes), workdir)
+    assert codes == [0] * num_processes, texts
+    assert f"on {num_processes} x cpu" in texts[0]
+    assert_same_numbers(workdir, tmp_path / "alone")
+
+
 @pytest.mark.long
 def test_an_error_of_process_0_is_an_error_of_all(short, tmp_path):
     short.sampling.num_ids_per_batch = 64
@@ -315,6 +379,9 @@ class Meeting:
     def blocking_key_value_get(self, key, milliseconds):
         return self.store[key]
 
+    def key_value_dir_get(self, prefix):
+        return [(key, value) for key, value in self.store.items() if key.startswith(prefix)]
+
     def be(self, process: int) -> None:
         self._monkeypatch.setattr("jax.process_index", lambda: process)
         self._monkeypatch.setattr(hosts, "_topics", 0)
@@ -352,6 +419,32 @@ def test_an_error_of_one_reaches_the_others(monkeypatch, tmp_path):
     words = r"process 1 of 2 cannot go on.*Connection closed by peer.*Start all of them"
     with pytest.raises(HostError, match=words), hosts.explain_lost_hosts():
         raise jax.errors.JaxRuntimeError("Connection closed by peer")
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_save_that_fails_in_one_process_ends_this_one(monkeypatch, capsys, failing):
+    """This is process 0, whose own save fails, or waits inside a library for that of process 1."""
+    meeting, ended = Meeting(monkeypatch), threading.Event()
+    codes = []
+    monkeypatch.setattr(hosts, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(hosts.os, "_exit", lambda code: (codes.append(code), ended.set()))
+    meeting.be(0)
+    meeting.store["icre_jax/1/knows/1"] = ""
+    if failing:
+        meeting.store["icre_jax/1/failed/1"] = "Its disk is full."
+
+    def save():
+        if not failing:
+            raise NotSavedError("The disk is full.")
+        assert ended.wait(10)
+
+    hosts.save_together(save)
+    assert set(codes) == {4}
+    words = "error: process 1: Its disk is full. All processes end" if failing else "error: The disk is full. All proc"
+    assert words in capsys.readouterr().err
+    assert meeting.store["icre_jax/1/knows/0"] == ""
+    if not failing:
+        assert meeting.store["icre_jax/1/failed/0"] == "The disk is full."
 
 
 def test_devices_of_hosts_in_turns(monkeypatch):

@@ -134,7 +134,7 @@ def trace_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Trac
     """The step of training for the devices of the mesh, before it is lowered for their platform."""
     step = make_train_step(mesh, program)
     batch = abstract_batch(num_images, program.image_size)
-    return step.trace(program.abstract_state, batch)  # type: ignore[attr-defined]
+    return step.__wrapped__.trace(program.abstract_state, batch)  # type: ignore[attr-defined]
 
 
 def step_bytes(program: Program, mesh: Mesh, num_images: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ import collections
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import topologies
 
 from icre_jax.costs.compiled import Cost, count_flops, read, step_bytes, trace_step
+from icre_jax.costs.traffic import hbm_traffic
 from icre_jax.engine.parallel import make_mesh
 from icre_jax.engine.program import Program
 from icre_jax.errors import InputError
@@ -46,7 +47,8 @@ class SliceCost:
       name: of the slice, e.g. "v5e:2x2".
       hbm_bytes: of each device.
       cost: memory and FLOPs.
-      bytes_accessed: read and written by each device in a step, as XLA counts it.
+      bytes_accessed: read and written by each device in a step, as XLA counts it, in fast memory as well.
+      hbm_traffic: of these, bytes to and from the device's HBM, by type of number; see `icre_jax.costs.traffic`.
       collectives: what the devices exchange.
     """
 
@@ -55,6 +57,7 @@ class SliceCost:
     cost: Cost
     bytes_accessed: float
     collectives: tuple[Collective, ...]
+    hbm_traffic: dict[str, int] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """JSON-able."""
@@ -121,12 +124,14 @@ def slice_cost(program: Program, name: str, num_images: int) -> SliceCost | None
         num_devices=mesh.size,
         **step_bytes(program, mesh, num_images),
     )
+    text = compiled.as_text() or ""
     return SliceCost(
         name=name,
         hbm_bytes=HBM[name.partition(":")[0]] * 2**30,
         cost=cost,
         bytes_accessed=float(compiled.cost_analysis()["bytes accessed"]),
-        collectives=list_collectives(compiled.as_text() or ""),
+        collectives=list_collectives(text),
+        hbm_traffic=hbm_traffic(text),
     )
 
 

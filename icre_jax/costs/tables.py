@@ -76,7 +76,8 @@ def slice_table(found: SliceCost, largest: int) -> Table:
         ("  held while it runs", _number(cost.peak_bytes, "bytes")),
         ("  arguments: weights, optimizer, its share of the batch", _number(cost.argument_bytes, "bytes")),
         ("  temporaries: activations, gradients, scratch", _number(cost.temporary_bytes, "bytes")),
-        ("  read and written in a step", _number(found.bytes_accessed, "bytes")),
+        ("  read and written in a step, as XLA counts it", _number(found.bytes_accessed, "bytes")),
+        ("    of it from and to HBM, by the arrays' layouts", _number(sum(found.hbm_traffic.values()), "bytes")),
         ("  FLOPs of a step", _number(cost.flops / cost.num_devices, "FLOPs")),
         *((f"  {row.kind}, {row.count} in a step", _number(row.num_bytes, "bytes")) for row in found.collectives),
     ):

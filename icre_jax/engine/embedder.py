@@ -4,6 +4,7 @@ import contextlib
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -48,7 +49,10 @@ def embed_records(
         ours = local_rows(mesh, batch_size)
 
     def embed(images: np.ndarray) -> np.ndarray:
-        return np.asarray(step(images)) if mesh is None else gather(step(spread(mesh, images)))
+        with jax.transfer_guard("disallow"):  # images to the devices and vectors back, and nothing else
+            if mesh is None:
+                return jax.device_get(step(jax.device_put(images)))
+            return gather(step(spread(mesh, images)))
 
     batches = evaluation_batches(source, data=data, batch_size=batch_size, rows=ours)
     rows = []

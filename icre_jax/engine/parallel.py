@@ -66,13 +66,21 @@ def local_rows(mesh: Mesh, batch_size: int) -> list[int] | None:
 
 
 def spread(mesh: Mesh, rows: Any) -> Any:
-    """Trees of NumPy arrays with this process's rows (`local_rows`) -> global arrays, rows spread over the mesh."""
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(BATCH_AXIS)), rows)
+    """Trees of NumPy arrays with this process's rows (`local_rows`) -> global arrays, rows spread over the mesh.
+
+    What a step reads gets to its devices here and nowhere else, so that training can forbid any other transfer
+    (`jax.transfer_guard`).
+    """
+    # Of several processes the library does not say to the guard that it is meant.
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(BATCH_AXIS)), rows)
 
 
 def gather(arrays: Any) -> Any:
     """Trees of arrays -> the whole of them as NumPy arrays, in every process."""
-    return multihost_utils.process_allgather(arrays, tiled=True)
+    # Meant, though the library reads the devices without saying so.
+    with jax.transfer_guard("allow"):
+        return multihost_utils.process_allgather(arrays, tiled=True)
 
 
 def make_state(mesh: Mesh, seed: int, program: Program) -> TrainState:
@@ -116,14 +124,18 @@ def _jit(mesh: Mesh, step: Step) -> Step:
     compiled = jax.jit(
         step, in_shardings=(everywhere, apart), out_shardings=(everywhere, everywhere), donate_argnames=("state",)
     )
-    if jax.process_count() == 1:
-        return compiled
-    together = _compiled_together(compiled)
-    return lambda state, batch: together(state, spread(mesh, batch))
+    run = compiled if jax.process_count() == 1 else _compiled_together(compiled)
+
+    def placed(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
+        return run(state, spread(mesh, batch))
+
+    placed.__wrapped__ = compiled  # type: ignore[attr-defined]  # for those who ask what it costs
+    return placed
 
 
 def _pmap(mesh: Mesh, step: Step) -> Step:
     num_devices = len(mesh.local_devices)
+    here = NamedSharding(Mesh(np.array(mesh.local_devices), (BATCH_AXIS,)), PartitionSpec(BATCH_AXIS))
     # None for the state, in and out: it never carries a device axis.
     mapped = jax.pmap(
         step,
@@ -139,7 +151,7 @@ def _pmap(mesh: Mesh, step: Step) -> Step:
     def run(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Any]]:
         # Consecutive rows to each device, so that pairs stay pairs.
         apart = {name: rows.reshape(num_devices, -1, *rows.shape[1:]) for name, rows in batch.items()}
-        state, metrics = mapped(state, apart)
+        state, metrics = mapped(state, jax.device_put(apart, here))
         # Of several processes each gets its own copies; as one array they are what `jit` gives.
         return (state if jax.process_count() == 1 else jax.tree.map(join_copies, state)), metrics
 

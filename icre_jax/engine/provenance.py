@@ -14,6 +14,7 @@ import icre_jax
 from icre_jax.data.overlap import rendered_seed
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import CARDS
+from icre_jax.engine.numerics import numerics_here
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.settings.fields import Settings
@@ -97,6 +98,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "command": _command(),
         "devices": f"{jax.device_count()} x {device.device_kind}",
+        "numerics": numerics_here().plain(),
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {
             "icre_jax": icre_jax.__version__,

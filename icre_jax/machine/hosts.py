@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,10 +23,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from icre_jax.errors import HostError, InputError, NotSavedError
+from icre_jax.machine.command import EXIT_NOT_SAVED
 
 MEETING_SECONDS = 300  # for all processes to start
 HEARTBEAT_SECONDS = 60  # silence after which a process counts as lost, and the others end
 _PARTING_SECONDS = 15  # a process that ends waits so long for the others to end as well
+_LOOK_SECONDS = 0.5  # between two looks at what another process says
 _WORK_SECONDS = 24 * 3600  # longest work of one process that others wait for: preparing a data set
 
 T = TypeVar("T")
@@ -181,6 +184,64 @@ def first_then_others(work: Callable[[], T]) -> T:
     return everywhere(lambda: result[0] if result else work())
 
 
+def save_together(work: Callable[[], None], *, failed: Callable[[], str | None] = lambda: None) -> None:
+    """A save in which processes wait for each other inside a library, which knows nothing of a process that failed.
+
+    Where one cannot write, all end with its message and exit code 4 (`icre_jax.machine.command.EXIT_NOT_SAVED`), and
+    none waits: the library's steps would no longer fit each other, so the run does not go on. Alone, `work` and nothing
+    else.
+
+    Args:
+      work: raises `NotSavedError` where it cannot write.
+      failed: asked meanwhile, in another thread: why this process cannot write, if the library keeps it to itself.
+    """
+    if jax.process_count() == 1:
+        return work()
+    topic, done = _next_topic(), threading.Event()
+    watch = threading.Thread(target=_end_with_others, args=(topic, done, failed), daemon=True)
+    watch.start()
+    try:
+        work()
+    except NotSavedError as error:
+        done.set()
+        _end_not_saved(topic, str(error), tell=True)
+    finally:
+        done.set()
+        watch.join()
+
+
+def _end_with_others(topic: str, done: threading.Event, failed: Callable[[], str | None]) -> None:
+    """Wait for the end of a save, or for a process that cannot write; this one then ends too."""
+    while not done.wait(_LOOK_SECONDS):
+        if mine := failed():
+            _end_not_saved(topic, mine, tell=True)
+        if theirs := _client().key_value_dir_get(f"{topic}/failed/"):
+            _end_not_saved(topic, f"process {theirs[0][0].rpartition('/')[2]}: {theirs[0][1]}")
+
+
+_ending = threading.Lock()  # the end is one thread's; another that comes to it waits for it
+
+
+def _end_not_saved(topic: str, message: str, *, tell: bool = False) -> None:
+    """Say it and end, once all know. Process 0 goes last: with it goes the place where they tell each other."""
+    with _ending:
+        if tell:
+            _client().key_value_set(f"{topic}/failed/{jax.process_index()}", message)
+        _client().key_value_set(f"{topic}/knows/{jax.process_index()}", "")
+        deadline = time.monotonic() + _PARTING_SECONDS
+        while time.monotonic() < deadline and len(_client().key_value_dir_get(f"{topic}/knows/")) < jax.process_count():
+            time.sleep(_LOOK_SECONDS)
+        if is_first():
+            time.sleep(2 * _LOOK_SECONDS)
+        print(
+            f"error: {message} All processes end; free space and start the same commands again.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(EXIT_NOT_SAVED)  # an ordinary end would wait for the others inside the library
+
+
 def require_common_folder(folder: Path, *, flag: str) -> None:
     """Checkpoints are written by process 0 and read by all.
 
@@ -226,8 +287,9 @@ class Vote:
             return mine
         previous = self._pending
         votes = np.full(jax.local_device_count(), mine, np.int32)
-        self._pending = self._add(jax.make_array_from_process_local_data(self._each, votes))
-        return previous is not None and int(previous) > 0
+        with jax.transfer_guard("allow"):  # a number for each device
+            self._pending = self._add(jax.make_array_from_process_local_data(self._each, votes))
+        return previous is not None and bool(jax.device_get(previous) > 0)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
-"""The stem's max-pool, whose gradient is fast on a CPU, and everywhere else the library's own.
+"""The stem's max-pool, whose gradient is fast on a CPU and repeatable on a GPU, and on a TPU the library's own.
 
 XLA's CPU backend takes the gradient of a maximum over windows through index arrays, a fifth of the work of the demo's
-training step. Nine slices and their maximum need none of it. As in `convolution.py` the choice is made at lowering, and
-only in programs that train: without a gradient the library's maximum stays.
+training step. On a GPU it is a sum of atomic additions (select-and-scatter), whose order differs from run to run;
+XLA has no other form of it there and refuses to compile it with `--xla_gpu_deterministic_ops=true`. Nine slices and
+their maximum need none of it. As in `convolution.py` the choice is made at lowering, and only in programs that train:
+without a gradient the library's maximum stays.
 """
 
 import flax.linen as nn
@@ -81,7 +83,8 @@ def _forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
 
 
 def _backward(saved: tuple[Array, Array], g: Array) -> tuple[Array]:
-    return (lax.platform_dependent(*saved, g, cpu=_gradient_by_slices, default=_library_gradient),)
+    slices = dict.fromkeys(("cpu", "cuda", "rocm"), _gradient_by_slices)
+    return (lax.platform_dependent(*saved, g, **slices, default=_library_gradient),)
 
 
 max_pool.defvjp(_forward, _backward)

@@ -2,14 +2,17 @@
 
 import contextlib
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from icre_jax.data.pipeline import training_batches
 from icre_jax.engine.checkpoint.folder import Checkpoints
+from icre_jax.engine.numerics import numerics_here
 from icre_jax.engine.state import TrainState, find_not_finite
 from icre_jax.errors import DivergenceError, InputError, UnreadableError, join_findings
 from icre_jax.files import whole_file
@@ -39,6 +42,7 @@ class Failure:
       metrics: numbers of the step by name.
       settings: of the run as JSON.
       data_fingerprint: of its data.
+      numerics: where it ran, `icre_jax.engine.numerics.Numerics` as JSON; "" in files of versions that did not say it.
     """
 
     step: int
@@ -51,6 +55,7 @@ class Failure:
     metrics: dict[str, float]
     settings: str
     data_fingerprint: str
+    numerics: str = ""
 
     def write(self, file: Path) -> None:
         """Write it, whole or not at all; an npz of arrays and text, nothing pickled.
@@ -78,6 +83,8 @@ def read_failure(file: Path) -> Failure:
                 name: values[name].item()
                 for name in ("step", "checkpoint_step", "finding", "settings", "data_fingerprint")
             }
+            if "numerics" in values.names:
+                scalars["numerics"] = values["numerics"].item()
     except (UnreadableError, ValueError, TypeError) as error:
         reason = error.reason if isinstance(error, UnreadableError) else error
         raise InputError(
@@ -110,6 +117,7 @@ class FiniteWatch:
         Raises:
           DivergenceError: one of its numbers is not finite.
         """
+        self._metrics = jax.device_get(self._metrics)  # all at once
         finding = name_not_finite(self._metrics)
         if finding:
             self._fail(finding)
@@ -140,6 +148,7 @@ class FiniteWatch:
             metrics={name: float(value) for name, value in self._metrics.items()},
             settings=to_json(run.settings),
             data_fingerprint=run.prepared.fingerprint,
+            numerics=json.dumps(numerics_here().plain()),
         )
         file = run.workdir / f"replay_step_{step}.npz"
         try:

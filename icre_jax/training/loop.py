@@ -68,8 +68,13 @@ def train(session: Session, state: TrainState) -> TrainState:
         rows=run.rows,
     )
     vote = hosts.Vote()
-    # A second signal ends the process; in a notebook it is not ours to end.
-    with contextlib.closing(batches), StopRequest(second_ends=not hasattr(builtins, "__IPYTHON__")) as stop:
+    with (
+        contextlib.closing(batches),
+        # A second signal ends the process; in a notebook it is not ours to end.
+        StopRequest(second_ends=not hasattr(builtins, "__IPYTHON__")) as stop,
+        # A transfer that nobody asked for makes the device wait for the host in every step.
+        jax.transfer_guard("disallow"),
+    ):
         while step < run.num_steps and not vote.cast(stop.requested):
             with speed.waiting_for_data():
                 batch = next(batches)
@@ -88,15 +93,16 @@ def train(session: Session, state: TrainState) -> TrainState:
                 _report(session, step, metrics, speed)
             session.screen.advance("training", step, run.num_steps, note=f"epoch {step / run.steps_per_epoch:.1f}")
             if step_of_epoch == 0 and step < run.num_steps:
-                with speed.paused():
+                with speed.paused(), jax.transfer_guard("allow"):
                     finite.check_state(state)
                     if epoch % settings.evaluation.every_epochs == 0:
                         scores = session.score(state, step)
                     if scores or epoch % settings.checkpoint.every_epochs == 0:
                         session.try_to_save(state, scores)
-        finite.check_state(state)
-        if step < run.num_steps and step not in session.checkpoints.steps:
-            session.save(state, scores)
+        with jax.transfer_guard("allow"):
+            finite.check_state(state)
+            if step < run.num_steps and step not in session.checkpoints.steps:
+                session.save(state, scores)
     return state
 
 
@@ -104,8 +110,9 @@ def _report(session: Session, step: int, metrics: dict[str, Any], speed: Stopwat
     """A line in the log; and one on the screen, at the steps of `logging.every_steps` alone."""
     run, log = session.run, session.log
     line = {"step": step, "epoch": step / run.steps_per_epoch}
-    line |= {name: float(value) for name, value in metrics.items()}
-    line |= {f"learning_rate/{group}": float(rate(step - 1)) for group, rate in run.rates.items()}
+    line |= {name: float(value) for name, value in jax.device_get(metrics).items()}
+    with jax.transfer_guard("allow"):  # a few numbers, in steps that write a line
+        line |= {f"learning_rate/{group}": float(rate(step - 1)) for group, rate in run.rates.items()}
     log.write_step(line)
     since = speed.read()
     if since is None:

@@ -11,19 +11,25 @@ from rich.table import Table
 from icre_jax.data.pipeline import training_batches
 from icre_jax.data.ready import prepare_data
 from icre_jax.engine.checkpoint.folder import Checkpoints
+from icre_jax.engine.numerics import DETERMINISTIC, differences, from_plain, numerics_here
 from icre_jax.engine.state import TrainState, find_not_finite
 from icre_jax.engine.stored import read_settings
 from icre_jax.errors import InputError, join_findings
+from icre_jax.files.json_files import parse_json
 from icre_jax.machine.screen import Screen
-from icre_jax.settings import differences, from_json
+from icre_jax.settings import differences as differences_of_settings
+from icre_jax.settings import from_json
 from icre_jax.training.divergence import Failure, name_not_finite, read_failure
 from icre_jax.training.run import Run, assemble, restore
+
+_JAX_NAMES = {"gpu": "cuda"}
 
 
 def replay(workdir: Path, file: Path, screen: Screen) -> bool:
     """Train again from the last good checkpoint to the step that failed, and say of each number whether it is finite.
 
-    Nothing is written. On the device the run had, the numbers are the same to the last bit; the report says whether.
+    Nothing is written. On the kind of device that the run had, with its versions and flags, the numbers are the same to
+    the last bit (on GPUs with `icre_jax.engine.numerics.DETERMINISTIC` alone); the report says whether.
 
     Args:
       workdir: of the run.
@@ -34,14 +40,16 @@ def replay(workdir: Path, file: Path, screen: Screen) -> bool:
       Whether everything was finite this time.
 
     Raises:
-      InputError: not a replay file, one of another run, or the checkpoint or the data that it needs is gone.
+      InputError: not a replay file, one of another run or of another platform, or the checkpoint or the data that it
+        needs is gone.
     """
     failure = read_failure(file)
     workdir = workdir.expanduser().resolve()
     settings = read_settings(workdir)
-    changed = differences(from_json(failure.settings), settings)
+    changed = differences_of_settings(from_json(failure.settings), settings)
     if changed:
         raise InputError(f"{file} is of another run than {workdir}:\n{join_findings(changed)}")
+    screen.say(_compare_numerics(file, failure))
     prepared = prepare_data(settings.data, screen)
     if prepared.fingerprint != failure.data_fingerprint:
         raise InputError(
@@ -72,6 +80,40 @@ def replay(workdir: Path, file: Path, screen: Screen) -> bool:
         screen.say(f"Arrays that are not finite after the step: {len(after)}\n{join_findings(after)}")
     screen.say(f"Images of the batch:\n{join_findings(failure.path.tolist(), limit=len(failure.path))}")
     return not after and name_not_finite(numbers) is None
+
+
+def _compare_numerics(file: Path, failure: Failure) -> str:
+    """What to expect of the bits.
+
+    Raises:
+      InputError: the run was on another platform, whose numbers say nothing of what happened on this one.
+    """
+    if not failure.numerics:
+        return "The file does not say on which device the run was; on another kind the numbers differ."
+    now = numerics_here()
+    try:
+        then = from_plain(parse_json(failure.numerics))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} is not a replay file (numerics: {error}). Give the replay_step_<N>.npz that a diverged run left "
+            "in its workdir."
+        ) from error
+    if then.platform != now.platform:
+        raise InputError(
+            f"{file} is of a run on {then.num_devices} x {then.device_kind} ({then.platform}), and this is "
+            f"{now.num_devices} x {now.device_kind} ({now.platform}), which multiplies and adds in another way: what "
+            f"is finite here need not be finite there. Replay it on a machine with {then.device_kind}; where JAX sees "
+            f"several platforms, JAX_PLATFORMS={_JAX_NAMES.get(then.platform, then.platform)} chooses."
+        )
+    changed = differences(then, now)
+    if changed:
+        return f"Not where the run was, so other bits are no surprise:\n{join_findings(changed)}"
+    if not then.deterministic:
+        return (
+            f"The run was on a GPU without XLA_FLAGS={DETERMINISTIC}: its last bits were a matter of chance, and so "
+            "are these."
+        )
+    return "Same kind of device, same versions and flags as the run: the same bits are expected."
 
 
 def _approach(run: Run, state: TrainState, failure: Failure, screen: Screen) -> tuple[TrainState, str | None]:

@@ -82,13 +82,16 @@ class Session:
           scores: of this very state by name, if it was scored.
 
         Raises:
-          NotSavedError: the disk is full or not writable; older checkpoints are intact.
+          NotSavedError: the disk is full or not writable; older checkpoints are intact. Of several processes all end
+            instead if one finds that out while it writes; see `icre_jax.machine.hosts.save_together`.
         """
         # The log first: no checkpoint knows of a step that the log lacks.
         hosts.everywhere(self.log.require_written)
         # Saving is a common act: a host that finds no room must not leave the others waiting for it.
         hosts.everywhere(lambda: self.checkpoints.require_space(state))
-        self.checkpoints.save(state, self.run.facts, scores)
+        hosts.save_together(
+            lambda: self.checkpoints.save(state, self.run.facts, scores), failed=self.checkpoints.failed_last
+        )
 
     def try_to_save(self, state: TrainState, scores: dict[str, float] | None) -> None:
         """`save` on the way: a disk that is full now may have space by the next time, so training goes on."""

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from icre_jax.engine.checkpoint.damage import SUMMED, Damage
-from icre_jax.engine.checkpoint.opening import ARRAYS, DELETED, listed, open_to_read, open_to_write
+from icre_jax.engine.checkpoint.opening import ARRAYS, DELETED, failed_last, listed, open_to_read, open_to_write
 from icre_jax.engine.checkpoint.quiet import drop_late_reports, quiet_orbax, reason_of
 from icre_jax.engine.checkpoint.shapes import require_shapes
 from icre_jax.engine.state import TrainState
@@ -108,6 +108,8 @@ class Checkpoints:
 
     def _save(self, step: int, trees: dict[str, Any], facts: dict[str, Any], scores: dict[str, float]) -> None:
         self._require_space(step, trees)
+        self._saving = step
+        failed_last.clear()
         self._damage.forget(step)
         facts = {**facts, SUMMED: True}
         items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
@@ -119,20 +121,36 @@ class Checkpoints:
                 self._manager.wait_until_finished()
         except (OSError, ValueError) as error:  # tensorstore reports a full disk as the second
             self._clear_failed(step)
-            raise NotSavedError(
-                f"The checkpoint of step {step} could not be written to {self._folder}: {reason_of(error)}. Older "
-                f"checkpoints are intact: {self.steps}."
-            ) from error
+            raise NotSavedError(self._describe_failed(step, error)) from error
         finally:
             shutil.rmtree(self._folder / DELETED, ignore_errors=True)
 
+    def failed_last(self) -> str | None:
+        """Why the last act of a save under way failed in this process, for others that wait; None if it has not.
+
+        orbax waits for all processes before it passes that on, and those wait for this one.
+        """
+        if not failed_last:
+            return None
+        self._clear_failed(self._saving)
+        return self._describe_failed(self._saving, failed_last[0])
+
+    def _describe_failed(self, step: int, error: Exception) -> str:
+        return (
+            f"The checkpoint of step {step} could not be written to {self._folder}: {reason_of(error)}. Older "
+            f"checkpoints are intact: {listed(self._folder)}."
+        )
+
     def _clear_failed(self, step: int) -> None:
         """Delete what a failed save left, which would keep the space, and look at the folder anew."""
+        several = jax.process_count() > 1  # orbax would wait for the others, who do not come
         with contextlib.suppress(OSError, ValueError), quiet_orbax():
-            self._manager.wait_until_finished()  # other arrays may still be on their way
+            if not several:
+                self._manager.wait_until_finished()  # other arrays may still be on their way
         for torn in self._folder.glob(f"{step}.*"):
             shutil.rmtree(torn, ignore_errors=True)
-        self._manager.reload()  # orbax has already struck out the steps that this one was to replace
+        if not several:
+            self._manager.reload()  # orbax has already struck out the steps that this one was to replace
 
     @property
     def steps(self) -> list[int]:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -17,6 +18,8 @@ ARRAYS = ("params", "batch_stats", "opt_state", "ema")
 DELETED = ".deleted"
 # How often a reader that wants the latest looks again.
 MOST_TRIES = 10
+# Errors of the last act of the save under way, see `Checkpoints.failed_last`.
+failed_last: list[OSError] = []
 
 
 def open_to_read(folder: Path, best_metric: str) -> ocp.CheckpointManager:
@@ -80,6 +83,8 @@ def _options(best_metric: str, *, keep_latest: int = 1, read_only: bool = False)
         todelete_subdir=None if read_only else DELETED,
         lightweight_initialize=read_only,  # a damaged step is not to keep a reader from the others
         temporary_path_class=_Summed,
+        # In a thread, a process that cannot write would wait for the others before it says so.
+        enable_async_checkpointing=jax.process_count() == 1,
     )
 
 
@@ -99,6 +104,10 @@ class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
     def finalize(self) -> Any:
         """Write the sums and give the step its name; what the base class gives, which depends on orbax's version."""
-        if self.get_final().name.isdecimal():  # an item of a step is written the same way
-            write_sums(Path(self.get()), leave_out=NOTES)
-        return super().finalize()
+        try:
+            if self.get_final().name.isdecimal():  # an item of a step is written the same way
+                write_sums(Path(self.get()), leave_out=NOTES)
+            return super().finalize()
+        except OSError as error:
+            failed_last.append(error)
+            raise
