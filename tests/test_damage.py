@@ -40,6 +40,7 @@ from tests.test_sums import METRIC, make_state, read_all
 SIZES = [pytest.param(1, id="few"), pytest.param(60, id="many", marks=pytest.mark.long)]
 
 
+@pytest.mark.long  # a bit of each file: tests/test_sums.py
 @pytest.mark.parametrize("num_flips", SIZES)
 def test_a_checkpoint(tmp_path, num_flips):
     with contextlib.closing(Checkpoints(tmp_path, keep_latest=2, best_metric=METRIC)) as opened:
@@ -70,6 +71,7 @@ def exported(config, tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_flips", SIZES)
 def test_an_export(exported, num_flips):
     folder = exported("orbax", "safetensors")
@@ -167,7 +169,10 @@ def records(prepared, tmp_path) -> Path:
 def test_a_prepared_set(records, num_flips):
     def read():
         prepared = open_or_prepare("sysu_mm01", records / "nowhere", records.parent.parent)
-        index = {name: [*map(np.ndarray.tolist, vars(split).values())] for name, split in prepared.index.items()}
+        index = {
+            name: [np.asarray(column).tolist() for column in vars(split).values()]
+            for name, split in prepared.index.items()
+        }
         source = RecordSource(prepared, tuple(prepared.index))
         images = [source.image_bytes(row) for row in range(len(source.index))]
         return prepared.fingerprint, prepared.synthetic, index, images, read_permutations(records)

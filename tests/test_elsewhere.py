@@ -83,6 +83,7 @@ def other(dataset, data_dir, tmp_path, **more):
     return OtherData(dataset, Path(data_dir), prepared_dir=tmp_path / "records", **more)
 
 
+@pytest.mark.long
 def test_the_command_scores_on_other_data_and_says_so(workdir, strangers):
     before = (workdir / "results.json").read_bytes()
     process = run_command(

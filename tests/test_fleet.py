@@ -37,6 +37,7 @@ def gallery(strangers, tmp_path_factory):
     return index_images(strangers, tmp_path_factory.mktemp("index"))
 
 
+@pytest.mark.long
 def test_devices_answer_as_the_host_does(gallery, images, tmp_path):
     for name, devices in (("host", 1), ("devices", 4)):
         process = find(gallery, images, tmp_path / name, "--engine", name, num_devices=devices)
