@@ -64,6 +64,7 @@ def test_evaluate_repeats_the_numbers_of_training(trained, tmp_path):
         assert word in process.stdout
 
 
+@pytest.mark.long
 def test_evaluate_prints_the_det_curve(trained, tmp_path):
     evaluate = ("icre_jax.evaluate", "--workdir", str(trained), "--open_set")
     process = run_command(*evaluate, "--out", str(tmp_path))

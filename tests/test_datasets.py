@@ -80,6 +80,7 @@ def test_what_is_asked_before_there_is_data_has_an_answer(card, tmp_path):
     assert finding.detail.startswith(f"No {card.title} at {tmp_path / 'absent'}: the folder does not exist.")
 
 
+@pytest.mark.long
 def test_describe_and_the_doctor_come_before_the_list_of_own_images(tmp_path):
     """The commands for all data sets, with data: `test_readme_commands.py`."""
     flags = ("--config", "configs/manifest.py:baseline", *TINY_NETWORK)

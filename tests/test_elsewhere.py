@@ -114,6 +114,7 @@ def test_the_command_scores_on_other_data_and_says_so(workdir, strangers):
         assert ours.mean == pytest.approx(theirs.mean, abs=1e-6)
 
 
+@pytest.mark.long
 def test_bad_input(workdir, strangers, llcm_tree, tree, tmp_path):
     def evaluate_on(*flags, place=workdir):
         return run_command("icre_jax.evaluate", "--workdir", str(place), *flags)

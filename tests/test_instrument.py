@@ -123,9 +123,8 @@ def tiny(file: str, config, folder):
     return made
 
 
-@pytest.mark.parametrize(
-    "file", [pytest.param(file, marks=() if file == "instrument_thermal" else pytest.mark.long) for file in FILES]
-)
+@pytest.mark.long
+@each_file
 def test_a_small_one_is_described_prepared_trained_and_scored(file, small, tmp_path, capsys):
     flags = ["--config", f"configs/{file}.py:baseline", *TINY_NETWORK, f"--config.data.data_dir={tmp_path / 'absent'}"]
     assert describe.main([*flags, "--measure_steps", "0"]) == 0

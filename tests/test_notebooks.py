@@ -116,7 +116,7 @@ def test_training_runs_twice_and_the_second_time_continues(config, tmp_path):
         assert "1 x cpu (cpu), JAX" in text
         assert "All is well." in text
         assert "all/single" in text
-        assert "['README.md', 'classes.json', 'config.json', 'provenance.json', 'variables']" in text
+        assert "['README.md', 'SHA256SUMS', 'classes.json', 'config.json', 'provenance.json', 'variables']" in text
     assert "step 9/9" in texts[0]
     assert "step 9/9" not in texts[1]
 

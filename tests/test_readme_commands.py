@@ -21,10 +21,9 @@ from tests.test_own_pictures import make_folders
 
 # Of configs/synthetic.py every command has a file of its own: test_commands.py, test_export.py, test_describe.py, ...
 # The baseline, because it compiles in half the time; all variants are one network to a command.
-# Two of them in `make test`, three in `make test-all`; test_datasets.py has all of them without the commands.
+# One of them in `make test`, the others in `make test-all`; test_datasets.py has all of them without the commands.
 CONFIGS = [
-    *(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm", "hitsz_vcm")),
-    "regdb",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("sysu_mm01", "llcm", "hitsz_vcm", "regdb")),
     "manifest",
 ]
 # Commands that take no config, or train many: where they are started.
@@ -147,6 +146,7 @@ def test_the_doctor_finds_all_well(case, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["regdb"], indirect=True)
 def test_a_checkpoint_belongs_to_its_trial(case, tmp_path):
     """Pointed at another it is refused before anything is prepared for that."""
