@@ -122,6 +122,18 @@ def test_llcm_equals_a_loop_over_its_queries(llcm_tree, llcm_sides):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("product_elements", [1, 200])
+def test_without_a_matrix_of_all_pairs_the_scores_are_the_same(monkeypatch, llcm_sides, regdb_sides, product_elements):
+    for protocol, sides in ((llcm.PROTOCOL, llcm_sides), (regdb.PROTOCOL, regdb_sides)):
+        whole = evaluate(protocol, sides, dataset="test", num_trials=2)
+        with monkeypatch.context() as patch:
+            patch.setattr("icre_jax.evals.protocol._MOST_SIMILARITIES", 0)
+            patch.setattr("icre_jax.evals.protocol.cosine_similarity", None)  # is not called
+            patch.setattr("icre_jax.evals.ranking._PRODUCT_ELEMENTS", product_elements)
+            parts = evaluate(protocol, sides, dataset="test", num_trials=2)
+        assert parts == whole
+
+
 def test_llcm_on_paper():
     """One person in cameras 1 and 2, another in camera 1: the own camera is hidden, of the own person only."""
     infrared = embedded([[1, 0]], [1], [1])

@@ -194,8 +194,8 @@ def test_score_and_rank_list_equal_the_brute_force_loop(problem, deduplicate, ma
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.booleans())
-def test_score_from_features_equals_brute_force_on_float64_cosines(seed, deduplicate):
+@given(st.integers(0, 10**6), st.booleans(), st.sampled_from([1, 70, 2**26]), st.sampled_from([1, 50, 2**18]))
+def test_score_from_features_equals_brute_force_on_float64_cosines(seed, deduplicate, product_elements, block_elements):
     rng = np.random.default_rng(seed)
     query = embedded(rng.normal(size=(9, 5)) * 7, rng.integers(0, 5, 9), rng.integers(1, 4, 9))
     gallery = embedded(rng.normal(size=(23, 5)) * 0.3, rng.integers(0, 5, 23), rng.integers(1, 4, 23))
@@ -203,7 +203,10 @@ def test_score_from_features_equals_brute_force_on_float64_cosines(seed, dedupli
     q, g = query.features.astype(np.float64), gallery.features.astype(np.float64)
     cosine = (q @ g.T) / np.linalg.norm(q, axis=1)[:, None] / np.linalg.norm(g, axis=1)
     expected = brute_force(cosine, query, gallery, lambda *_: False, deduplicate, 20)
-    scores = score(query, gallery, excluded=exclude_nothing, deduplicate_ids=deduplicate)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_PRODUCT_ELEMENTS", product_elements)
+        patch.setattr(ranking, "_BLOCK_ELEMENTS", block_elements)
+        scores = score(query, gallery, excluded=exclude_nothing, deduplicate_ids=deduplicate)
     np.testing.assert_allclose(scores.cmc, expected[0], atol=1e-12)
     np.testing.assert_allclose((scores.mAP, scores.mINP), expected[1:3], atol=1e-12)
     np.testing.assert_allclose(cosine_similarity(query, gallery), cosine, atol=1e-6)

@@ -3,7 +3,6 @@
 Images are embedded once, each by the stem of its own modality. A direction is only who asks whom.
 """
 
-import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -29,6 +28,8 @@ from icre_jax.evals.tracks import single_frames
 
 # (the gallery's folders, trial from 0) -> [G] int64 indices into the gallery.
 Draw = Callable[[Folders, int], IntArray]
+# Of all images with all: 1 GiB of float32, four times LLCM's.
+_MOST_SIMILARITIES = 2**28
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,9 @@ def evaluate(
     """Every setting of a protocol: one result each, in the protocol's order.
 
     The similarity of all infrared with all visible images is computed once (float32, 103 MB on SYSU-MM01, twice 249 MB
-    on LLCM, which asks both ways); every trial of every setting takes its rows and columns. Re-ranking works on each
-    trial's own queries and gallery, hence is much slower.
+    on LLCM, which asks both ways); every trial of every setting takes its rows and columns. Where it would be more than
+    1 GiB, a trial computes its own, some queries at a time. Re-ranking works on each trial's own queries and gallery,
+    hence is much slower.
 
     Args:
       protocol: what to score.
@@ -134,8 +136,8 @@ def evaluate(
         for single in dict.fromkeys(setting.single_frames for setting in protocol.settings)
     }
     similarity: dict[tuple[bool, Modality], Float32Array] = {}
-    if not reranking:
-        for single, both in compared.items():
+    for single, both in compared.items():
+        if not reranking and len(both["infrared"]) * len(both["visible"]) <= _MOST_SIMILARITIES:
             similarity[single, "infrared"] = cosine_similarity(both["infrared"], both["visible"])
             if any(setting.query == "visible" for setting in protocol.settings):
                 # In one piece: taking the columns of a trial from rows that are columns copies all, ten times over.
@@ -149,7 +151,8 @@ def evaluate(
         for trial in range(num_trials if setting.draw else 1):
             drawn = _draw(setting, folders[OTHER[setting.query]], trial) if setting.draw else searched
             matrix = similarity.get((setting.single_frames, setting.query))
-            trials.append(_score_trial(setting, compared[setting.single_frames], drawn, matrix))
+            both = compared[setting.single_frames]
+            trials.append(_score_trial(setting, both, drawn, matrix, reranking=reranking))
         results.append(
             summarize(
                 trials,
@@ -183,25 +186,35 @@ def rank_lists(
 
 
 def _score_trial(
-    setting: Setting, sides: Mapping[Modality, Embedded], drawn: IntArray | None, similarity: Float32Array | None
+    setting: Setting,
+    sides: Mapping[Modality, Embedded],
+    drawn: IntArray | None,
+    similarity: Float32Array | None,
+    *,
+    reranking: bool,
 ) -> Scores:
-    """`drawn` [G] of the searched side, None for all; `similarity` of all asking with all searched, None: re-rank."""
+    """`drawn` [G] of the searched side, None for all; `similarity` of all asking with all searched, if it is known."""
     query, gallery = sides[setting.query], sides[OTHER[setting.query]]
     rows = query_rows(setting, query)
     if len(rows) < len(query):
         query = query.subset(rows)
-    rate = functools.partial(score, excluded=setting.excluded, deduplicate_ids=setting.deduplicate_ids)
-    if similarity is not None:
-        if len(rows) < len(similarity):
-            similarity = similarity[rows]
-        if setting.transposed and drawn is not None:
-            return rate(gallery.subset(drawn), query, similarity=np.ascontiguousarray(similarity.T[drawn]))
-        return rate(query, gallery, similarity=similarity, columns=drawn)
-    if drawn is not None:
-        gallery = gallery.subset(drawn)
-    if setting.transposed:
-        query, gallery = gallery, query
-    return rate(query, gallery, similarity=rerank(query, gallery))
+        similarity = None if similarity is None else similarity[rows]
+    if reranking or setting.transposed:
+        if drawn is not None:
+            gallery = gallery.subset(drawn)
+            similarity = None if similarity is None else similarity[:, drawn]
+            drawn = None
+        if setting.transposed:
+            query, gallery = gallery, query
+            similarity = None if similarity is None else np.ascontiguousarray(similarity.T)
+    return score(
+        query,
+        gallery,
+        excluded=setting.excluded,
+        deduplicate_ids=setting.deduplicate_ids,
+        similarity=rerank(query, gallery) if reranking else similarity,
+        columns=drawn,
+    )
 
 
 def searched_columns(setting: Setting, gallery: Embedded) -> IntArray | None:

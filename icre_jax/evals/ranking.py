@@ -7,7 +7,7 @@ Shape letters: Q queries, G gallery images, D feature size, N either. All scores
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -48,6 +48,8 @@ def excluding(words: str) -> Callable[[Exclude], Exclusion]:
 
 # Elements of one [queries, gallery] block: some 10 MB with its keys, masks and the sort; larger ones are not faster.
 _BLOCK_ELEMENTS = 2**18
+# Of a product that is computed here: 256 MiB, many rows of queries for each reading of the gallery.
+_PRODUCT_ELEMENTS = 2**26
 
 
 @excluding("nothing left out")
@@ -200,7 +202,8 @@ def score(
       excluded: which items a query may not see; they are dropped before ranks are counted.
       deduplicate_ids: count every id once in the CMC, at its first image. mAP and mINP always use the full list.
       max_rank: length of the CMC. With fewer gallery ids it stays at its last value.
-      similarity: [Q, G] float32, `cosine_similarity(query, gallery)`; computed here block by block if None.
+      similarity: [Q, G] float32, `cosine_similarity(query, gallery)`; if None, that of the columns is computed here,
+        for as many queries at a time as 256 MiB hold.
       columns: [M] the gallery of this trial as indices into `gallery`, each at most once, None for all. Ties follow
         this order.
 
@@ -218,10 +221,8 @@ def score(
     id_starts = np.flatnonzero(np.append(True, pid[1:] != pid[:-1]))
     match_start = np.searchsorted(pid, query.pid)
     num_matches = np.searchsorted(pid, query.pid, side="right") - match_start
-    if similarity is None:
-        query_unit, gallery_unit = normalize(query.features), normalize(gallery.features)[columns]
 
-    def rate(rows: slice) -> Float64Array | None:
+    def rate(rows: slice, block: Float32Array) -> Float64Array | None:
         """[4, Q]: rank of the first match, AP, INP and chance of the valid queries of a block; None if none is."""
         removed = excluded(query.pid[rows], query.camid[rows], pid, camid)
         nth = np.arange(num_matches[rows].max())
@@ -230,7 +231,8 @@ def score(
         valid = seen.any(axis=1)
         if not valid.any():
             return None
-        block = query_unit[rows] @ gallery_unit.T if similarity is None else similarity[rows].take(columns, axis=1)
+        if similarity is not None:
+            block = block.take(columns, axis=1)
         query_pid = query.pid[rows]
         if not valid.all():
             block, query_pid = block[valid], query_pid[valid]
@@ -246,11 +248,14 @@ def score(
             first[tied], ap[tied], inp[tied] = measure_keys(keys, id_starts if deduplicate_ids else None)
         return np.stack([first, ap, inp, np.count_nonzero(seen, axis=1) / num_visible])
 
-    block_rows = max(1, _BLOCK_ELEMENTS // len(columns))
-    blocks = [slice(start, start + block_rows) for start in range(0, len(query), block_rows)]
+    per_query = []
     # NumPy sorts and takes outside of the interpreter's lock; blocks come back in their order, whoever did them.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        per_query = [rated for rated in pool.map(rate, blocks) if rated is not None]
+        for begin, product in _products(query, gallery, columns) if similarity is None else [(0, similarity)]:
+            starts = range(0, len(product), max(1, _BLOCK_ELEMENTS // len(columns)))
+            parts = [product[start : start + starts.step] for start in starts]
+            rows = [slice(begin + start, begin + start + len(part)) for start, part in zip(starts, parts, strict=True)]
+            per_query += [rated for rated in pool.map(rate, rows, parts) if rated is not None]
     if not per_query:
         raise InputError(
             f"None of the {len(query)} queries has a true match among the {len(columns)} gallery images it may see. "
@@ -259,6 +264,14 @@ def score(
     first, ap, inp, chance = np.concatenate(per_query, axis=1)
     cmc = (first[:, None] <= np.arange(1, max_rank + 1)).mean(axis=0)
     return Scores(cmc, float(ap.mean()), float(inp.mean()), float(chance.mean()), len(query), len(first))
+
+
+def _products(query: Embedded, gallery: Embedded, columns: IntArray) -> Iterator[tuple[int, Float32Array]]:
+    """(first query, cosine similarities with the columns [R, M] float32) of R queries at a time."""
+    query_unit, gallery_unit = normalize(query.features), normalize(gallery.features[columns])
+    step = max(1, _PRODUCT_ELEMENTS // len(columns))
+    for start in range(0, len(query), step):
+        yield start, query_unit[start : start + step] @ gallery_unit.T
 
 
 def rank_list(
