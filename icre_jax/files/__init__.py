@@ -9,8 +9,8 @@
     names.py       what a file may be called where names are listed
     matlab.py      cells of numbers in .mat
 
-Nobody else in the package opens a file to read it, unless `tests/test_reading.py` says why. Weights are the exception
-that the format makes safe: safetensors and orbax are read in `icre_jax.engine`. docs/security.md has every limit.
+Nobody else in the package opens a file to read it, unless `tests/test_architecture.py` says why. Weights are the
+exception that the format makes safe: safetensors and orbax are read in `icre_jax.engine`. SECURITY.md has every limit.
 """
 
 from icre_jax.files.writing import new_folder, whole_file, write_file
