@@ -24,7 +24,8 @@ from icre_jax.machine.screen import Screen
 from icre_jax.settings import parse, resolve_paths, to_json
 from icre_jax.training import loop
 from icre_jax.training import replay as replay_module
-from icre_jax.training.divergence import Failure, FiniteWatch, read_failure
+from icre_jax.training.divergence import FiniteWatch
+from icre_jax.training.failure import Failure, read_failure
 from icre_jax.training.replay import replay
 from tests.small_runs import arrays_of, run
 
@@ -160,6 +161,22 @@ def test_a_replay_file_that_does_not_fit_is_refused(stopped, tmp_path):
         run_again(workdir, file)
     dataclasses.replace(failure, settings=failure.settings.replace('"seed": 0', '"seed": 5')).write(file)
     with pytest.raises(InputError, match=r"of another run.*(?s:.*)seed: 5 -> 0"):
+        run_again(workdir, file)
+    size = list(failure.image.shape)
+    for changes, words in (
+        ({"settings": "[]"}, r"r\.npz is not a replay file \(settings: "),
+        ({"settings": "{"}, r"r\.npz is not a replay file \(settings: "),
+        ({"settings": '{"seed": 0}'}, r"r\.npz is not a replay file \(settings: .*cannot be used"),
+        ({"step": 10**6}, r"of another run.*(?s:.*)step is 1000000; the run has \d+"),
+        ({"image": failure.image[:, 1:]}, rf"of another run.*(?s:.*)a batch of the run is {re.escape(str(size))}"),
+        ({"label": failure.label + 10**6}, r"of another run.*(?s:.*)label holds \d+; the run has the classes 0 to \d+"),
+    ):
+        dataclasses.replace(failure, **changes).write(file)
+        with pytest.raises(InputError, match=words):
+            run_again(workdir, file)
+    half = {name: getattr(failure, name)[1:] for name in ("image", "label", "modality", "path")}
+    dataclasses.replace(failure, **half).write(file)
+    with pytest.raises(InputError, match=rf"image is of shape \[{size[0] - 1}, "):
         run_again(workdir, file)
     dataclasses.replace(failure, checkpoint_step=2).write(file)
     with pytest.raises(InputError, match="no checkpoint of step 2"):

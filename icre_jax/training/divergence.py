@@ -1,10 +1,8 @@
-"""The end of a run whose numbers are not finite: what is said, and the file from which the step is run again."""
+"""The end of a run whose numbers are not finite: what is said, and what is kept of the step."""
 
 import contextlib
-import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,84 +12,11 @@ from icre_jax.data.pipeline import training_batches
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.numerics import numerics_here
 from icre_jax.engine.state import TrainState, find_not_finite
-from icre_jax.errors import DivergenceError, InputError, UnreadableError, join_findings
-from icre_jax.files import whole_file
-from icre_jax.files.arrays import open_archive
+from icre_jax.errors import DivergenceError, join_findings
 from icre_jax.machine import hosts
 from icre_jax.settings import to_json
+from icre_jax.training.failure import Failure
 from icre_jax.training.run import Run
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Failure:
-    """A step after which something was not finite; the content of a replay file.
-
-    The state before the step is not in it. The step uses up the memory of its state, and a copy of every state, kept in
-    case the next step fails, would cost its size in memory and a copy per step. It is not needed either: the plan and
-    the augmentation of every batch are a function of (seed, position), so the steps after the checkpoint give that
-    state again.
-
-    Attributes:
-      step: number of the step, the first of a run is 1.
-      checkpoint_step: of the last good checkpoint, from which the state before the step is computed again.
-      finding: what was not finite.
-      image: [B, H, W, 3] uint8, augmented, as the step saw it.
-      label: [B] int32.
-      modality: [B] int32, 0 visible, 1 infrared.
-      path: [B] str, files of the images, relative to the data's folder.
-      metrics: numbers of the step by name.
-      settings: of the run as JSON.
-      data_fingerprint: of its data.
-      numerics: where it ran, `icre_jax.engine.numerics.Numerics` as JSON; "" in files of versions that did not say it.
-    """
-
-    step: int
-    checkpoint_step: int
-    finding: str
-    image: np.ndarray
-    label: np.ndarray
-    modality: np.ndarray
-    path: np.ndarray
-    metrics: dict[str, float]
-    settings: str
-    data_fingerprint: str
-    numerics: str = ""
-
-    def write(self, file: Path) -> None:
-        """Write it, whole or not at all; an npz of arrays and text, nothing pickled.
-
-        Raises:
-          OSError: the file cannot be written.
-        """
-        values = dataclasses.asdict(self)
-        metrics = values.pop("metrics")
-        with whole_file(file, locked=True) as partial, partial.open("wb") as opened:
-            np.savez(opened, metric_names=np.array([*metrics]), metric_values=np.array([*metrics.values()]), **values)
-
-
-def read_failure(file: Path) -> Failure:
-    """Inverse of `Failure.write`.
-
-    Raises:
-      InputError: no such file, or it is not one of ours.
-    """
-    try:
-        with open_archive(file) as values:
-            metrics = dict(zip(values["metric_names"].tolist(), values["metric_values"].tolist(), strict=True))
-            arrays: dict[str, Any] = {name: values[name] for name in ("image", "label", "modality", "path")}
-            scalars: dict[str, Any] = {
-                name: values[name].item()
-                for name in ("step", "checkpoint_step", "finding", "settings", "data_fingerprint")
-            }
-            if "numerics" in values.names:
-                scalars["numerics"] = values["numerics"].item()
-    except (UnreadableError, ValueError, TypeError) as error:
-        reason = error.reason if isinstance(error, UnreadableError) else error
-        raise InputError(
-            f"{file} is not a replay file ({reason}). Give the replay_step_<N>.npz that a diverged run left in its "
-            "workdir."
-        ) from error
-    return Failure(**scalars, **arrays, metrics=metrics)
 
 
 class FiniteWatch:

@@ -19,7 +19,8 @@ from icre_jax.files.json_files import parse_json
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences as differences_of_settings
 from icre_jax.settings import from_json
-from icre_jax.training.divergence import Failure, name_not_finite, read_failure
+from icre_jax.training.divergence import name_not_finite
+from icre_jax.training.failure import Failure, no_replay_file, read_failure
 from icre_jax.training.run import Run, assemble, restore
 
 _JAX_NAMES = {"gpu": "cuda"}
@@ -46,7 +47,10 @@ def replay(workdir: Path, file: Path, screen: Screen) -> bool:
     failure = read_failure(file)
     workdir = workdir.expanduser().resolve()
     settings = read_settings(workdir)
-    changed = differences_of_settings(from_json(failure.settings), settings)
+    try:
+        changed = differences_of_settings(from_json(failure.settings), settings)
+    except InputError as error:
+        raise no_replay_file(file, f"settings: {error}") from error
     if changed:
         raise InputError(f"{file} is of another run than {workdir}:\n{join_findings(changed)}")
     screen.say(_compare_numerics(file, failure))
@@ -57,6 +61,7 @@ def replay(workdir: Path, file: Path, screen: Screen) -> bool:
             f"{prepared.fingerprint[:12]}. Replay it with the data of the run."
         )
     run = assemble(settings, workdir, prepared)
+    _require_batch(run, file, failure)
     with contextlib.closing(
         Checkpoints(workdir, best_metric=settings.checkpoint.best_metric, read_only=True)
     ) as checkpoints:
@@ -82,6 +87,24 @@ def replay(workdir: Path, file: Path, screen: Screen) -> bool:
     return not after and name_not_finite(numbers) is None
 
 
+def _require_batch(run: Run, file: Path, failure: Failure) -> None:
+    """Refuse a step or a batch that the run cannot have.
+
+    Raises:
+      InputError: says which.
+    """
+    shape, size = failure.image.shape, (run.plan.batch_size, *run.settings.data.image_size, 3)
+    findings = []
+    if failure.step > run.num_steps:
+        findings.append(f"step is {failure.step}; the run has {run.num_steps}")
+    if shape != size:
+        findings.append(f"image is of shape {list(shape)}; a batch of the run is {list(size)}")
+    if failure.label.max() >= run.plan.num_classes:
+        findings.append(f"label holds {failure.label.max()}; the run has the classes 0 to {run.plan.num_classes - 1}")
+    if findings:
+        raise InputError(f"{file} is of another run than {run.workdir}:\n{join_findings(findings)}")
+
+
 def _compare_numerics(file: Path, failure: Failure) -> str:
     """What to expect of the bits.
 
@@ -94,10 +117,7 @@ def _compare_numerics(file: Path, failure: Failure) -> str:
     try:
         then = from_plain(parse_json(failure.numerics))
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{file} is not a replay file (numerics: {error}). Give the replay_step_<N>.npz that a diverged run left "
-            "in its workdir."
-        ) from error
+        raise no_replay_file(file, f"numerics: {error}") from error
     if then.platform != now.platform:
         raise InputError(
             f"{file} is of a run on {then.num_devices} x {then.device_kind} ({then.platform}), and this is "

@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from icre_jax.data.permutations import read_mat, read_permutations
 from icre_jax.evals.scoring import choose_rule, score_files
-from icre_jax.training.divergence import Failure, read_failure
+from icre_jax.training.failure import Failure, read_failure
 from tests.attacks.harness import Reader
 
 
@@ -35,14 +35,22 @@ def read_scores(folder: Path) -> None:
     score_files(rule, folder / "query.npz", folder / "gallery.npz")
 
 
+def replay_fields() -> dict[str, np.ndarray]:
+    """As `Failure.write` names and writes them."""
+    return {
+        "step": np.int64(3), "checkpoint_step": np.int64(0), "finding": np.array("loss"),
+        "image": np.zeros((4, 8, 4, 3), np.uint8), "label": np.arange(4, dtype=np.int32),
+        "modality": np.zeros(4, np.int32), "path": np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]),
+        "metric_names": np.array(["loss"]), "metric_values": np.array([np.nan]), "settings": np.array("{}"),
+        "data_fingerprint": np.array("f"), "numerics": np.array(""),
+    }  # fmt: skip
+
+
 def make_replay(folder: Path, _) -> None:
-    failure = Failure(
-        step=3, checkpoint_step=0, finding="loss", image=np.zeros((4, 8, 4, 3), np.uint8),
-        label=np.arange(4, dtype=np.int32), modality=np.zeros(4, np.int32),
-        path=np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), metrics={"loss": 1.0}, settings="{}",
-        data_fingerprint="f",
-    )  # fmt: skip
-    failure.write(folder / "replay_step_3.npz")
+    fields = replay_fields()
+    metrics = dict(zip(fields.pop("metric_names").tolist(), fields.pop("metric_values").tolist(), strict=True))
+    values = {name: value.item() if value.ndim == 0 else value for name, value in fields.items()}
+    Failure(metrics=metrics, **values).write(folder / "replay_step_3.npz")
 
 
 class Trap:
