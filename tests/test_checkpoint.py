@@ -1,7 +1,9 @@
 """Checkpoints: what comes back, what is kept, what is refused."""
 
 import contextlib
+import itertools
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -158,6 +160,22 @@ def test_too_little_space_is_said_before_anything_is_written(checkpoints, state,
     with pytest.raises(NotSavedError, match=r"0 MiB free; the checkpoint of step 9 needs \d+ MiB"):
         checkpoints.save(state.replace(step=jnp.int32(9)), {})
     assert checkpoints.steps == [0]
+
+
+def test_a_clock_that_is_set_while_a_checkpoint_is_written_has_no_effect(checkpoints, state, monkeypatch):
+    """Forward by hours at every look, and now and then back."""
+    real, looks = time.time, itertools.count(1)
+
+    def jumping() -> float:
+        look = next(looks)
+        return real() + 86_400 * (-(look % 5) if look % 7 == 0 else look / 50 % 1)
+
+    monkeypatch.setattr(time, "time", jumping)
+    for step in (1, 2):
+        checkpoints.save(state.replace(step=jnp.int32(step)), {"class_pids": []})
+    assert next(looks) > 10, "nobody looked at the clock"
+    restored = checkpoints.restore(2, like=make_state(seed=1))
+    jax.tree.map(np.testing.assert_array_equal, restored.variables, state.variables)
 
 
 def test_running_averages_are_kept_and_are_what_is_scored_and_exported(tmp_path, state):

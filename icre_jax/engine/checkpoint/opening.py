@@ -83,8 +83,9 @@ def _options(best_metric: str, *, keep_latest: int = 1, read_only: bool = False)
         todelete_subdir=None if read_only else DELETED,
         lightweight_initialize=read_only,  # a damaged step is not to keep a reader from the others
         temporary_path_class=_Summed,
-        # In a thread, a process that cannot write would wait for the others before it says so.
-        enable_async_checkpointing=jax.process_count() == 1,
+        # In a thread, a process that cannot write would wait for the others before it says so; and orbax waits for the
+        # thread by the time of day, so that a save would fail where the clock is set meanwhile.
+        enable_async_checkpointing=False,
     )
 
 
