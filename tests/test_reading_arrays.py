@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icre_jax.errors import UnreadableError
+from icre_jax.files import arrays
 from icre_jax.files.arrays import map_array, open_archive
 
 
@@ -144,6 +145,21 @@ def test_bombs_are_not_unpacked(tmp_path):
     write_zip(path, ("a.npy", lying))
     with pytest.raises(UnreadableError, match=r"claims 8,000,000,000,000 bytes of float64 .*, and holds 8"):
         read_all(path)
+
+
+def test_a_large_file_may_unpack_to_sixteen_times_its_size(tmp_path, monkeypatch):
+    """A hundred times, as once, is more memory than there is for a file of 50 MB."""
+    monkeypatch.setattr(arrays, "MOST_UNPACKED", 2**20)
+    noise = np.random.default_rng(0).integers(0, 256, 2**17, np.uint8)
+    for times, fits in ((14, True), (18, False)):
+        path = savez(tmp_path / f"{times}.npz", np.savez_compressed, a=np.pad(noise, (0, (times - 1) * len(noise))))
+        if fits:
+            assert len(read_all(path)["a"]) == times * len(noise)
+        else:
+            with pytest.raises(
+                UnreadableError, match=r"claim to unpack to 2,359,\d{3}; at most 2,\d{3},\d{3} are read"
+            ):
+                read_all(path)
 
 
 HEADERS = {

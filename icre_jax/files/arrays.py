@@ -25,7 +25,7 @@ MOST_MEMBERS = 1_000
 LONGEST_NAME = 200
 # Packed files of numbers are a few times smaller than the numbers; labels, and rows of zeros, a hundred times.
 MOST_UNPACKED = 2**28  # bytes that any file may unpack to
-LARGEST_RATIO = 100  # times its own size that a larger one may
+LARGEST_RATIO = 16  # times its own size that a larger one may: 50 MB of anybody's become 800 MB, not more than there is
 LONGEST_HEADER = 4096  # bytes; that of a matrix has 118
 _MOST_DIMENSIONS = 32
 _CHUNK = 2**22
