@@ -148,7 +148,7 @@ def test_bombs_are_not_unpacked(tmp_path):
 
 
 def test_a_large_file_may_unpack_to_sixteen_times_its_size(tmp_path, monkeypatch):
-    """A hundred times, as once, is more memory than there is for a file of 50 MB."""
+    """By a hundred times, 50 MB could claim 5 GB, more than an attack may take."""
     monkeypatch.setattr(arrays, "MOST_UNPACKED", 2**20)
     noise = np.random.default_rng(0).integers(0, 256, 2**17, np.uint8)
     for times, fits in ((14, True), (18, False)):
