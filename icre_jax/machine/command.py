@@ -205,7 +205,7 @@ def _require_names(arguments: Sequence[str]) -> None:
 
 
 def _collect_less() -> None:
-    """Look for garbage in circles less often: that took an eighth of a start, whose tracing leaves hardly any.
+    """Look for circular garbage less often: imports and tracing make so many objects that it took a tenth of a start.
 
     What has been imported stays to the end and is not looked at any more.
     """
