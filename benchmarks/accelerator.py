@@ -23,10 +23,10 @@ from benchmarks.interleaved import ratios, run_in_turns
 from benchmarks.train_step import make_batch, read_settings
 from icre_jax.costs.compiled import count_flops, embedding_cost, trace_step, training_cost
 from icre_jax.costs.lowered import find_faults, program_text
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.numerics import numerics_here
 from icre_jax.engine.parallel import make_any_state, make_mesh, make_state, make_train_step
 from icre_jax.engine.program import Program, build_program
-from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
 from icre_jax.machine import command
 from icre_jax.machine.caches import keep_compiled_programs

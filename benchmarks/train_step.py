@@ -23,9 +23,9 @@ import numpy as np
 
 from benchmarks.interleaved import Timed, ratios, run_in_turns
 from icre_jax.costs.compiled import abstract_batch
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
 from icre_jax.engine.program import build_program
-from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
 from icre_jax.machine import command
 from icre_jax.models import convolution, pooling

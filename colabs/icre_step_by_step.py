@@ -171,7 +171,7 @@ for row, axis in enumerate(axes.T.flat):
 # %%
 import icre_jax
 import numpy as np
-from icre_jax.engine.steps import normalize_images
+from icre_jax.engine.forward import normalize_images
 from icre_jax.models.resnet import STAGES
 
 net = icre_jax.load("synthetic")

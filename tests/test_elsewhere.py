@@ -12,8 +12,9 @@ from PIL import Image
 
 import icre_jax
 from icre_jax.data.layouts import llcm
-from icre_jax.data.overlap import equal_images, rendered_seed
+from icre_jax.data.overlap import equal_images
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
+from icre_jax.data.rendered import rendered_seed
 from icre_jax.engine import unseen
 from icre_jax.engine.elsewhere import OtherData, open_elsewhere
 from icre_jax.engine.provenance import RENDERED

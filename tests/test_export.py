@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import icre_jax
 from icre_jax.engine import export as module
 from icre_jax.engine.export import export
-from icre_jax.engine.steps import normalize_images
+from icre_jax.engine.forward import normalize_images
 from icre_jax.engine.trained import open_trained
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results

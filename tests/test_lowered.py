@@ -15,7 +15,7 @@ import pytest
 
 from icre_jax.costs.compiled import abstract_batch, trace_step
 from icre_jax.costs.lowered import count_collectives, find_faults, mapped_collectives, program_text
-from icre_jax.engine import steps
+from icre_jax.engine import forward, steps
 from icre_jax.engine.parallel import BATCH_AXIS, make_mesh
 from icre_jax.engine.program import build_program
 from icre_jax.models import convolution, layers, pooling
@@ -40,7 +40,7 @@ def training_text(program, platform):
 def embedding_text(program, platform, modality="visible"):
     """Of a function of its own: `embed_step` would give back what it traced before."""
     images = abstract_batch(BATCH, program.image_size)["image"]
-    step = functools.partial(steps.embed_step.__wrapped__, network=program.network, modality=modality)
+    step = functools.partial(forward.embed_step.__wrapped__, network=program.network, modality=modality)
     return program_text(jax.jit(step).trace(program.abstract_state.variables, images), platform)
 
 
@@ -127,7 +127,7 @@ def print_on_the_host(images):
 @pytest.mark.parametrize("faulty", [ask_the_host, print_on_the_host])
 def test_calls_of_the_host_are_seen(faulty, monkeypatch):
     program = program_of(dtype="bfloat16")
-    monkeypatch.setattr(steps, "normalize_images", faulty)
+    monkeypatch.setattr(forward, "normalize_images", faulty)
     faults = find_faults(embedding_text(program, "cpu"), program, "visible", "cuda")
     assert len(faults) == 1
     assert re.search(r"^custom call \w*callback\w* at .*: a call of the host", faults[0]), faults

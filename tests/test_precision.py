@@ -13,9 +13,9 @@ import pytest
 from configs import synthetic
 from icre_jax.costs.compiled import abstract_batch, trace_step
 from icre_jax.engine import provenance
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.parallel import make_mesh
 from icre_jax.engine.program import build_program
-from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
 from icre_jax.models.convolution import convolve
 from icre_jax.models.network import over_axis

@@ -6,9 +6,9 @@ import optax
 import pytest
 
 import icre_jax
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.saliency import explain_maps, explain_pairs, look_step
 from icre_jax.engine.state import create_state
-from icre_jax.engine.steps import embed_step
 from icre_jax.errors import InputError
 from icre_jax.figures.heat import lay_over
 from icre_jax.models.head import Head

@@ -17,9 +17,9 @@ import pytest
 from jax import export
 
 from icre_jax.engine import stablehlo
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.stablehlo import PLATFORMS, describe_end, embed_elsewhere, lower, write_stablehlo
 from icre_jax.engine.stablehlo_reader import FORBIDDEN
-from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import Stored
 from icre_jax.errors import InputError
 from icre_jax.models import convolution, layers, pooling, resnet

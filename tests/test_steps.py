@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from icre_jax.data import augment
+from icre_jax.engine.forward import normalize_images
 from icre_jax.engine.program import Program
 from icre_jax.engine.state import TrainState
-from icre_jax.engine.steps import normalize_images, train_step
+from icre_jax.engine.steps import train_step
 from icre_jax.errors import InputError
 from icre_jax.losses.objective import objective
 from icre_jax.models.head import Head

@@ -7,7 +7,7 @@ from icre_jax.data.ready import prepare_data
 from icre_jax.engine.checkpoint.variables import read_variables
 from icre_jax.engine.evaluator import evaluate_checkpoint
 from icre_jax.engine.export import export, first_images
-from icre_jax.engine.steps import embed_step
+from icre_jax.engine.forward import embed_step
 from icre_jax.evals.results import read_results
 from icre_jax.machine.screen import Screen
 from icre_jax.models.network import build_network

@@ -17,9 +17,9 @@ import numpy as np
 from jax import ShapeDtypeStruct
 from jax.sharding import Mesh
 
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.parallel import make_train_step
 from icre_jax.engine.program import Program
-from icre_jax.engine.steps import embed_step
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,17 @@
 """The data set of a config, made ready: rendered if the config asks for it, checked, written as records, counted."""
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from rich.table import Table
 
 from icre_jax import rendering
+from icre_jax.data.listener import Listener
 from icre_jax.data.permutations import describe_official_draws
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
 from icre_jax.settings.fields import Data
-
-
-class Listener(Protocol):
-    """Who is told how it goes: `icre_jax.machine.screen.Screen`, or anything like it."""
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-
-    def advance(self, title: str, done: int, total: int) -> None:
-        """How far one activity is."""
 
 
 def prepare_data(settings: Data, listener: Listener) -> PreparedDataset:

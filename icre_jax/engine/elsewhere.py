@@ -4,7 +4,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from icre_jax.data.ready import Listener, prepare_data
+from icre_jax.data.listener import Listener
+from icre_jax.data.ready import prepare_data
 from icre_jax.datasets import CARDS
 from icre_jax.engine.stored import read_stored
 from icre_jax.engine.trained import Trained, open_trained

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from icre_jax.data.collection import Collection, collect
-from icre_jax.data.ready import Listener
+from icre_jax.data.listener import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.loaded import LoadedNetwork, load
 from icre_jax.evals.features import require_features_file, write_features

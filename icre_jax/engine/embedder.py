@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 from icre_jax.data.pipeline import RecordSource, evaluation_batches
 from icre_jax.datasets import Modality
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.parallel import gather, local_rows, spread
-from icre_jax.engine.steps import embed_step
 from icre_jax.evals.ranking import Embedded, average_directions
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.settings.fields import Data
@@ -37,7 +37,7 @@ def embed_records(
       modality: of all of them.
       data: how they are read.
       batch_size: images at a time, on all devices together.
-      feature: which output of the network, see `icre_jax.engine.steps.embed_step`.
+      feature: which output of the network, see `icre_jax.engine.forward.embed_step`.
       flip: average in the mirrored image.
       mesh: devices that share the work, of all processes, which all call this; None for the one that holds the
         variables.

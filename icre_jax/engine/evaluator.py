@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from jax.sharding import Mesh
 
+from icre_jax.data.listener import Listener
 from icre_jax.data.permutations import read_permutations
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.ready import Listener
 from icre_jax.data.tracks import choose_frames
 from icre_jax.datasets import OTHER, Modality
 from icre_jax.engine import provenance

@@ -12,15 +12,16 @@ import numpy as np
 
 import icre_jax
 from icre_jax.data.images import decode
+from icre_jax.data.listener import Listener
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.prepared import PreparedDataset, is_prepared, records_folder
-from icre_jax.data.ready import Listener, prepare_data
+from icre_jax.data.ready import prepare_data
 from icre_jax.data.stand_ins import render_few
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.card import write_card
 from icre_jax.engine.checkpoint.variables import write_variables
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.stablehlo import embed_elsewhere, write_stablehlo
-from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import (
     CLASSES,
     CONFIG,

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 
+from icre_jax.data.listener import Listener
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.ready import Listener
 from icre_jax.engine.stored import Stored, flatten, hash_network, unflatten
 from icre_jax.engine.unseen import require_unseen, sources_of
 from icre_jax.errors import InputError, join_findings

@@ -10,9 +10,9 @@ import numpy as np
 
 from icre_jax.data.reading import ImageLike, read_batches
 from icre_jax.datasets import MODALITIES, Modality
+from icre_jax.engine.forward import embed_step
 from icre_jax.engine.host_search import search_index, search_on_host
 from icre_jax.engine.saliency import Explanation, explain_pairs
-from icre_jax.engine.steps import embed_step
 from icre_jax.engine.stored import Stored, hash_network, read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import average_directions, normalize

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from icre_jax.data.ready import Listener
+from icre_jax.data.listener import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine import provenance
 from icre_jax.engine.elsewhere import OtherData, open_to_score

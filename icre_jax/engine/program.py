@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,9 +40,14 @@ class Program:
     accumulate_steps: int = 1
     ema_decay: float = 0.0
 
-    def create_state(self, seed: Array) -> TrainState:
-        """The state before the first step. Pure: call it under `jit` or `eval_shape`."""
-        return create_state(seed, network=self.network, tx=self.tx, image_size=self.image_size, ema=self.ema_decay > 0)
+    @functools.cached_property
+    def create_state(self) -> Callable[[Any], TrainState]:
+        """([] int seed) -> the state before the first step. Pure, and traced once for its shapes and its numbers."""
+        return jax.jit(
+            functools.partial(
+                create_state, network=self.network, tx=self.tx, image_size=self.image_size, ema=self.ema_decay > 0
+            )
+        )
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:

@@ -6,25 +6,27 @@ import platform
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 import icre_jax
-from icre_jax.data.overlap import rendered_seed
-from icre_jax.data.prepared import PreparedDataset
+from icre_jax.data.rendered import rendered_seed
 from icre_jax.datasets import CARDS
 from icre_jax.engine.numerics import numerics_here
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.settings.fields import Settings
 
+if TYPE_CHECKING:  # with the data come its libraries, and a network alone is described too
+    from icre_jax.data.prepared import PreparedDataset
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
 
 RENDERED = "synthetic people"  # what results call rendered data, whatever it is laid out like
 
 
-def collect(settings: Settings, prepared: PreparedDataset, *, step: int, checkpoint: str) -> dict[str, Any]:
+def collect(settings: Settings, prepared: "PreparedDataset", *, step: int, checkpoint: str) -> dict[str, Any]:
     """Facts that stand beside results: how they were made, of which checkpoint and data, and by which versions.
 
     Args:
@@ -61,7 +63,7 @@ def describe_run(settings: Settings, facts: dict[str, Any], *, workdir: Path, st
       "config", "dataset", "trial", "data" (what the data is called: results and checkpoints carry the name of a real
       data set only for the real one), "data_fingerprint", "num_training_identities", "pretrained" (the name of the
       file its backbone started from, or None), "init_from" (what is known of a network that it started from, see
-      `icre_jax.engine.inherit`, or None) and "rendered_seed" (see `icre_jax.data.overlap`); with scores "results" (see
+      `icre_jax.engine.inherit`, or None) and "rendered_seed" (see `icre_jax.data.rendered`); with scores "results" (see
       `ProtocolResult`) and "scored" (the "checkpoint", "selected_by" and "versions" beside them).
     """
     data, origin = settings.data, facts.get("init_from")
@@ -108,7 +110,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def dataset_label(prepared: PreparedDataset, trained_on: str | None = None) -> str:
+def dataset_label(prepared: "PreparedDataset", trained_on: str | None = None) -> str:
     """The name results carry; that of the real data set only for the real data set.
 
     Args:

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from icre_jax.datasets import Modality
-from icre_jax.engine.steps import normalize_images
+from icre_jax.engine.forward import normalize_images
 from icre_jax.models.network import ReIDNetwork
 
 

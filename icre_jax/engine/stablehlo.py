@@ -27,7 +27,7 @@ import numpy as np
 from jax import Array, export
 
 from icre_jax.datasets import MODALITIES, Modality
-from icre_jax.engine.steps import normalize_images
+from icre_jax.engine.forward import normalize_images
 from icre_jax.engine.stored import PROGRAMS, Stored
 from icre_jax.errors import InputError
 from icre_jax.files import write_file

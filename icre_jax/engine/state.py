@@ -1,14 +1,16 @@
 """The state of training: arrays, and nothing that is not an array."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from icre_jax.models.network import ReIDNetwork
+
+if TYPE_CHECKING:  # a network that is not trained any more needs no optimizer
+    import optax
 
 PERTURBATION = 1e-6  # relative; a weight in float32 is itself rounded by up to 6e-8
 _PERTURBATION_STREAM = 1  # apart from the stream that the first weights are drawn from
@@ -38,11 +40,18 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats} if self.ema is None else self.ema
 
 
+def create_variables(seed: Array, *, network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, Any]:
+    """{"params", "batch_stats"} of a network before the first step; arguments as of `create_state`. Pure."""
+    images = jnp.zeros((2, *image_size, 3), jnp.float32)
+    variables: Any = network.init(jax.random.key(seed), images, modality="paired", train=True)
+    return variables
+
+
 def create_state(
     seed: Array,
     *,
     network: ReIDNetwork,
-    tx: optax.GradientTransformation,
+    tx: "optax.GradientTransformation",
     image_size: tuple[int, int],
     ema: bool = False,
 ) -> TrainState:
@@ -55,8 +64,7 @@ def create_state(
       image_size: (height, width) in pixels.
       ema: keep running averages.
     """
-    images = jnp.zeros((2, *image_size, 3), jnp.float32)
-    variables = network.init(jax.random.key(seed), images, modality="paired", train=True)
+    variables = create_variables(seed, network=network, image_size=image_size)
     params, batch_stats = variables["params"], variables["batch_stats"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

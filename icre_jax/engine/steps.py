@@ -1,4 +1,4 @@
-"""The two things a device does: one step of training, and embedding images. Pure functions of arrays."""
+"""One step of training: a pure function of arrays."""
 
 import functools
 from collections.abc import Callable
@@ -9,18 +9,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from icre_jax.engine.forward import normalize_images
 from icre_jax.engine.program import Program
 from icre_jax.engine.state import TrainState
-from icre_jax.models.network import ReIDNetwork
-
-# Of ImageNet, for pixels in [0, 1]; R, G, B.
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
-
-
-def normalize_images(images: Array) -> Array:
-    """[..., 3] uint8 -> float32 with ImageNet's mean and standard deviation taken out."""
-    return (images.astype(jnp.float32) / 255.0 - jnp.array(_MEAN)) / jnp.array(_STD)
 
 
 def train_step(
@@ -141,15 +132,3 @@ def _average(ema: Any, now: Any, step: Array, decay: float) -> Any:
     # Shorter at first, so that the start is soon forgotten.
     keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, ema, now)
-
-
-@functools.partial(jax.jit, static_argnames=("network", "modality", "feature"))
-def embed_step(
-    variables: Any, images: Array, *, network: ReIDNetwork, modality: str, feature: str = "embeddings"
-) -> Array:
-    """Vectors [B, D] float32, not normalised, of images [B, H, W, 3] uint8 of one modality.
-
-    `feature` is the output to take: "embeddings" z, or the pooled "features" before the BN neck.
-    """
-    (outputs, _) = network.apply(variables, normalize_images(images), modality=modality, train=False)
-    return outputs[feature]

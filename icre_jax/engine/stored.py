@@ -26,14 +26,13 @@ from typing import Any
 import flax.traverse_util
 import jax
 import numpy as np
-import optax
 
 import icre_jax
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.checkpoint.following import read_checkpoint
 from icre_jax.engine.checkpoint.variables import read_variables
 from icre_jax.engine.provenance import describe_run
-from icre_jax.engine.state import create_state
+from icre_jax.engine.state import create_variables
 from icre_jax.engine.tensors import read_tensors
 from icre_jax.errors import InputError, UnreadableError
 from icre_jax.files.json_files import read_json_object
@@ -157,11 +156,11 @@ def shapes_of(network: ReIDNetwork, image_size: tuple[int, int]) -> dict[str, An
 
     A checkpoint is restored to them whatever devices the network was trained on.
     """
-    state = jax.eval_shape(
-        lambda: create_state(jax.numpy.int32(0), network=network, tx=optax.identity(), image_size=image_size)
-    )
+    create = functools.partial(create_variables, network=network, image_size=image_size)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), state.variables)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), jax.eval_shape(create, jax.numpy.int32(0))
+    )
 
 
 def first_variables(stored: Stored) -> dict[str, Any]:
@@ -169,9 +168,7 @@ def first_variables(stored: Stored) -> dict[str, Any]:
     did not move them).
     """
     size, seed = stored.settings.data.image_size, stored.settings.seed
-    first = jax.jit(
-        lambda seed: create_state(seed, network=stored.network, tx=optax.identity(), image_size=size).variables
-    )
+    first = jax.jit(functools.partial(create_variables, network=stored.network, image_size=size))
     return first(jax.numpy.int32(seed))
 
 

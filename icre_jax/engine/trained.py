@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from icre_jax.data.listener import Listener
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.ready import Listener, prepare_data
+from icre_jax.data.ready import prepare_data
 from icre_jax.engine.stored import Stored, read_run
 from icre_jax.errors import InputError
 from icre_jax.settings.fields import Settings

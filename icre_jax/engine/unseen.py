@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from icre_jax.data.overlap import equal_images, rendered_seed
+from icre_jax.data.listener import Listener
+from icre_jax.data.overlap import equal_images
 from icre_jax.data.prepared import PreparedDataset, is_prepared, open_or_prepare, records_folder
-from icre_jax.data.ready import Listener
+from icre_jax.data.rendered import rendered_seed
 from icre_jax.datasets import CARDS
 from icre_jax.engine.provenance import RENDERED
 from icre_jax.engine.stored import Stored

@@ -22,7 +22,6 @@ from icre_jax.evals.ranking import (
     rank_list,
     score,
 )
-from icre_jax.evals.reranking import rerank
 from icre_jax.evals.results import METRICS, ProtocolResult, summarize
 from icre_jax.evals.tracks import single_frames
 
@@ -207,12 +206,16 @@ def _score_trial(
         if setting.transposed:
             query, gallery = gallery, query
             similarity = None if similarity is None else np.ascontiguousarray(similarity.T)
+    if reranking:
+        from icre_jax.evals.reranking import rerank  # here: with it come sparse matrices, and few ask for it
+
+        similarity = rerank(query, gallery)
     return score(
         query,
         gallery,
         excluded=setting.excluded,
         deduplicate_ids=setting.deduplicate_ids,
-        similarity=rerank(query, gallery) if reranking else similarity,
+        similarity=similarity,
         columns=drawn,
     )
 

@@ -12,7 +12,6 @@ from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.features import read_features
 from icre_jax.evals.ranking import Exclusion, Scores, exclude_nothing, score
-from icre_jax.evals.reranking import rerank
 from icre_jax.evals.results import summarize
 from icre_jax.evals.tables import table
 
@@ -110,7 +109,11 @@ def score_files(
                 f"{num_zero} of {len(side)} rows of features in {file} are zero throughout: all images are equally far "
                 "from them, and their ranks mean nothing. Look for the cause where they were computed."
             )
-    similarity = rerank(query, gallery) if reranking else None
+    similarity = None
+    if reranking:
+        from icre_jax.evals.reranking import rerank  # here: with it come sparse matrices, and few ask for it
+
+        similarity = rerank(query, gallery)
     return score(query, gallery, excluded=rule.excluded, deduplicate_ids=rule.deduplicate_ids, similarity=similarity)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 import icre_jax
 from icre_jax.data.labelled import Labelled, Source, list_labelled, read_rendered_seed
-from icre_jax.data.ready import Listener
+from icre_jax.data.listener import Listener
 from icre_jax.datasets import OTHER, Modality
 from icre_jax.engine.loaded import LoadedNetwork
 from icre_jax.errors import InputError, join_findings

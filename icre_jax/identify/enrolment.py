@@ -7,7 +7,7 @@ import numpy as np
 
 import icre_jax
 from icre_jax.data.labelled import Source, list_labelled
-from icre_jax.data.ready import Listener
+from icre_jax.data.listener import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.loaded import LoadedNetwork
 from icre_jax.errors import InputError

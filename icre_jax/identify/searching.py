@@ -10,7 +10,7 @@ import numpy as np
 
 from icre_jax.data.collection import collect
 from icre_jax.data.images import SUFFIXES
-from icre_jax.data.ready import Listener
+from icre_jax.data.listener import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.device_search import search_on_devices
 from icre_jax.engine.host_search import search_index

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from icre_jax.data.images import decode
-from icre_jax.data.ready import Listener
+from icre_jax.data.listener import Listener
 from icre_jax.data.stand_ins import write_strangers
 from icre_jax.datasets import Modality
 from icre_jax.engine import elsewhere

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from icre_jax.data.ready import Listener
+from icre_jax.data.listener import Listener
 from icre_jax.engine.provenance import describe_machine
 from icre_jax.errors import InputError
 from icre_jax.figures.layout import has_scikit_learn

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv
 
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded, Exclusion, check_feature_sizes, exclude_nothing, normalize
@@ -117,6 +116,8 @@ def interval(rate: float, num_persons: int, confidence: float = CONFIDENCE) -> R
       num_persons: who stand behind it.
       confidence: of the interval.
     """
+    from scipy.special import betaincinv  # here: a search has no rates
+
     tail, errors = (1 - confidence) / 2, rate * num_persons
     low = 0.0 if errors < 1e-9 else float(betaincinv(errors, num_persons - errors + 1, tail))
     high = 1.0 if errors > num_persons - 1e-9 else float(betaincinv(errors + 1, num_persons - errors, 1 - tail))

@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from icre_jax.data.listener import Listener
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
-from icre_jax.data.ready import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.evaluator import Evaluator
