@@ -58,7 +58,7 @@ def plain_layers() -> Iterator[None]:
     with (
         mock.patch("icre_jax.models.layers.BatchNorm", batch_norm),
         mock.patch("icre_jax.models.layers.convolve", convolution._library),
-        mock.patch("icre_jax.models.resnet.max_pool", pooling._library),
+        mock.patch("icre_jax.models.stem.max_pool", pooling._library),
     ):
         yield
 
