@@ -1,13 +1,14 @@
 """The stem's max-pool and the means of blocks, each in the form that a platform is good at.
 
-Max-pool's gradient is fast on a CPU and repeatable on a GPU, and on a TPU the library's own. XLA's CPU backend takes the gradient of a maximum over windows through index arrays, a fifth of the work of the demo's
-training step. On a GPU it is a sum of atomic additions (select-and-scatter), whose order differs from run to run;
-XLA has no other form of it there and refuses to compile it with `--xla_gpu_deterministic_ops=true`. Nine slices and
-their maximum need none of it. As in `convolution.py` the choice is made at lowering, and only in programs that train:
-without a gradient the library's maximum stays.
+Max-pool's gradient is fast on a CPU and repeatable on a GPU, and on a TPU the library's own. XLA's CPU backend takes
+the gradient of a maximum over windows through index arrays, a fifth of the work of the demo's training step. On a GPU
+it is a sum of atomic additions (select-and-scatter), whose order differs from run to run; XLA has no other form of it
+there and refuses to compile it with `--xla_gpu_deterministic_ops=true`. Nine slices and their maximum need none of it.
+As in `convolution.py` the choice is made at lowering, and only in programs that train: without a gradient the library's
+maximum stays.
 
-The mean of a block is one sum over rows and columns, before which XLA's TPU compiler writes the whole map down again, in
-float32 and with its blocks apart. Added up by rows first, which lie apart anyway, a quarter of it is written, or less.
+The mean of a block is one sum over rows and columns, before which XLA's TPU compiler writes the whole map down twice,
+in float32 and with its blocks apart. Where the rows are added up first, a quarter of it is left to be written, or less.
 """
 
 import functools

@@ -68,9 +68,7 @@ def _convolve_blocks(images: Array, kernel: Array, stride: int) -> Array:
     blocks = images.reshape(batch, height // 4, 4, width // 4, 4, channels).transpose(0, 1, 3, 2, 4, 5)
     # The first position of a block sees the pixels -3 to 3 from its first one, the second those from -1 to 5: of the
     # twelve from -4 to 7.
-    placed = [
-        jnp.pad(kernel, ((2 * i + 1, 4 - 2 * i), (2 * j + 1, 4 - 2 * j), (0, 0), (0, 0))) for i, j in _PHASES
-    ]
+    placed = [jnp.pad(kernel, ((2 * i + 1, 4 - 2 * i), (2 * j + 1, 4 - 2 * j), (0, 0), (0, 0))) for i, j in _PHASES]
     taps = jnp.concatenate(placed, axis=-1).reshape(3, 4, 3, 4, channels, -1).transpose(0, 2, 1, 3, 4, 5)
     return lax.conv_general_dilated(
         blocks.reshape(batch, height // 4, width // 4, 16 * channels),
