@@ -22,13 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from icre_jax.costs.compiled import abstract_batch
+from icre_jax.costs.compiled import abstract_batch, count_flops
 from icre_jax.engine.forward import embed_step
 from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
 from icre_jax.engine.program import build_program
 from icre_jax.errors import InputError
 from icre_jax.machine import command
 from icre_jax.models import convolution, pooling
+from icre_jax.models.stem import Stem
 from icre_jax.settings.fields import Settings
 
 _PRODUCT = 2048  # rows of the square matrices whose product is the yardstick
@@ -50,15 +51,23 @@ def make_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, np.nda
 
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
-    """What is traced inside uses the library's convolutions, those of 1x1 as well, its max-pool and its BatchNorm."""
+    """What is traced inside uses the library's convolutions, those of 1x1 as well, its pooling and its BatchNorm."""
 
-    def batch_norm(use_running_average: bool, dtype: Any, axis_name: str | None, **rest: Any) -> nn.BatchNorm:
+    def batch_norm(
+        use_running_average: bool, dtype: Any, axis_name: str | None, *, repeats: int, **rest: Any
+    ) -> nn.BatchNorm:
+        assert repeats == 1
         return nn.BatchNorm(use_running_average, momentum=0.9, dtype=dtype, axis_name=axis_name, **rest)
+
+    def block_means(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+        return pooling._means_of_the_library(size, x)
 
     with (
         mock.patch("icre_jax.models.layers.BatchNorm", batch_norm),
         mock.patch("icre_jax.models.layers.convolve", convolution._library),
-        mock.patch("icre_jax.models.resnet.max_pool", pooling._library),
+        mock.patch("icre_jax.models.layers.block_means", block_means),
+        mock.patch("icre_jax.models.resnet.Stem", functools.partial(Stem, in_blocks=False)),
+        mock.patch("icre_jax.models.stem.max_pool", pooling._library),
     ):
         yield
 
@@ -83,7 +92,7 @@ class Ours:
                 traced = embed.trace(self.state.variables, batch["image"])
             lowered = traced.lower()
             # Counted on the plain program, so that all forms of one network are divided by the same work.
-            self.flops = traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+            self.flops = count_flops(traced)
             self.run = lowered.compile()
         self.task = task
 

@@ -169,10 +169,13 @@ def test_non_local_blocks_and_what_stands_in_for_a_part_have_rows_of_their_own()
 
 
 def count(jaxpr, *primitives):
-    """Calls of a primitive in a jaxpr and in those inside it."""
+    """Calls of a primitive in a jaxpr and in those inside it; of the forms for several platforms, those of one."""
     number = 0
     for equation in jaxpr.eqns:
         number += equation.primitive.name in primitives
+        if equation.primitive.name == "cond":
+            (each,) = {count(branch.jaxpr, *primitives) for branch in equation.params["branches"]}
+            number += each
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):

@@ -22,7 +22,7 @@ from icre_jax.engine.stablehlo import PLATFORMS, describe_end, embed_elsewhere, 
 from icre_jax.engine.stablehlo_reader import FORBIDDEN
 from icre_jax.engine.stored import Stored
 from icre_jax.errors import InputError
-from icre_jax.models import convolution, layers, pooling, resnet
+from icre_jax.models import convolution, layers, pooling, stem
 from icre_jax.models.network import build_network
 from icre_jax.settings import parse
 
@@ -135,7 +135,7 @@ def test_no_form_of_a_cpu_gets_into_any_program(config, variant, monkeypatch):
         return convolution._library(x, kernel, stride)
 
     monkeypatch.setattr(layers, "convolve", library)
-    monkeypatch.setattr(resnet, "max_pool", pooling._library)
+    monkeypatch.setattr(stem, "max_pool", pooling._library)
     theirs = lower(network, variables, "visible", config.data.image_size).mlir_module()
     assert operations(ours) == operations(theirs)
 

@@ -1,5 +1,7 @@
 """Bytes to and from HBM in the text of a program, by hand."""
 
+import pytest
+
 from icre_jax.costs.traffic import hbm_traffic
 
 TEXT = """
@@ -32,3 +34,18 @@ def test_only_what_lies_in_hbm_is_counted():
         "f32": 4096 + 64 + 4096,  # a is read, sixteen numbers and the result are written
         "bf16": 2 * 128 * 2 + 2 * (8 * 128 * 2),  # two of its rows, and twice the whole
     }
+
+
+@pytest.mark.parametrize(
+    ("array", "num_bytes"),
+    [
+        ("bf16[12,96,36,64]{3,2,1,0:T(8,128)(2,1)}", 12 * 96 * 40 * 128 * 2),  # 36 in eights, 64 in lanes of 128
+        ("bf16[12,96,36,64]{1,3,2,0:T(8,128)(2,1)}", 12 * 128 * 36 * 64 * 2),  # the 96 lie in the lanes
+        ("f32[713]{0:T(1024)}", 1024 * 4),
+        ("f32[713]{0}", 713 * 4),
+        ("f32[]{:T(128)}", 4),
+    ],
+)
+def test_arrays_are_whole_tiles(array, num_bytes):
+    text = f"ENTRY %main () -> f32[] {{\n  %x = {array} parameter(0)\n  %y = f32[]{{:S(1)}} fusion(%x), kind=kLoop\n}}"
+    assert sum(hbm_traffic(text).values()) == num_bytes

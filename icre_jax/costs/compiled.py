@@ -3,7 +3,7 @@
 FLOPs are counted in the program as it is handed to the compiler: a multiplication and an addition are two, a
 convolution is counted where its window lies on the image, what nobody reads is not counted. For convolutions, dense
 layers and attention this is the arithmetic by hand (`tests/test_costs.py`), on every platform: it is counted in the
-form for accelerators, because on a CPU gradients of convolutions take another one (`models/convolution.py`), which
+form for GPUs, because on a CPU gradients of convolutions take another one (`models/convolution.py`), which
 multiplies the padding too. A backend may then hide work in calls of its own, which it counts or not. Its count of the
 compiled program stands beside it as a check.
 """
@@ -169,8 +169,8 @@ def num_bytes(tree: Any) -> int:
 
 
 def count_flops(traced: jax.stages.Traced) -> float:
-    """Of a program in its form for accelerators, on all devices."""
-    return _flops(traced.lower(lowering_platforms=("tpu",)))
+    """Of a program in its form for GPUs, on all devices: a TPU's multiplies filling too (`icre_jax/models/stem.py`)."""
+    return _flops(traced.lower(lowering_platforms=("cuda",)))
 
 
 def _flops(stage: Any) -> float:

@@ -2,7 +2,8 @@
 
 XLA's own count of bytes adds up the operands and results of all operations, wherever they lie. The compiler keeps much
 of them in the chip's fast memory, which it says in their layouts ("S(1)"), and moves what does not stay there by copies
-of their own. Counted here are these copies, and what operations read from HBM and write to it themselves.
+of their own. Counted here are these copies, and what operations read from HBM and write to it themselves. An array
+takes whole tiles, as the layout says: of 64 channels that lie in lanes of 128, half is filling, which is moved too.
 
 An operation may read only a part of an array; the whole is counted. Loops are counted once.
 """
@@ -14,6 +15,8 @@ import numpy as np
 
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%(\S+) = (.*?) ([a-z][\w-]*)\((.*)$")
 _ARRAY = re.compile(r"\b(pred|[suf]\d+\w*|bf16)\[([\d,]*)\](\{[^}]*\})?")
+# The order of the axes, the last in memory first, and the tile of the last ones: "{3,0,2,1:T(8,128)(2,1)S(1)}".
+_TILES = re.compile(r"\{([\d,]+):T\(([\d,]+)\)")
 _NAME = re.compile(r"%([\w.-]+)")
 _FAST = "S(1)"
 _MOVES = {"copy-start": 0, "slice-start": 1}  # where among its results the copy is
@@ -54,13 +57,23 @@ def hbm_traffic(text: str) -> dict[str, int]:
 
 def _arrays(shape: str) -> _Arrays:
     return [
-        (
-            dtype,
-            _size_of(dtype) * int(np.prod([int(n) for n in lengths.split(",") if n], dtype=np.int64)),
-            _FAST in layout,
-        )
+        (dtype, _size_of(dtype) * int(np.prod(_in_memory(lengths, layout), dtype=np.int64)), _FAST in layout)
         for dtype, lengths, layout in _ARRAY.findall(shape)
     ]
+
+
+def _in_memory(lengths: str, layout: str) -> list[int]:
+    """Lengths of the axes, those that are cut into tiles rounded up to whole ones."""
+    sizes = _numbers(lengths)
+    tiles = _TILES.match(layout)
+    if tiles:
+        for axis, tile in zip(_numbers(tiles[1]), reversed(_numbers(tiles[2])), strict=False):
+            sizes[axis] = -(-sizes[axis] // tile) * tile
+    return sizes
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
 
 
 def _size_of(dtype: str) -> int:

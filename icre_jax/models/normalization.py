@@ -24,6 +24,8 @@ class BatchNorm(nn.Module):
       axis_name: mapped axis that the batch is spread over.
       use_bias: whether there is a bias.
       scale_init: of the scale.
+      repeats: how many groups of channels follow each other in x that are one group at so many positions; parameters
+        and statistics are those of one.
     """
 
     use_running_average: bool
@@ -31,11 +33,12 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     use_bias: bool = True
     scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
+    repeats: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[..., C] -> [..., C]; running statistics move to those of the batch by a tenth, the variance being biased."""
-        channels = (x.shape[-1],)
+        channels = (x.shape[-1] // self.repeats,)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         scale = self.param("scale", self.scale_init, channels, jnp.float32)
@@ -46,6 +49,8 @@ class BatchNorm(nn.Module):
             axes = tuple(range(x.ndim - 1))
             # Not jnp.square, whose derivative keeps 2 x beside x.
             moments = jnp.stack([x.mean(axes), (x * x).mean(axes)])
+            if self.repeats > 1:
+                moments = moments.reshape(2, self.repeats, -1).mean(axis=1)
             if self.axis_name is not None and not self.is_initializing():
                 moments = jax.lax.pmean(moments, self.axis_name)
             mean, var = moments[0], jnp.maximum(0.0, moments[1] - jnp.square(moments[0]))
@@ -56,4 +61,6 @@ class BatchNorm(nn.Module):
         b = -mean * a
         if self.use_bias:
             b += self.param("bias", nn.initializers.zeros_init(), channels, jnp.float32)
+        if self.repeats > 1:
+            a, b = jnp.tile(a, self.repeats), jnp.tile(b, self.repeats)
         return (x * a + b).astype(self.dtype)

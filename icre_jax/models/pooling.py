@@ -1,18 +1,24 @@
-"""The stem's max-pool, whose gradient is fast on a CPU and repeatable on a GPU, and on a TPU the library's own.
+"""The stem's max-pool and the means of blocks, each in the form that a platform is good at.
 
-XLA's CPU backend takes the gradient of a maximum over windows through index arrays, a fifth of the work of the demo's
-training step. On a GPU it is a sum of atomic additions (select-and-scatter), whose order differs from run to run;
-XLA has no other form of it there and refuses to compile it with `--xla_gpu_deterministic_ops=true`. Nine slices and
-their maximum need none of it. As in `convolution.py` the choice is made at lowering, and only in programs that train:
-without a gradient the library's maximum stays.
+Max-pool's gradient is fast on a CPU and repeatable on a GPU, and on a TPU the library's own. XLA's CPU backend takes
+the gradient of a maximum over windows through index arrays, a fifth of the work of the demo's training step. On a GPU
+it is a sum of atomic additions (select-and-scatter), whose order differs from run to run; XLA has no other form of it
+there and refuses to compile it with `--xla_gpu_deterministic_ops=true`. Nine slices and their maximum need none of it.
+As in `convolution.py` the choice is made at lowering, and only in programs that train: without a gradient the library's
+maximum stays.
+
+The mean of a block is one sum over rows and columns, before which XLA's TPU compiler writes the whole map down twice,
+in float32 and with its blocks apart. Where the rows are added up first, a quarter of it is left to be written, or less.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-_TAPS = [(i, j) for i in range(3) for j in range(3)]
+TAPS = [(i, j) for i in range(3) for j in range(3)]
 
 
 @jax.custom_vjp
@@ -42,7 +48,7 @@ def _slices(x: Array) -> list[Array]:
     """What each tap sees, [B, ceil(H/2), ceil(W/2), C]; row by row."""
     padded = _pad(x)
     height, width = ((n - 1) // 2 * 2 + 1 for n in x.shape[1:3])
-    return [padded[:, i : i + height : 2, j : j + width : 2] for i, j in _TAPS]
+    return [padded[:, i : i + height : 2, j : j + width : 2] for i, j in TAPS]
 
 
 def _maximum_of_slices(x: Array) -> Array:
@@ -54,7 +60,7 @@ def _maximum_of_slices(x: Array) -> Array:
 
 def _gradient_by_slices(x: Array, y: Array, g: Array) -> Array:
     shares, taken = {}, jnp.zeros(y.shape, bool)
-    for tap, seen in zip(_TAPS, _slices(x), strict=True):
+    for tap, seen in zip(TAPS, _slices(x), strict=True):
         is_maximum = (seen == y) & ~taken
         taken |= is_maximum
         # A row and a column more at either end: what an even row of the padded input gets, it gets from two windows.
@@ -88,3 +94,41 @@ def _backward(saved: tuple[Array, Array], g: Array) -> tuple[Array]:
 
 
 max_pool.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def block_means(x: Array, size: tuple[int, int]) -> Array:
+    """Means of plain blocks: [B, H, W, C] -> [B, h, w, C], where H and W are multiples of h and w.
+
+    Added up in float32, on every platform; on a TPU, in programs that train, by rows and then by columns.
+    """
+    return _means_of_the_library(size, x)
+
+
+def _means_of_the_library(size: tuple[int, int], x: Array) -> Array:
+    blocks = x.reshape(x.shape[0], size[0], x.shape[1] // size[0], size[1], x.shape[2] // size[1], x.shape[3])
+    return blocks.mean(axis=(2, 4))
+
+
+def _means_by_rows(size: tuple[int, int], x: Array) -> Array:
+    batch, height, width, channels = x.shape
+    rows, columns = height // size[0], width // size[1]
+    blocks = x.reshape(batch, size[0], rows, width, channels)
+    # As additions: of two sums the compiler would make the one sum of the library again.
+    total = sum((blocks[:, :, i].astype(jnp.float32) for i in range(rows)), jnp.zeros((), jnp.float32))
+    blocks = total.reshape(batch, *size, columns, channels)
+    total = sum((blocks[:, :, :, i] for i in range(columns)), jnp.zeros((), jnp.float32))
+    return (total / (rows * columns)).astype(x.dtype)
+
+
+def _means_forward(x: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+    by_rows, library = (functools.partial(form, size) for form in (_means_by_rows, _means_of_the_library))
+    return lax.platform_dependent(x, tpu=by_rows, default=library), x
+
+
+def _means_backward(size: tuple[int, int], x: Array, g: Array) -> tuple[Array]:
+    # Linear: nothing of x is read but its shape.
+    return jax.vjp(functools.partial(_means_of_the_library, size), x)[1](g)
+
+
+block_means.defvjp(_means_forward, _means_backward)

@@ -14,28 +14,13 @@ from jax import Array
 from icre_jax.errors import InputError
 from icre_jax.models.layers import batch_norm, conv
 from icre_jax.models.non_local import NonLocal
-from icre_jax.models.pooling import max_pool
 from icre_jax.models.recompute import rematerialized
+from icre_jax.models.stem import Stem
 
 NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_DEPTHS = (50, 101)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 MODALITIES = ("visible", "infrared")
-
-
-class Stem(nn.Module):
-    """conv1 7x7/2, bn1, ReLU, max-pool: [B, H, W, 3] -> [B, H/4, W/4, width]."""
-
-    width: int
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, images: Array, *, train: bool) -> Array:
-        """Run the stem of one modality."""
-        x = conv(self.width, 7, 2, dtype=self.dtype, name="conv1")(images)
-        x = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="bn1")(x)
-        return max_pool(nn.relu(x))
 
 
 class Shortcut(nn.Module):
