@@ -68,6 +68,8 @@ class Outcome:
     megabytes: int
 
 
+# Compiled programs, which the test suite keeps.
+_KEPT = [Path(folder)] if (folder := os.environ.get("JAX_COMPILATION_CACHE_DIR")) else []
 _written: list[str] = []
 _watching: list[Path] = []
 
@@ -85,7 +87,7 @@ def _watch(event: str, arguments: tuple) -> None:
 
 
 def _look(*names: str) -> None:
-    allowed = (*_watching, Path("/dev"), Path("/proc"))
+    allowed = (*_watching, *_KEPT, Path("/dev"), Path("/proc"))
     for name in names:
         path = Path(os.path.abspath(name))  # noqa: PTH100 (links stay as they are)
         if not any(path.is_relative_to(folder) for folder in allowed):
