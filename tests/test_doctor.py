@@ -171,6 +171,7 @@ def test_a_device_that_computes_wrong_and_a_step_that_fails(settings, monkeypatc
     assert (last.what, last.state, last.detail) == ("one step", "broken", "RuntimeError: out of memory")
 
 
+@pytest.mark.long
 def test_the_weights_to_start_from(settings, tmp_path):
     """A missing file is found before a training is started for it, and one of another network too."""
     found = places.check_weights(settings.model_copy(update={"pretrained": str(tmp_path / "absent.safetensors")}))

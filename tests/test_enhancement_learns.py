@@ -56,7 +56,7 @@ def kernels(params, part):
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves if path[-1].key == "kernel"}
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("name", [pytest.param("sgd", marks=pytest.mark.long), "adam"])
 def test_no_weight_of_the_enhancement_shrinks(name):
     """Behind a gate that opens slowly, L2 within Adam took the median weight to a fiftieth; see docs/method.md."""
     _, first, last, _, _ = trained(name)

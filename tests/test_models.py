@@ -166,7 +166,7 @@ def test_classifier_starts_small():
     assert abs(float(kernel.std()) - 0.001) < 5e-5
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.long)])
 def test_blocks_computed_again_give_the_same_gradient_and_statistics(depth):
     plain = DualStreamResNet(depth=depth, width=8, non_local_blocks=(0, 1, 0, 0))
     saving = plain.clone(remat=True)

@@ -120,7 +120,7 @@ def differences(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
 @pytest.mark.parametrize(
     ("loss", "layout"),
     [
-        ("relative", LAYOUTS[0]),
+        pytest.param("relative", LAYOUTS[0], marks=pytest.mark.long),
         pytest.param("absolute and batch-hard triplet", LAYOUTS[1], marks=pytest.mark.long),
         *(
             pytest.param(loss, layout, marks=pytest.mark.slow)

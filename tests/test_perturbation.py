@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
@@ -80,6 +81,7 @@ def batches_of(made):
     )
 
 
+@pytest.mark.long
 def test_a_run_starts_perturbed_and_sees_the_same_batches(config, tmp_path):
     """Also with weights from a file, and where averages are kept; the first step uses up the state's memory."""
     config.pretrained = str(write(tmp_path / "resnet18.safetensors", published(width=config.model.width)))
