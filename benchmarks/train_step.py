@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from icre_jax.costs.compiled import abstract_batch, count_flops
+from icre_jax.costs.compiled import count_flops
 from icre_jax.engine.forward import embed_step
 from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
 from icre_jax.engine.program import build_program
@@ -85,7 +85,7 @@ class Ours:
         with plain_layers() if plain else contextlib.nullcontext():
             if task == "train":
                 step: Any = make_train_step(mesh, program)
-                traced = step.__wrapped__.trace(program.abstract_state, abstract_batch(num_images, program.image_size))
+                traced = step.__wrapped__.trace(program.abstract_state, program.abstract_batch(num_images))
             else:
                 # A function of its own: `embed_step` would give back the program that it traced before.
                 embed = jax.jit(functools.partial(embed_step.__wrapped__, network=program.network, modality="visible"))

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from icre_jax.costs.compiled import abstract_batch
 from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
 from icre_jax.engine.program import build_program
 from icre_jax.models import convolution
@@ -231,7 +230,7 @@ def test_a_loop_compiles_its_step_once_and_gives_its_state_away(config):
     step = make_train_step(mesh, program)
     state = make_state(mesh, 0, program)
     rng = np.random.default_rng(0)
-    shapes = abstract_batch(8, program.image_size)
+    shapes = program.abstract_batch(8)
     for _ in range(3):
         batch = {name: np.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
         batch["image"] = rng.integers(0, 256, batch["image"].shape, dtype=np.uint8)

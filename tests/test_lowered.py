@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icre_jax.costs.compiled import abstract_batch, trace_step
+from icre_jax.costs.compiled import trace_step
 from icre_jax.costs.lowered import count_collectives, find_faults, mapped_collectives, program_text
 from icre_jax.engine import forward, steps
 from icre_jax.engine.parallel import BATCH_AXIS, make_mesh
@@ -40,7 +40,7 @@ def training_text(program, platform):
 
 def embedding_text(program, platform, modality="visible"):
     """Of a function of its own: `embed_step` would give back what it traced before."""
-    images = abstract_batch(BATCH, program.image_size)["image"]
+    images = program.abstract_batch(BATCH)["image"]
     step = functools.partial(forward.embed_step.__wrapped__, network=program.network, modality=modality)
     return program_text(jax.jit(step).trace(program.abstract_state.variables, images), platform)
 
@@ -54,9 +54,7 @@ def mapped_text(program, platform):
         in_axes=(None, 0),
         out_axes=(None, None),
     )
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), abstract_batch(BATCH, program.image_size)
-    )
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), program.abstract_batch(BATCH))
     return program_text(jax.jit(step).trace(program.abstract_state, batch), platform)
 
 

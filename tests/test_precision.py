@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import synthetic
-from icre_jax.costs.compiled import abstract_batch, trace_step
+from icre_jax.costs.compiled import trace_step
 from icre_jax.engine import provenance
 from icre_jax.engine.forward import embed_step
 from icre_jax.engine.parallel import make_mesh
@@ -63,7 +63,7 @@ def training(program):
 
 
 def embedding(program):
-    images, variables = abstract_batch(BATCH, program.image_size)["image"], program.abstract_state.variables
+    images, variables = program.abstract_batch(BATCH)["image"], program.abstract_state.variables
     return embed_step.trace(variables, images, network=program.network, modality="visible")
 
 

@@ -141,6 +141,25 @@ def test_a_disturbed_run_ends_in_the_same_bits(config, tmp_path, request):
         assert np.median(slopes) < 200, slopes
 
 
+@pytest.mark.slow
+def test_memory_of_a_run_that_is_left_in_peace_stays_flat(config, tmp_path, request):
+    minutes = request.config.getoption("--soak-minutes")
+    config.schedule.num_epochs = 50_000
+    config.evaluation.every_epochs = 100
+    (tmp_path / "steady").mkdir()
+    started = Disturbed(config, tmp_path / "steady" / "run", "", 0)
+    started.watch(60 * minutes)
+    assert started.process.poll() is None, (tmp_path / "steady" / "output.txt").read_text()[-3000:]
+    num_lines = started.num_lines()
+    assert started.end(signal.SIGTERM) == 75
+    samples = np.array(started.memory, float)
+    for part in np.array_split(samples, 6):
+        print(f"from {part[0, 0]:.0f} s: {np.median(part[:, 1]) / 1024:.1f} MiB in the middle")
+    growth = slope(list(samples[len(samples) // 4 :]))
+    print(f"{num_lines} lines in {minutes:g} minutes, {growth:.1f} KiB/s after the first quarter")
+    assert growth < 20
+
+
 def check(workdir: Path, reference: Path) -> None:
     """As `assert_same_run`, but for what counts seconds, and what was put there."""
     (workdir / ".results.json.partial").unlink(missing_ok=True)

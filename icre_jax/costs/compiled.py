@@ -12,9 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import ShapeDtypeStruct
 from jax.sharding import Mesh
 
 from icre_jax.engine.forward import embed_step
@@ -133,7 +131,7 @@ def training_cost(program: Program, mesh: Mesh, num_images: int) -> Cost:
 def trace_step(program: Program, mesh: Mesh, num_images: int) -> jax.stages.Traced:
     """The step of training for the devices of the mesh, before it is lowered for their platform."""
     step = make_train_step(mesh, program)
-    batch = abstract_batch(num_images, program.image_size)
+    batch = program.abstract_batch(num_images)
     return step.__wrapped__.trace(program.abstract_state, batch)  # type: ignore[attr-defined]
 
 
@@ -141,26 +139,16 @@ def step_bytes(program: Program, mesh: Mesh, num_images: int) -> dict[str, int]:
     """What of a step's arguments is what, on one device; see `Cost`."""
     return {
         "optimizer_bytes": num_bytes(program.abstract_state.opt_state),
-        "batch_bytes": num_bytes(abstract_batch(num_images, program.image_size)) // mesh.size,
+        "batch_bytes": num_bytes(program.abstract_batch(num_images)) // mesh.size,
     }
 
 
 def embedding_cost(program: Program, num_images: int) -> Cost:
     """Of embedding `num_images` images of one modality on one device; both modalities cost the same."""
-    images = abstract_batch(num_images, program.image_size)["image"]
+    images = program.abstract_batch(num_images)["image"]
     variables = program.abstract_state.variables
     traced = embed_step.trace(variables, images, network=program.network, modality="visible")
     return analyse(traced, num_images=num_images, batch_bytes=num_bytes(images))
-
-
-def abstract_batch(num_images: int, image_size: tuple[int, int]) -> dict[str, ShapeDtypeStruct]:
-    """A batch of training as shapes; see `icre_jax.engine.steps.train_step`."""
-    rows = ShapeDtypeStruct((num_images,), jnp.int32)
-    return {
-        "image": ShapeDtypeStruct((num_images, *image_size, 3), jnp.uint8),
-        "label": rows,
-        "modality": rows,
-    }
 
 
 def num_bytes(tree: Any) -> int:

@@ -6,9 +6,11 @@ devices. The devices may be those of several processes (`icre_jax.machine.hosts`
 batch.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +26,7 @@ from icre_jax.machine import hosts
 from icre_jax.models.network import over_axis
 
 BATCH_AXIS = "batch"
+COMPILER = "compiler"  # name of the thread that compiles a step ahead
 
 Step = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
 
@@ -116,6 +119,40 @@ def make_train_step(mesh: Mesh, program: Program, *, parallel: str = "jit") -> S
         return _jit(mesh, functools.partial(train_step, program=program))
     mapped = dataclasses.replace(program, network=over_axis(program.network, BATCH_AXIS))
     return _pmap(mesh, functools.partial(train_step, program=mapped, axis_name=BATCH_AXIS))
+
+
+@contextlib.contextmanager
+def compiled_meanwhile(step: Step, mesh: Mesh, state: TrainState, batch: dict[str, jax.ShapeDtypeStruct]) -> Iterator:
+    """Compile a step, or load it from the cache, while the block does something else; it is there at the block's end.
+
+    It takes one thread, which tracing and loading do not share with what the devices compute. Only a "jit" step of a
+    single process is compiled ahead, and none for GPUs: their compiler measures kernels to choose from them, for which
+    it needs the device for itself.
+
+    Args:
+      step: of `make_train_step`.
+      mesh: its devices.
+      state: that it will be given, or its shapes.
+      batch: shapes of a batch; see `Program.abstract_batch`.
+    """
+    function = getattr(step, "__wrapped__", None)
+    if function is None or jax.process_count() > 1 or jax.default_backend() == "gpu":
+        yield
+        return
+    apart = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+    rows = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=apart) for name, x in batch.items()}
+
+    def compile_it() -> None:
+        # What goes wrong here will go wrong in the first step as well, which says it where it is heard.
+        with contextlib.suppress(Exception):
+            function.lower(state, rows).compile()  # kept by `function` itself
+
+    thread = threading.Thread(target=compile_it, name=COMPILER)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _jit(mesh: Mesh, step: Step) -> Step:

@@ -54,6 +54,15 @@ class Program:
         """The state of training as shapes."""
         return jax.eval_shape(self.create_state, np.int32(0))
 
+    def abstract_batch(self, num_images: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """A batch of training as shapes; see `icre_jax.engine.steps.train_step`."""
+        rows = jax.ShapeDtypeStruct((num_images,), np.int32)
+        return {
+            "image": jax.ShapeDtypeStruct((num_images, *self.image_size, 3), np.uint8),
+            "label": rows,
+            "modality": rows,
+        }
+
 
 def build_program(settings: Settings, *, num_classes: int, steps_per_epoch: int) -> Program:
     """Put a config together.

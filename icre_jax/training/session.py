@@ -21,6 +21,7 @@ from rich.console import Console
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.ready import describe_data, prepare_data
 from icre_jax.engine.checkpoint.folder import Checkpoints
+from icre_jax.engine.parallel import compiled_meanwhile
 from icre_jax.engine.state import PERTURBATION, TrainState, num_parameters
 from icre_jax.errors import InputError, NotSavedError, join_findings
 from icre_jax.evals import PROTOCOLS, VALIDATION
@@ -59,7 +60,8 @@ class Session:
         state = hosts.everywhere(lambda: restore(run, self.checkpoints, step=self.saved_step))
         if self.saved_step is None:
             self.screen.say(_describe_start(run))
-            self.save(state, self.score(state, 0))
+            with compiled_meanwhile(run.step, run.mesh, state, run.program.abstract_batch(run.plan.batch_size)):
+                self.save(state, self.score(state, 0))
         elif self.saved_step < run.num_steps:
             self.screen.say(f"Continuing after step {self.saved_step} of {run.num_steps}.")
         return state
