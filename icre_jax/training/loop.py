@@ -112,7 +112,7 @@ def _report(session: Session, step: int, metrics: dict[str, Any], speed: Stopwat
     line = {"step": step, "epoch": step / run.steps_per_epoch}
     line |= {name: float(value) for name, value in jax.device_get(metrics).items()}
     with jax.transfer_guard("allow"):  # a few numbers, in steps that write a line
-        line |= {f"learning_rate/{group}": float(rate(step - 1)) for group, rate in run.rates.items()}
+        line |= {f"learning_rate/{group}": float(rate) for group, rate in run.rates(step - 1).items()}
     log.write_step(line)
     since = speed.read()
     if since is None:

@@ -56,7 +56,7 @@ def write_page(
         timings=speed,
         evaluations=evaluations,
         score_curve=log.read_score_curve(),
-        learning_rates={name: np.asarray(rate(np.arange(run.num_steps))) for name, rate in run.rates.items()},
+        learning_rates={name: np.asarray(rate) for name, rate in run.rates(np.arange(run.num_steps)).items()},
         steps_per_epoch=run.steps_per_epoch,
         provenance=facts
         | {

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from icre_jax.data.listener import Listener
@@ -48,7 +47,7 @@ class Run:
       create_state: () -> state before the first step, on the devices.
       step: compiled (state, `rows` of a batch) -> (state, metrics); uses up the state.
       rows: those of each batch that this process loads; None for all.
-      rates: parameter group -> learning rate by step.
+      rates: compiled step or steps, from 0 -> learning rate of each parameter group.
       evaluators: of the test identities, and of the validation identities where the best checkpoint is chosen by these.
       facts: travel with every checkpoint.
       inherited: arrays of another network that the first state starts from, by collection; None where it is new.
@@ -66,7 +65,7 @@ class Run:
     create_state: Callable[[], TrainState]
     step: Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
     rows: list[int] | None
-    rates: dict[str, optax.Schedule]
+    rates: Callable[[Any], dict[str, jax.Array]]
     evaluators: tuple[Evaluator, ...]
     facts: dict[str, Any]
     inherited: dict[str, Any] | None = None
@@ -112,6 +111,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     plan = BalancedPlan(source.index, **sampling, num_batches=num_steps, seed=settings.seed)
 
     program = build_program(settings, num_classes=plan.num_classes, steps_per_epoch=steps_per_epoch)
+    rates = learning_rates(settings.optimizer, settings.schedule, steps_per_epoch)
     mesh = make_mesh(plan.batch_size, program.accumulate_steps)
     scored = (False, True) if settings.checkpoint.best_metric.startswith("val/") else (False,)
     return Run(
@@ -127,7 +127,8 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         create_state=functools.partial(make_state, mesh, settings.seed, program),
         step=make_train_step(mesh, program, parallel=settings.parallel),
         rows=local_rows(mesh, plan.batch_size),
-        rates=learning_rates(settings.optimizer, settings.schedule, steps_per_epoch),
+        # One program, not one for each operation.
+        rates=jax.jit(lambda step: {name: rate(step) for name, rate in rates.items()}),
         evaluators=tuple(
             Evaluator(program.network, prepared, settings, mesh=mesh, validation=validation) for validation in scored
         ),
