@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT, flags_of, free_port
-from tests.test_hosts import finish, said
+from tests.processes import finish, said
 
 _FIRST_PORT = 65535 - 2**12 + 1  # of those that JAX takes for a SLURM job, by the job's number
 
