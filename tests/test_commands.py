@@ -1,6 +1,7 @@
 """Every command, started as a user would; each way of bad luck gives clear words and a non-zero exit."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -354,17 +355,22 @@ def test_a_replay_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.long
-def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number):
+def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number, num_workers):
+    """Sent to the whole group, as a terminal and schedulers do: its input's workers go on until the run has saved."""
+    config.data.num_workers = num_workers
     config.schedule.num_epochs = 300
     config.evaluation.every_epochs = 1000
     command = [sys.executable, "-m", "icre_jax.train", *flags_of(config), "--workdir", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     metrics = tmp_path / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count('"train"') > 3) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     step = int(out.split("Stopped on request; step ")[1].split()[0])

@@ -41,3 +41,20 @@ def test_the_users_own_folder_is_taken(tmp_path):
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(tmp_path):
     (tmp_path / "file").write_text("")
     assert start(XDG_CACHE_HOME=str(tmp_path / "file")) == "None"
+
+
+def test_a_user_without_a_home_has_no_cache():
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("HOME", "XDG", "JAX"))}
+    nobody = "import os\nos.setuid(4242)\n" if os.getuid() == 0 else "import pwd\ndel pwd.getpwuid\n"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import jax\nfrom icre_jax.machine import caches\n{nobody}print(caches.keep_compiled_programs())",
+        ],
+        env=alone,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr

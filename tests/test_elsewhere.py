@@ -15,7 +15,7 @@ from icre_jax.data.layouts import llcm
 from icre_jax.data.overlap import equal_images
 from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.data.rendered import rendered_seed
-from icre_jax.engine import unseen
+from icre_jax.engine import elsewhere, unseen
 from icre_jax.engine.elsewhere import OtherData, open_elsewhere
 from icre_jax.engine.provenance import RENDERED
 from icre_jax.engine.unseen import Source, sources_of
@@ -56,6 +56,17 @@ def workdir(small, made):
         small.schedule.num_epochs = 1
         run(small, made / "run")
     return made / "run"
+
+
+@pytest.mark.parametrize("place", [".", "..", "here", "/"])
+def test_records_lie_beside_the_data_wherever_one_stands(config, tmp_path, monkeypatch, place):
+    (tmp_path / "data" / "llcm" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "data" / "llcm")
+    prepared = Path(
+        elsewhere._settings(parse(config), OtherData("llcm", Path(place), prepared_dir=None)).data.prepared_dir
+    )
+    data = Path(place).resolve()
+    assert prepared == data.parent / f"{data.name or 'root'}_prepared"
 
 
 def write_list(folder: Path, rows) -> Path:

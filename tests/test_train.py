@@ -1,6 +1,7 @@
 """The whole loop on the real path, small: it learns, it repeats itself, it refuses what it should."""
 
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -248,3 +249,12 @@ with lock_folder(Path({str(tmp_path)!r}), flag="--workdir"):
         other.wait()
     with lock_folder(tmp_path, flag="--workdir"):
         pass
+
+
+def test_a_file_system_without_locks_is_refused_in_words(config, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("icre_jax.machine.lock.fcntl.flock", refuse)
+    with pytest.raises(InputError, match=r"cannot be locked against a second writer.*Choose another --workdir"):
+        run(config, tmp_path)

@@ -9,6 +9,7 @@ batches, so their sequence does not depend on workers, threads or where it was s
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -215,8 +216,13 @@ def _iterate(batches: Any, data: Data) -> Generator[Batch, None, None]:
 
 
 def _end_with_the_parent(worker: int, num_workers: int) -> None:
-    """Called in each worker process, which a parent that is killed (kill -9, out of memory) would leave behind."""
+    """Called in each worker process, which a parent that is killed (kill -9, out of memory) would leave behind.
+
+    A signal to all processes of a terminal or a job asks the parent to stop, which still wants its next batch.
+    """
     del worker, num_workers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

@@ -35,6 +35,7 @@ from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files.arrays import open_archive
 from icre_jax.files.images import MAX_PIXELS, read_image
 from icre_jax.files.json_files import read_json_object
+from icre_jax.files.turns import one_at_a_time
 from icre_jax.sums import SUMS, find_damage, write_sums
 
 Progress = Callable[[int, int], None]
@@ -118,8 +119,9 @@ def open_or_prepare(
     if not is_prepared(folder):
         root = _root(prepared_dir, stored_size)
         prepared = _prepare(builder_class, data_dir, root, trial, stored_size, max_pixels, progress)
-        keep_permutations(data_dir, folder)
-        return prepared
+        if prepared is not None:
+            keep_permutations(data_dir, folder)
+            return prepared
     # What the tree has is kept anew below.
     prepared, metadata = _open(builder_class, folder, leave_out=(STORED,) if (data_dir / SOURCE).is_file() else ())
     if data_dir.is_dir():
@@ -151,7 +153,8 @@ def _prepare(
     stored_size: tuple[int, int] | None,
     max_pixels: int,
     progress: Progress | None,
-) -> PreparedDataset:
+) -> PreparedDataset | None:
+    """Check the images and write the records; None if another process has written them meanwhile."""
     folder = builder_class.folder(prepared_dir, trial)
     if not data_dir.is_dir() and (folder / _INDEX).is_file():
         raise InputError(
@@ -168,32 +171,34 @@ def _prepare(
     }
     tfds.disable_progress_bar()
     try:
-        prepared_dir.mkdir(parents=True, exist_ok=True)
-        # Records without sums are what an interrupted call or an older version left; TFDS would take them as they are.
-        shutil.rmtree(folder, ignore_errors=True)
-        builder = builder_class(
-            prepared_dir=prepared_dir,
-            trial=trial,
-            data_dir=data_dir,
-            splits=splits,
-            metadata=metadata,
-            stored_size=stored_size,
-        )
-        # MANUAL downloads only, so nothing is fetched; a folder of their own keeps TFDS out of the user's home.
-        config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download that there is not
-            builder.download_and_prepare(download_config=config, download_dir=str(prepared_dir / "downloads"))
-        columns = {
-            f"{name}/{field.name}": column
-            for name, records in splits.items()
-            for field in dataclasses.fields(SplitIndex)
-            if (column := getattr(SplitIndex.from_records(records), field.name)) is not None
-        }
-        for name, sums in builder.sums.items():
-            columns[f"{name}/{_SUM}"] = np.array(sums, np.uint32)
-        np.savez(folder / _INDEX, **columns)
-        # Last, and under their final name at once: where they are, the records are complete.
-        write_sums(folder)
+        with one_at_a_time(prepared_dir):
+            if is_prepared(folder):
+                return None
+            # Without sums they are what an interrupted call or an older version left, which TFDS would take as it is.
+            shutil.rmtree(folder, ignore_errors=True)
+            builder = builder_class(
+                prepared_dir=prepared_dir,
+                trial=trial,
+                data_dir=data_dir,
+                splits=splits,
+                metadata=metadata,
+                stored_size=stored_size,
+            )
+            # MANUAL downloads only, so nothing is fetched; a folder of their own keeps TFDS out of the user's home.
+            config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download that there is not
+                builder.download_and_prepare(download_config=config, download_dir=str(prepared_dir / "downloads"))
+            columns = {
+                f"{name}/{field.name}": column
+                for name, records in splits.items()
+                for field in dataclasses.fields(SplitIndex)
+                if (column := getattr(SplitIndex.from_records(records), field.name)) is not None
+            }
+            for name, sums in builder.sums.items():
+                columns[f"{name}/{_SUM}"] = np.array(sums, np.uint32)
+            np.savez(folder / _INDEX, **columns)
+            # Last, and under their final name at once: where they are, the records are complete.
+            write_sums(folder)
     except OSError as error:
         raise InputError(
             f"Cannot write the prepared records to {prepared_dir}: {error}. Free space, or name another prepared_dir."
@@ -204,7 +209,10 @@ def _prepare(
 def _open(
     builder_class: type[ReIDBuilder], folder: Path, *, leave_out: Collection[str] = ()
 ) -> tuple[PreparedDataset, dict[str, Any]]:
-    if findings := find_damage(folder, leave_out=leave_out, by_size=lambda name: ".array_record" in name):
+    # Of a process that was killed while it wrote; the file of that name is whole.
+    unfinished = {path.name for path in folder.glob(".*.partial")}
+    left_out = {*leave_out, *unfinished}
+    if findings := find_damage(folder, leave_out=left_out, by_size=lambda name: ".array_record" in name):
         raise damaged(folder, findings[0])
     try:
         metadata = read_json_object(folder / "metadata.json")

@@ -119,7 +119,8 @@ def open_elsewhere(path: str, other: OtherData, *, step: int | None, listener: L
 def _settings(settings: Settings, other: OtherData) -> Settings:
     """Those of the run, with other data to be scored on."""
     values = settings.model_dump()
-    beside = other.data_dir.with_name(f"{other.data_dir.resolve().name}_prepared")
+    place = other.data_dir.resolve()
+    beside = place.parent / f"{place.name or 'root'}_prepared"
     values["data"] |= {
         "dataset": other.dataset,
         "trial": other.trial,

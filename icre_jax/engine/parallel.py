@@ -9,7 +9,6 @@ batch.
 import contextlib
 import dataclasses
 import functools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,11 +21,10 @@ from icre_jax.engine.program import Program
 from icre_jax.engine.state import TrainState
 from icre_jax.engine.steps import train_step
 from icre_jax.errors import InputError
-from icre_jax.machine import hosts
+from icre_jax.machine import compiler, hosts
 from icre_jax.models.network import over_axis
 
 BATCH_AXIS = "batch"
-COMPILER = "compiler"  # name of the thread that compiles a step ahead
 
 Step = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
 
@@ -147,12 +145,9 @@ def compiled_meanwhile(step: Step, mesh: Mesh, state: TrainState, batch: dict[st
         with contextlib.suppress(Exception):
             function.lower(state, rows).compile()  # kept by `function` itself
 
-    thread = threading.Thread(target=compile_it, name=COMPILER)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    thread = compiler.start(compile_it)
+    yield  # if this fails nobody waits: a command ends beside the thread
+    thread.join()
 
 
 def _jit(mesh: Mesh, step: Step) -> Step:

@@ -8,6 +8,7 @@
     images.py      JPEG, PNG, BMP: pixels, before any is decoded
     names.py       what a file may be called where names are listed
     matlab.py      cells of numbers in .mat
+    turns.py       one process at a time
 
 Nobody else in the package opens a file to read it, unless `tests/test_architecture.py` says why. Weights are the
 exception that the format makes safe: safetensors and orbax are read in `icre_jax.engine`. SECURITY.md has every limit.

@@ -20,13 +20,13 @@ def keep_compiled_programs() -> Path | None:
     """
     if jax.config.values["jax_compilation_cache_dir"]:
         return Path(jax.config.values["jax_compilation_cache_dir"])
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "icre_jax" / platform.node()
     try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(home) / "icre_jax" / platform.node()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError:
+    except (OSError, RuntimeError):  # the latter of a user without a home
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder

@@ -19,6 +19,7 @@ from icre_jax.files import write_file
 from icre_jax.files.images import MAX_PIXELS
 from icre_jax.files.json_files import read_json_object
 from icre_jax.files.regular import read_bytes
+from icre_jax.machine import compiler
 from icre_jax.settings import LARGEST_CONFIG, parse, to_config
 from icre_jax.settings.fields import MOST_WIDTH, MOST_WORKERS, Settings
 
@@ -202,6 +203,12 @@ def _require_names(arguments: Sequence[str]) -> None:
     for name in (*arguments, str(Path.cwd())):
         if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
             raise InputError(f"The name {os.fsencode(name)!r} is not valid UTF-8. Rename the file or folder.")
+    for argument in arguments:
+        place = argument.rpartition("=")[2]
+        try:
+            Path(place).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"{place} is in a home folder that is not known. Write the path in full.") from error
 
 
 def _collect_less() -> None:
@@ -248,4 +255,8 @@ def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = s
     except HostError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_HOST_LOST
+    if compiler.is_busy():  # nothing can interrupt it, and Python would wait for it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     leave(code)

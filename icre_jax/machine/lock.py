@@ -40,6 +40,11 @@ def lock_folder(folder: Path, *, flag: str) -> Iterator[int]:
                 f"{folder} is in use by {owner}, or by a process that it started. Wait for it, stop it, or use another "
                 f"{flag}."
             ) from error
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be locked against a second writer: {error}. Choose another {flag}, on a file system "
+                "that has locks."
+            ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()

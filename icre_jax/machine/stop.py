@@ -1,5 +1,6 @@
 """Stopping on request: the first SIGINT or SIGTERM asks, the second one ends the process at once."""
 
+import builtins
 import contextlib
 import os
 import signal
@@ -53,6 +54,11 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+def stop_request() -> StopRequest:
+    """That of a run: a second signal ends the process, but for a notebook, whose process is not ours to end."""
+    return StopRequest(second_ends=not hasattr(builtins, "__IPYTHON__"))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ A field has the name of the keyword argument that consumes it.
 
 import os
 import re
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic import ConfigDict as ModelConfig
@@ -59,6 +60,10 @@ def _a_place(path: str) -> str:
             f"a path of at most {_LONGEST_PLACE:,} bytes, and {_LONGEST_NAME} in each part of it, is needed; this has "
             f"{size:,} and {longest:,}"
         )
+    try:
+        Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("a path is needed whose ~ stands for a home folder that is known") from None
     return path
 
 
@@ -82,18 +87,22 @@ def _three_stages(taps: tuple[int, ...]) -> tuple[int, ...]:
     return taps
 
 
+def _as_tuple(value: Any) -> Any:
+    """ConfigDict and JSON turn tuples into lists; here these are tuples again."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _a_share(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[1] > 1:
         raise ValueError("shares of the image are at most 1")
     return pair
 
 
-# ConfigDict and JSON turn tuples into lists; here a pair is a tuple again.
-Range = Annotated[tuple[float, float], BeforeValidator(tuple), AfterValidator(_ascending)]
+Range = Annotated[tuple[float, float], BeforeValidator(_as_tuple), AfterValidator(_ascending)]
 Side = Annotated[int, Field(gt=0, le=LONGEST_SIDE)]
-ImageSize = Annotated[tuple[Side, Side], BeforeValidator(tuple), AfterValidator(_a_size)]
+ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_as_tuple), AfterValidator(_a_size)]
 Place = Annotated[str, AfterValidator(_a_place)]
-Taps = Annotated[tuple[int, ...], BeforeValidator(tuple), AfterValidator(_three_stages)]
+Taps = Annotated[tuple[int, ...], BeforeValidator(_as_tuple), AfterValidator(_three_stages)]
 
 
 class Group(BaseModel):
@@ -123,7 +132,7 @@ class Data(Group):
     data_dir: Place
     prepared_dir: Place
     synthetic: SyntheticData | None
-    train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(tuple), Field(min_length=1)]
+    train_splits: Annotated[tuple[Literal["train", "val"], ...], BeforeValidator(_as_tuple), Field(min_length=1)]
     image_size: ImageSize
     max_pixels: MaxPixels = MAX_PIXELS  # of an image file; configs from before this field have 25 million
     store_resized: bool  # records hold the images at image_size, not the files' own bytes; the same pixels either way
@@ -203,12 +212,13 @@ class Model(Group):
     width: Annotated[int, Field(gt=0, le=MOST_WIDTH)]
     last_stride: Literal[1, 2]
     specific_until: Literal["stem", "layer1"]
-    non_local_blocks: Annotated[tuple[Blocks, Blocks, Blocks, Blocks], BeforeValidator(tuple)]
+    non_local_blocks: Annotated[tuple[Blocks, Blocks, Blocks, Blocks], BeforeValidator(_as_tuple)]
     non_local_channels: Channels | None  # inside of these blocks; None for half of their stage's
     mpfr: Mpfr
     sdce: Sdce
     enhancement: Enhancement
-    gem_p: Annotated[float, Field(gt=0, le=1000)]
+    # Beyond 6, the smallest value to that power is 0 in float32, where the root has no slope.
+    gem_p: Annotated[float, Field(gt=0, le=6)]
     neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
     precision: Literal["highest", "high", "default"]  # of products of float32 numbers, on GPUs and TPUs
@@ -253,8 +263,8 @@ class Schedule(Group):
 
     num_epochs: Epochs
     warmup_epochs: Annotated[int, Field(ge=0, le=MOST_EPOCHS)]
-    boundaries: Annotated[tuple[Positive, ...], BeforeValidator(tuple)]
-    factors: Annotated[tuple[NotNegativeFloat, ...], BeforeValidator(tuple)]
+    boundaries: Annotated[tuple[Positive, ...], BeforeValidator(_as_tuple)]
+    factors: Annotated[tuple[NotNegativeFloat, ...], BeforeValidator(_as_tuple)]
 
 
 class Evaluation(Group):

@@ -1,6 +1,5 @@
 """The way through a run: open it, train, score and report; one loop for every config and every number of hosts."""
 
-import builtins
 import contextlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from rich.console import Console
 from icre_jax.data.pipeline import training_batches
 from icre_jax.engine.state import TrainState
 from icre_jax.machine import hosts
-from icre_jax.machine.stop import StopRequest
+from icre_jax.machine.stop import stop_request
 from icre_jax.settings.fields import Settings
 from icre_jax.training.divergence import FiniteWatch
 from icre_jax.training.finish import Outcome, finish
@@ -42,12 +41,12 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
     """
     with open_session(settings, workdir, console) as session:
         state = train(session, session.start())
-        if not session.is_complete(state):
+        outcome = finish(session, state) if session.is_complete(state) else None
+        if outcome is None:
             session.screen.say(
                 f"Stopped on request; step {int(state.step)} is saved. The same command continues the run."
             )
-            return None
-        return finish(session, state)
+        return outcome
 
 
 def train(session: Session, state: TrainState) -> TrainState:
@@ -70,8 +69,7 @@ def train(session: Session, state: TrainState) -> TrainState:
     vote = hosts.Vote()
     with (
         contextlib.closing(batches),
-        # A second signal ends the process; in a notebook it is not ours to end.
-        StopRequest(second_ends=not hasattr(builtins, "__IPYTHON__")) as stop,
+        stop_request() as stop,
         # A transfer that nobody asked for makes the device wait for the host in every step.
         jax.transfer_guard("disallow"),
     ):
