@@ -367,7 +367,7 @@ def test_a_signal_saves_and_the_same_command_continues(config, tmp_path, number,
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     metrics = tmp_path / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (metrics.exists() and metrics.read_text().count('"train"') > 3) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(process.pid, number)
