@@ -3,7 +3,7 @@
     python -m icre_jax.ablate --config configs/instrument_imagenet.py --rows baseline,icg,mpfr_sdce,icre --seeds 0,1,2 \
         --out runs/ablation_imagenet
 
-Needs the weights (docs/pretrained.md) as data/resnet50_imagenet.safetensors. One run is 240 steps of 32 images of 96x48
+Needs the weights (docs/pretrained.md) as data/resnet50_imagenet.safetensors. One run is 237 steps of 32 images of 96x48
 pixels, about 7 minutes on 2 CPU cores; its 180 identities and few steps make it noisier than the other instruments,
 and its recipe is that of `configs/base.py:adam`, shortened. Variants: see `configs/base.py`.
 """
