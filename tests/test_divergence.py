@@ -21,8 +21,8 @@ from icre_jax.engine.numerics import DETERMINISTIC, from_plain, numerics_here
 from icre_jax.engine.state import find_not_finite
 from icre_jax.errors import DivergenceError, InputError
 from icre_jax.machine.screen import Screen
+from icre_jax.machine.stop import StopRequest
 from icre_jax.settings import parse, resolve_paths, to_json
-from icre_jax.training import loop
 from icre_jax.training import replay as replay_module
 from icre_jax.training.divergence import FiniteWatch
 from icre_jax.training.failure import Failure, read_failure
@@ -107,7 +107,7 @@ def stopped(small, compiled, tmp_path, prepared):
     workdir = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
         stop = property(lambda self: next(asked), lambda *_: None)
-        patch.setattr(loop.StopRequest, "requested", stop, raising=False)
+        patch.setattr(StopRequest, "requested", stop, raising=False)
         assert run(small, workdir)[0] is None
     settings = resolve_paths(parse(small))
     batch, paths = batch_of(compiled, prepared, settings, 3)

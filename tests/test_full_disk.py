@@ -20,7 +20,7 @@ from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import NotSavedError
 from icre_jax.machine import hosts
-from icre_jax.training import loop
+from icre_jax.machine.stop import StopRequest
 from icre_jax.training.log import RunLog
 from tests.conftest import ROOT, flags_of
 from tests.small_runs import assert_same_run, run, saved_steps
@@ -132,7 +132,7 @@ def test_scores_of_a_state_whose_save_failed_come_with_the_retry(small, tmp_path
     monkeypatch.setattr(Checkpoints, "save", save)
     asked = iter([False, False, False, True])
     stop = property(lambda self: next(asked), lambda *_: None)
-    monkeypatch.setattr(loop.StopRequest, "requested", stop, raising=False)
+    monkeypatch.setattr(StopRequest, "requested", stop, raising=False)
     outcome, screen = run(small, tmp_path)
     assert outcome is None
     assert "step 3 is saved" in screen

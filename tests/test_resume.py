@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.evaluator import Evaluator
 from icre_jax.errors import InputError
-from icre_jax.training import loop, session
+from icre_jax.machine.stop import StopRequest
+from icre_jax.training import finish, loop, session
 from tests.small_runs import assert_same_run, run, saved_steps
 
 
@@ -77,7 +78,7 @@ def start(config, workdir: Path, interruption: Interruption | None):
     if interruption:
         config.data.num_workers, config.data.num_threads = interruption.num_workers, interruption.num_threads
 
-    class Stop(loop.StopRequest):
+    class Stop(StopRequest):
         def __enter__(self):
             interrupter.stop = self
             return super().__enter__()
@@ -103,7 +104,8 @@ def start(config, workdir: Path, interruption: Interruption | None):
         interrupter.happens("saved")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "StopRequest", Stop)
+        patch.setattr(loop, "stop_request", Stop)
+        patch.setattr(finish, "stop_request", Stop)
         patch.setattr(session, "assemble", assemble)
         patch.setattr(Evaluator, "embed", embed)
         patch.setattr(Checkpoints, "save", save)

@@ -26,7 +26,7 @@ from icre_jax.engine.state import PERTURBATION, TrainState, num_parameters
 from icre_jax.errors import InputError, NotSavedError, join_findings
 from icre_jax.evals import PROTOCOLS, VALIDATION
 from icre_jax.evals.protocol import Protocol
-from icre_jax.machine import hosts
+from icre_jax.machine import hosts, memory
 from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences, from_json, resolve_paths, to_json
@@ -94,6 +94,7 @@ class Session:
         hosts.save_together(
             lambda: self.checkpoints.save(state, self.run.facts, scores), failed=self.checkpoints.failed_last
         )
+        memory.give_back()
 
     def try_to_save(self, state: TrainState, scores: dict[str, float] | None) -> None:
         """`save` on the way: a disk that is full now may have space by the next time, so training goes on."""
