@@ -52,6 +52,14 @@ def test_differences_stand_with_their_intervals_and_verdicts(folder):
             assert line[f"{metric}_verdict"] in table
 
 
+def test_single_runs_from_imagenet_stand_as_they_were_measured():
+    runs = read("imagenet/ablation.csv")
+    assert len(runs) == 4
+    for run in runs:
+        label = run["label"].removesuffix(" (ICG relative)")
+        assert f"| {label} | {100 * float(run['rank1']):.2f} | {100 * float(run['mAP']):.2f} |" in section("From ImageNet")
+
+
 def test_the_readme_repeats_the_instrument():
     readme, table = (ROOT / "README.md").read_text(), section(TITLES["instrument"])
     rows = [line for line in readme.splitlines() if line.startswith(("| Baseline", "| ICRE")) and " ± " in line]
