@@ -57,7 +57,9 @@ def test_single_runs_from_imagenet_stand_as_they_were_measured():
     assert len(runs) == 4
     for run in runs:
         label = run["label"].removesuffix(" (ICG relative)")
-        assert f"| {label} | {100 * float(run['rank1']):.2f} | {100 * float(run['mAP']):.2f} |" in section("From ImageNet")
+        assert f"| {label} | {100 * float(run['rank1']):.2f} | {100 * float(run['mAP']):.2f} |" in section(
+            "From ImageNet"
+        )
 
 
 def test_the_readme_repeats_the_instrument():

@@ -143,7 +143,7 @@ def test_a_disturbed_run_ends_in_the_same_bits(config, tmp_path, request):
 
 @pytest.mark.slow
 def test_memory_of_a_run_that_is_left_in_peace_grows_by_its_saves_alone(config, tmp_path, request):
-    """By less than 1 MiB for each: tensorstore keeps about 0.3 MiB, whatever the network's size. Steps take nothing."""
+    """By less than 1 MiB for each, of a network as small as this one; docs/attacks.md says where it goes."""
     minutes = request.config.getoption("--soak-minutes")
     config.schedule.num_epochs = 50_000
     config.evaluation.every_epochs = 100
