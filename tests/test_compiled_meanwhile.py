@@ -56,11 +56,12 @@ def test_what_the_compiler_refuses_is_said_by_the_first_step():
 
 
 SLOW = """
-import threading, time
+import signal, threading, time
 from icre_jax.engine import parallel
 from icre_jax.machine import compiler
 from icre_jax.machine import command
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
 tracing = threading.Event()
 
 def step(state, batch):
