@@ -182,7 +182,9 @@ class Attacks:
         shutil.copytree(self.sound, self.folder, symlinks=True)
         self.temporary = self.folder.with_name(f"{self.folder.name}_tmp")
         self.temporary.mkdir(exist_ok=True)
-        files = sorted(path.relative_to(self.sound) for path in self.sound.rglob("*") if path.is_file())
+        # There is nothing to change in an empty one, such as a lock.
+        found = (path for path in self.sound.rglob("*") if path.is_file() and path.stat().st_size)
+        files = sorted(path.relative_to(self.sound) for path in found)
         self.files = [str(name) for name in files if str(name).endswith(self.reader.attacked)]
         assert self.files, self.reader.name
         outcome = look(self.reader, self.folder, self.temporary)
