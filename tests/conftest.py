@@ -236,3 +236,11 @@ def run_command(module: str, *arguments: str, num_devices: int = 1) -> subproces
         timeout=300,
         check=False,
     )
+
+
+def refused(process: subprocess.CompletedProcess, *words: str) -> None:
+    """Exit code 2, the words on standard error, and no traceback."""
+    assert process.returncode == 2, process.stdout + process.stderr
+    for word in words:
+        assert word in process.stderr, process.stderr
+    assert "Traceback" not in process.stderr

@@ -8,9 +8,8 @@ import pytest
 from icre_jax.errors import InputError
 from icre_jax.evals.average import average, average_runs
 from icre_jax.evals.results import METRICS, ProtocolResult, read_results, write_results
-from tests.conftest import run_command
+from tests.conftest import refused, run_command
 from tests.tables import format_table
-from tests.test_commands import refused
 
 
 def result(rank1: float, *, num_trials: int = 1, dataset: str = "RegDB") -> ProtocolResult:

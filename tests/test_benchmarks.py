@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.accelerator import peak_of
 from benchmarks.interleaved import Timed, ratios, run_in_turns
-from tests.conftest import ROOT, TINY_NETWORK, flags_of, run_command
-from tests.test_commands import refused
+from tests.conftest import ROOT, TINY_NETWORK, flags_of, refused, run_command
 
 
 def test_a_small_network_is_timed():

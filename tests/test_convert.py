@@ -19,8 +19,7 @@ from icre_jax.errors import InputError
 from icre_jax.models.head import Head
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import DualStreamResNet
-from tests.conftest import run_command
-from tests.test_commands import refused
+from tests.conftest import refused, run_command
 from tests.test_pretrained import WIDTH, filled, published, write
 
 NETWORK = ["--depth", "18", "--width", str(WIDTH)]

@@ -30,9 +30,8 @@ from icre_jax.retrieval.index import Entry, GalleryIndex
 from icre_jax.retrieval.search import search
 from icre_jax.settings import parse
 from icre_jax.sums import list_anew
-from tests.conftest import flags_of, run_command
+from tests.conftest import flags_of, refused, run_command
 from tests.damage import check_damages, files_of, flip
-from tests.test_commands import refused
 from tests.test_open_set import make_calibration
 from tests.test_stablehlo import images_of, stored_of
 from tests.test_sums import METRIC, make_state, read_all

@@ -12,8 +12,7 @@ from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.data.sizes import count_training_ids
 from icre_jax.settings import parse
-from tests.conftest import flags_of, run_command
-from tests.test_commands import refused
+from tests.conftest import flags_of, refused, run_command
 
 
 @pytest.fixture(scope="module")

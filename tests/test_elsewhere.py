@@ -26,9 +26,8 @@ from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import read_results
 from icre_jax.settings import parse
 from icre_jax.training.run import assemble
-from tests.conftest import run_command
+from tests.conftest import refused, run_command
 from tests.small_runs import run
-from tests.test_commands import refused
 
 
 class Listener:

@@ -15,8 +15,7 @@ from icre_jax.engine.embed_files import embed_files
 from icre_jax.errors import InputError
 from icre_jax.evals import features
 from icre_jax.machine.screen import Screen, open_console
-from tests.conftest import run_command
-from tests.test_commands import refused
+from tests.conftest import refused, run_command
 from tests.test_own_pictures import make_folders
 
 

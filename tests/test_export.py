@@ -24,9 +24,8 @@ from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.machine.screen import Screen, open_console
 from icre_jax.sums import write_sums
-from tests.conftest import ROOT, flags_of, run_command
+from tests.conftest import ROOT, flags_of, refused, run_command
 from tests.damage import flip
-from tests.test_commands import refused
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,8 @@ from icre_jax.fleet.embedding import _Embedder, embed_on_workers
 from icre_jax.fleet.searching import _Shard
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import search
-from tests.conftest import ROOT
+from tests.conftest import ROOT, refused
 from tests.galleries import embed, find, index_images, list_images, make_index
-from tests.test_commands import refused
 
 HERE = importlib.util.find_spec("ray") is not None
 

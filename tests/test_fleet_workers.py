@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, free_port
+from tests.conftest import ROOT, free_port, refused
 from tests.galleries import embed, find, index_images, list_images, make_index
-from tests.test_commands import refused
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from icre_jax.evals.results import read_results
-from tests.conftest import TINY_NETWORK, run_command
-from tests.test_commands import refused
+from tests.conftest import TINY_NETWORK, refused, run_command
 
 pytestmark = pytest.mark.long
 

@@ -10,8 +10,7 @@ import pytest
 
 from icre_jax.engine.hub import push, require_hub
 from icre_jax.errors import InputError
-from tests.conftest import run_command
-from tests.test_commands import refused
+from tests.conftest import refused, run_command
 
 
 class Hub:

@@ -27,8 +27,7 @@ from icre_jax.retrieval.calibration import Calibration, calibrate
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.open_set import run_searches
 from icre_jax.sums import seal, unseal
-from tests.conftest import run_command
-from tests.test_commands import refused
+from tests.conftest import refused, run_command
 
 # Not the seed of the network in the package: nobody here was in its training.
 STRANGERS = rendering.SyntheticSettings(

@@ -25,9 +25,8 @@ from icre_jax.machine.screen import Screen, open_console
 from icre_jax.settings import parse, resolve_paths
 from icre_jax.training.loop import train_and_evaluate
 from icre_jax.training.run import _start, assemble, trace_start
-from tests.conftest import flags_of, run_command
+from tests.conftest import flags_of, refused, run_command
 from tests.small_runs import assert_same_run, run
-from tests.test_commands import refused
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ import pytest
 import icre_jax
 from icre_jax.__main__ import COMMANDS, describe_commands
 from icre_jax.evals.results import write_results
-from tests.conftest import ROOT, flags_of, run_command
+from tests.conftest import ROOT, flags_of, refused, run_command
 from tests.test_average import facts, result
-from tests.test_commands import refused
 
 # What pip writes into a console script.
 SCRIPT = "import sys; from icre_jax.__main__ import main; sys.exit(main())"

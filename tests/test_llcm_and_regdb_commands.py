@@ -8,8 +8,7 @@ from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.settings import parse
 from icre_jax.training.loop import train_and_evaluate
-from tests.conftest import flags_of, run_command
-from tests.test_commands import refused
+from tests.conftest import flags_of, refused, run_command
 
 # As many identities and steps as in the other tests' config, so that compiled programs are found again.
 PEOPLE_OF = {"llcm": (8, 0, 4, 2), "regdb": (8, 0, 4, 9), "sysu_mm01": (6, 2, 4, 3)}

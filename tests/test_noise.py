@@ -15,9 +15,8 @@ from icre_jax.experiments.evidence import welch
 from icre_jax.experiments.noise import plan_noise
 from icre_jax.experiments.spread import compare, deviation, power, smallest_difference
 from icre_jax.settings import differences, from_json
-from tests.conftest import run_command
+from tests.conftest import refused, run_command
 from tests.stand_in import contents, notes, read_csv, score, start
-from tests.test_commands import refused
 
 # ml_collections reads a config file that way; elsewhere in the tests processes of their own do so.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")

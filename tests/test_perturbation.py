@@ -19,8 +19,7 @@ from icre_jax.engine.state import TrainState, perturb
 from icre_jax.settings import differences, parse
 from icre_jax.training.run import assemble, restore
 from icre_jax.training.session import _describe_start
-from tests.conftest import flags_of, run_command
-from tests.test_commands import refused
+from tests.conftest import flags_of, refused, run_command
 from tests.test_pretrained import published, write
 
 NUMBERS = st.integers(1, 2**31 - 1)

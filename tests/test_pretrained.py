@@ -22,8 +22,7 @@ from icre_jax.models.network import ReIDNetwork
 from icre_jax.models.resnet import STAGES, DualStreamResNet
 from icre_jax.settings import parse
 from icre_jax.training.run import assemble, restore
-from tests.conftest import ROOT, SHARED, flags_of, run_command
-from tests.test_commands import refused
+from tests.conftest import ROOT, SHARED, flags_of, refused, run_command
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 WIDTH = 4

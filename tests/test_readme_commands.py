@@ -15,8 +15,7 @@ from icre_jax.datasets import CARDS
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.results import read_results
 from icre_jax.settings import flatten, from_json, parse
-from tests.conftest import ROOT, TINY_NETWORK, run_command
-from tests.test_commands import refused
+from tests.conftest import ROOT, TINY_NETWORK, refused, run_command
 from tests.test_own_pictures import make_folders
 
 # Of configs/synthetic.py every command has a file of its own: test_commands.py, test_export.py, test_describe.py, ...

@@ -8,8 +8,7 @@ import pytest
 from icre_jax import score as command
 from icre_jax.errors import InputError
 from icre_jax.evals.features import read_features
-from tests.conftest import ROOT, run_command
-from tests.test_commands import refused
+from tests.conftest import ROOT, refused, run_command
 from tests.test_ranking import brute_force
 
 GOLDEN = ROOT / "tests" / "golden"

@@ -21,9 +21,8 @@ from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.serving.searcher import GoneError, Searcher, UnusableError
 from icre_jax.serving.server import check_access
 from icre_jax.sums import seal, unseal
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT, refused, run_command
 from tests.page_server import COLOURS, SHORT, Colours, calibrated, image_bytes, make_gallery
-from tests.test_commands import refused
 
 # Not the seed of the network in the package: nobody here was in its training.
 STRANGERS = rendering.SyntheticSettings(

@@ -8,8 +8,7 @@ import pytest
 from icre_jax.costs.compiled import Cost
 from icre_jax.costs.slices import Collective, SliceCost, largest_batch, list_collectives, open_slice
 from icre_jax.errors import InputError
-from tests.conftest import flags_of, run_command
-from tests.test_commands import refused
+from tests.conftest import flags_of, refused, run_command
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (pip install 'icre_jax[tpu]')"

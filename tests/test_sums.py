@@ -25,10 +25,9 @@ from icre_jax.engine.checkpoint.variables import read_variables, write_variables
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import InputError, NotSavedError
 from icre_jax.sums import SUMS, find_damage, list_anew, seal, unseal, write_sums
-from tests.conftest import run_command
+from tests.conftest import refused, run_command
 from tests.damage import files_of, flip
 from tests.small_runs import assert_same_run, run, saved_steps
-from tests.test_commands import refused
 
 METRIC = "all/single/mAP"
 NOTES = ("_CHECKPOINT_METADATA", "commit_success.txt")

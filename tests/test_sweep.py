@@ -16,10 +16,9 @@ from icre_jax.experiments.points import DEFAULT, Space, plan_points
 from icre_jax.experiments.summary import summarize
 from icre_jax.experiments.sweep import plan_sweep
 from icre_jax.settings import flatten, from_json
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT, refused, run_command
 from tests.stand_in import contents, notes, read_csv, score
 from tests.stand_in import start as carry_out
-from tests.test_commands import refused
 
 # ml_collections reads a config file that way; elsewhere in the tests processes of their own do so.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")

@@ -21,9 +21,8 @@ from icre_jax.figures import layout
 from icre_jax.inspection.subjects import _labels
 from icre_jax.inspection.visualize import FIGURES, choose_figures
 from icre_jax.training.run import assemble
-from tests.conftest import run_command
+from tests.conftest import refused, run_command
 from tests.small_runs import run
-from tests.test_commands import refused
 
 NOT_OF_A_BASELINE = {"masks", "attention", "enhancement"}
 
