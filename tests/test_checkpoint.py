@@ -1,9 +1,11 @@
 """Checkpoints: what comes back, what is kept, what is refused."""
 
 import contextlib
+import gc
 import itertools
 import shutil
 import time
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -192,3 +194,22 @@ def test_running_averages_are_kept_and_are_what_is_scored_and_exported(tmp_path,
         jax.tree.map(np.testing.assert_array_equal, opened.read_variables(3), averages)
         with pytest.raises(InputError, match="another network"):
             opened.restore_variables(3, jax.eval_shape(lambda: make_state(width=4).variables))
+
+
+@pytest.mark.long
+def test_what_saves_keep_in_memory_is_not_ours(checkpoints, state):
+    """tensorstore never frees the strings that it makes of a JSON; docs/attacks.md says what that comes to."""
+    of_tensorstore = tracemalloc.Filter(inclusive=False, filename_pattern="*/tensorstore_utils.py")
+    kept = []
+    tracemalloc.start()
+    try:
+        for step in range(1, 14):
+            checkpoints.save(state.replace(step=jnp.int32(step)), {})
+            if step in (3, 13):  # the first saves fill caches
+                gc.collect()
+                taken = tracemalloc.take_snapshot().filter_traces([of_tensorstore])
+                kept.append(len(taken.traces))
+    finally:
+        tracemalloc.stop()
+    # Blocks, since the arrays of the last save may still wait to be freed. One tree of the state has 241.
+    assert kept[1] - kept[0] < 10 * 150

@@ -219,7 +219,7 @@ def test_memory_does_not_grow_with_the_gallery(tmp_path):
 
 @pytest.mark.slow
 def test_a_million_rows_of_2048_within_8_gib(tmp_path):
-    """The mapped file, all of which is read, included."""
+    """What of the mapped file the system keeps included: all 4 GiB of it, or less."""
     shape = (1_000_000, 2048)
     path = tmp_path / "gallery.npy"
     with path.open("wb") as file:
@@ -229,4 +229,4 @@ def test_a_million_rows_of_2048_within_8_gib(tmp_path):
         [sys.executable, "-c", MEASURE, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=1200, check=True
     )
     print(f"{process.stdout.strip()} MiB")
-    assert 3000 < float(process.stdout) < 7 * 1024
+    assert float(process.stdout) < 7 * 1024

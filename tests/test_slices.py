@@ -63,6 +63,21 @@ def test_the_largest_batch_is_one_that_was_compiled(monkeypatch, limit, tried, e
     assert len(said) == len(compiled) - 1
 
 
+def test_a_step_that_fits_into_fast_memory_tells_no_limit(monkeypatch):
+    """Its batch is all that it takes of 10^9 bytes: 1024 on 4 devices are tried, and no more."""
+    said = []
+
+    def cost(program, name, num_images):
+        held = Cost(num_images, 4, 1.0, 1.0, 10 * num_images // 4, 0, 10 * num_images // 4, 0, 0)
+        return SliceCost(name, 10**9, held, 0.0, ())
+
+    monkeypatch.setattr("icre_jax.costs.slices.slice_cost", cost)
+    monkeypatch.setattr("icre_jax.costs.slices.open_slice", lambda name: [None] * 4)
+    assert largest_batch(None, "v5e:2x2", cost(None, "v5e:2x2", 64), 64, said.append) == 1024
+    assert said == ["1024 images fit"]
+    assert largest_batch(None, "v5e:2x2", cost(None, "v5e:2x2", 2048), 2048, said.append) == 2048
+
+
 def test_bad_slices_from_the_command_line(config):
     process = run_command("icre_jax.describe", *flags_of(config), "--tpu", "v9:2x2")
     refused(process, "--tpu is 'v9:2x2'", "v5e:2x2")
@@ -82,6 +97,7 @@ def test_a_small_step_is_compiled_for_a_slice(config, tmp_path):
     cost = numbers["slice"]["cost"]
     assert cost["num_devices"] == 4
     assert 0 < cost["peak_bytes"] < numbers["slice"]["hbm_bytes"] == 16 * 2**30
-    assert numbers["largest_batch"] >= 64
+    assert numbers["largest_batch"] == 256 * 4
+    assert "1024, or more" in process.stdout
     # Gradients and statistics meet in sums over all devices.
     assert "all-reduce" in [row["kind"] for row in numbers["slice"]["collectives"]]

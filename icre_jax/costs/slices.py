@@ -26,6 +26,7 @@ Say = Callable[[str], None]
 # HBM per device as JAX counts devices (a chip; of v2 and v3 one of the two cores), GiB. v4 is not among them: libtpu
 # describes its cores, which a program cannot use one by one.
 HBM = {"v2": 8, "v3": 16, "v5e": 16, "v5p": 95}
+MOST_ON_A_DEVICE = 256  # images that `largest_batch` tries
 _COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\(")
 _ARRAY = re.compile(r"\b(pred|[suf]\d+|bf16)\[([\d,]*)\]")
 
@@ -139,7 +140,8 @@ def largest_batch(program: Program, name: str, known: SliceCost | None, num_imag
     """The most images a step can take on a slice, to about a sixteenth; a size that was compiled and fits.
 
     Memory grows by the image, so what one size uses tells where the limit lies; sizes from there downwards are compiled
-    until one fits.
+    until one fits. More than 256 on a device are not tried: nobody trains with them, compiling takes the longer the
+    more there are, and a small network that fits into a chip's fast memory tells no limit at all.
 
     Args:
       program: network, update rule and objective.
@@ -164,7 +166,8 @@ def largest_batch(program: Program, name: str, known: SliceCost | None, num_imag
     if known is None:
         return 0
     room = (known.hbm_bytes - known.cost.peak_bytes) * known.cost.num_devices
-    size = num_images + int(room / known.cost.temporary_bytes_per_image) // unit * unit
+    of_image = known.cost.temporary_bytes_per_image + known.cost.batch_bytes * known.cost.num_devices / num_images
+    size = min(num_images + int(room / of_image) // unit * unit, MOST_ON_A_DEVICE * known.cost.num_devices)
     while size > num_images and attempt(size) is None:
         size -= max(unit, size // 16 // unit * unit)
     return max(size, num_images)

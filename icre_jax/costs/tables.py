@@ -9,7 +9,7 @@ from rich.text import Text
 from icre_jax.costs.compare import Comparison
 from icre_jax.costs.compiled import Cost
 from icre_jax.costs.parameters import ModuleRow
-from icre_jax.costs.slices import SliceCost
+from icre_jax.costs.slices import MOST_ON_A_DEVICE, SliceCost
 from icre_jax.sourced import Applied
 
 
@@ -66,12 +66,13 @@ def cost_table(training: Cost, embedding: Cost) -> Table:
 def slice_table(found: SliceCost, largest: int) -> Table:
     """The step of training on a slice of TPUs."""
     cost = found.cost
+    more = ", or more" if largest >= MOST_ON_A_DEVICE * cost.num_devices else ""
     view = _table(f"A step of training compiled for {cost.num_devices} devices of {found.name}; nothing was run")
     view.add_column("")
     view.add_column("", justify="right")
     for name, value in (
         ("images per step, on all devices", f"{cost.num_images}"),
-        ("largest step that fits, images (to a sixteenth)", f"{largest}"),
+        ("largest step that fits, images (to a sixteenth)", f"{largest}{more}"),
         ("per device: memory", _number(found.hbm_bytes, "bytes")),
         ("  held while it runs", _number(cost.peak_bytes, "bytes")),
         ("  arguments: weights, optimizer, its share of the batch", _number(cost.argument_bytes, "bytes")),
