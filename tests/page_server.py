@@ -7,9 +7,11 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,10 @@ def image_bytes(colour, size=(64, 32), form="PNG") -> bytes:
     stream = io.BytesIO()
     Image.fromarray(np.full((*size, 3), colour, np.uint8)).save(stream, form)
     return stream.getvalue()
+
+
+SEARCH = "/api/search?modality=infrared"
+RED = image_bytes(COLOURS["anna"])
 
 
 def make_gallery(folder: Path, num_images: int = 3) -> GalleryIndex:
@@ -125,6 +131,59 @@ def running(folder: Path) -> Iterator[Server]:
                 yield Server(process, folder, int(line))
             finally:
                 process.terminate()
+
+
+@contextlib.contextmanager
+def attacked(folder: Path) -> Iterator[Server]:
+    """Serve a gallery made in `folder`, beside a file that nobody may read."""
+    make_gallery(folder)
+    (folder / "secret.txt").write_text("nobody may read this")
+    with running(folder) as started:
+        yield started
+
+
+def head(path: str = SEARCH, *lines: str, method: str = "POST") -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
+
+
+def send(server: Server, *parts: bytes, end: bool = False) -> bytes:
+    """All that comes back for raw bytes; the parts are sent as they are, and the connection is left open."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        for part in parts:
+            connection.sendall(part)
+        if end:
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        try:
+            while chunk := connection.recv(65536):
+                received += chunk
+        except ConnectionResetError:
+            pass
+        return received
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("It did not happen within half a minute.")
+
+
+def check_that_nothing_is_kept(server: Server) -> None:
+    """No temporary file, no other file beside the index, and no name in the log."""
+    assert list((server.folder / "tmp").iterdir()) == []
+    assert {path.name for path in (server.folder / "gallery").iterdir()} == {
+        "index.json", "embeddings-1.npy", "entries-1.csv",
+    }  # fmt: skip
+    for line in server.log.splitlines():
+        assert re.search(r"Error in a request: RuntimeError in embed, line \d+ of page_server.py$", line), line
+    for name in (*COLOURS, SECRET, str(server.folder), "secret.txt"):
+        assert name not in server.log
 
 
 def main(folder: Path) -> None:

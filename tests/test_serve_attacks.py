@@ -1,80 +1,43 @@
-"""Attacks on the page's server, which runs in a process of its own; docs/serve.md lists what it promises."""
+"""Attacks on the page's server, which runs in a process of its own; docs/serve.md lists what it promises.
+
+Those by images, and by many, slow and broken connections, are in test_serve_images.py and test_serve_connections.py.
+"""
 
 import asyncio
-import concurrent.futures
 import html.parser
 import io
 import json
 import re
-import socket
-import struct
-import time
-import zlib
 
-import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 from PIL import Image
 from starlette.responses import PlainTextResponse
 
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.serving.guard import HEADERS, Guard
-from icre_jax.serving.searcher import Searcher, UnusableError
 from icre_jax.sums import seal, unseal
 from tests.conftest import ROOT
-from tests.page_server import COLOURS, FORBIDDEN, SECRET, SHORT, Colours, image_bytes, make_gallery, running
-
-SEARCH = "/api/search?modality=infrared"
-RED = image_bytes(COLOURS["anna"])
+from tests.page_server import (
+    COLOURS,
+    FORBIDDEN,
+    RED,
+    SEARCH,
+    SECRET,
+    attacked,
+    check_that_nothing_is_kept,
+    head,
+    image_bytes,
+    send,
+    status_of,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    make_gallery(folder)
-    (folder / "secret.txt").write_text("nobody may read this")
-    with running(folder) as started:
+    with attacked(tmp_path_factory.mktemp("served")) as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def searcher(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("searched")
-    make_gallery(folder)
-    return Searcher(folder / "gallery", Colours(), None, top=3, limits=SHORT)
-
-
-def send(server, *parts: bytes, end: bool = False) -> bytes:
-    """All that comes back for raw bytes; the parts are sent as they are, and the connection is left open."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-        for part in parts:
-            connection.sendall(part)
-        if end:
-            connection.shutdown(socket.SHUT_WR)
-        received = b""
-        try:
-            while chunk := connection.recv(65536):
-                received += chunk
-        except ConnectionResetError:
-            pass
-        return received
-
-
-def wait_for(condition) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("It did not happen within half a minute.")
-
-
-def head(path: str = SEARCH, *lines: str, method: str = "POST") -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
 
 
 def test_every_answer_carries_the_same_orders_and_no_cookie(server):
@@ -132,92 +95,6 @@ def test_images_come_by_row_and_only_images(server):
     assert str(server.folder) not in json.dumps([part, server.get("/api/about")])
 
 
-def test_too_large_images_are_refused_before_they_are_there(server):
-    # By what they say of themselves: the answer comes although nothing follows the head.
-    for length in (SHORT.body_bytes + 1, 10**19):
-        answer = send(server, head(SEARCH, f"Content-Length: {length}"))
-        assert status_of(answer) == 413, answer
-        assert b"8 MiB at most" in answer
-    # By what comes, where nothing is said.
-    chunk = b"%x\r\n" % 2**20 + bytes(2**20) + b"\r\n"
-    answer = send(server, head(SEARCH, "Transfer-Encoding: chunked"), *[chunk] * 9, b"0\r\n\r\n")
-    assert status_of(answer) == 413
-    status, _, body = server.ask("POST", SEARCH, bytes(SHORT.body_bytes))
-    assert status == 422, body  # just as large as is allowed, and no image
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + start + b"".join(chunk(*pair) for pair in chunks) + chunk(b"IEND", b"")
-
-
-def squeezed(number: int) -> bytes:
-    packer = zlib.compressobj(1)
-    block = bytes(2**20)
-    return b"".join(packer.compress(block) for _ in range(number // 2**20)) + packer.flush()
-
-
-@pytest.fixture(scope="module")
-def bombs():
-    """Small files that ask for much memory."""
-    text = b"Comment\0\0" + squeezed(128 * 2**20)
-    return {
-        "as large as is refused": png(4097, 4096, (b"IDAT", squeezed(51 * 2**20))),
-        "120 million pixels": png(12_000, 10_000, (b"IDAT", squeezed(128 * 2**20))),
-        "4 thousand million pixels": png(2**16, 2**16, (b"IDAT", squeezed(2**20))),
-        "more pixels than a file can have": png(2**31 - 1, 2**31 - 1, (b"IDAT", b"")),
-        "text": png(8, 16, (b"zTXt", text), (b"IDAT", zlib.compress(bytes(16 * 25)))),
-        "profile": png(8, 16, (b"iCCP", text), (b"IDAT", zlib.compress(bytes(16 * 25)))),
-        "BMP": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 2**16, 2**16, 1, 24, 0, 0, 0, 0, 0, 0),
-    }
-
-
-def test_bombs_do_not_go_off(server, bombs):
-    server.ask("POST", SEARCH, RED)
-    before = server.memory("VmHWM")
-    for name, data in bombs.items():
-        assert len(data) < 2**20, name
-        status, _, body = server.ask("POST", SEARCH, data)
-        assert status == 422, (name, body)
-    assert server.memory("VmHWM") - before < 96 * 2**20
-    assert b"4097 x 4096 pixels" in server.ask("POST", SEARCH, bombs["as large as is refused"])[2]
-
-
-MALFORMED = {
-    "empty": b"", "text": b"no image", "half": RED[: len(RED) // 2], "GIF": b"GIF89a" + bytes(100),
-    "SVG": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "PDF": b"%PDF-1.7" + bytes(100),
-    "TIFF": b"II*\0" + bytes(100), "zeros": bytes(5000), "PNG without pixels": png(8, 16),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MALFORMED)
-def test_what_is_no_image_is_refused_in_words(server, name):
-    status, headers, body = server.ask("POST", SEARCH, MALFORMED[name])
-    assert (status, headers["content-type"]) == (422, "application/json")
-    assert json.loads(body)["error"].startswith("This image cannot be used: ")
-    assert b"<" not in body
-
-
-@hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
-@hypothesis.given(
-    form=st.sampled_from(["PNG", "JPEG", "BMP"]),
-    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=8),
-    cut=st.integers(0, 400),
-)
-def test_damaged_files_give_an_answer_or_are_refused(searcher, form, changes, cut):
-    data = bytearray(image_bytes((200, 100, 50), (20, 10), form))
-    for position, value in changes:
-        data[position % len(data)] = value
-    try:
-        answer = searcher.find_image(bytes(data[: len(data) - cut]), "infrared")
-    except UnusableError:
-        return
-    assert len(answer["people"]) == 3
-
-
 @pytest.mark.parametrize(
     ("lines", "status"),
     [
@@ -249,98 +126,6 @@ def test_only_its_own_page_may_ask(server, lines, status):
     if status == 421:
         text = text.replace("/api/about", "/")
         assert status_of(send(server, text.encode())) == 421
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), b"GET /\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n", b"A" * 100_000,
-        head(SEARCH, "Content-Length: -1"), head(SEARCH, "Content-Length: x"),
-        head(SEARCH, "Content-Length: 5", "Content-Length: 6"), head(SEARCH, "Transfer-Encoding: gzip"),
-        head("/", "Upgrade: websocket", "Connection: Upgrade", method="BREW"),
-    ],
-)  # fmt: skip
-def test_what_is_no_request_ends_the_connection(server, data):
-    answer = send(server, data)
-    assert answer == b"" or 400 <= status_of(answer) < 502, answer[:200]
-    assert server.get("/api/about")["images"] == 9
-
-
-def test_slow_senders_are_left(server):
-    """All of them at once, and the page answers beside them."""
-    slow = [
-        (head(SEARCH, "Content-Length: 1000") + b"x", 408),
-        (head(SEARCH, "Transfer-Encoding: chunked") + b"5\r\nab", 408),
-        (b"POST /api/search HTTP/1.1\r\nHost: local", None),
-        (b"", None),
-    ] * 2
-    with concurrent.futures.ThreadPoolExecutor(len(slow)) as pool:
-        answers = [pool.submit(send, server, data) for data, _ in slow]
-        assert server.get("/api/about")["images"] == 9
-        assert [status_of(answer.result()) if answer.result() else None for answer in answers] == [
-            status for _, status in slow
-        ]
-
-
-def test_when_all_places_are_taken_others_are_told_when_to_come_again(server):
-    taken = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(SHORT.searches)]
-    try:
-        for connection in taken:
-            connection.sendall(head(SEARCH, "Content-Length: 1000") + b"x")
-        wait_for(lambda: server.ask("POST", SEARCH, RED)[0] == 503)
-        statuses = [server.ask("POST", SEARCH, RED) for _ in range(3)]
-        assert {status for status, _, _ in statuses} == {503}
-        assert all(int(headers["retry-after"]) > 0 for _, headers, _ in statuses)
-        assert server.get("/api/about")["images"] == 9
-    finally:
-        for connection in taken:
-            connection.close()
-    assert server.ask("POST", SEARCH, RED)[0] in (200, 503)
-
-
-def test_two_hundred_at_once_in_flat_memory(server):
-    data = image_bytes((250, 30, 30), (600, 580), "BMP")
-    assert 2**19 * 1.9 < len(data) < 2**21
-
-    def flood() -> list[tuple[int, bool]]:
-        def one(number: int) -> tuple[int, bool]:
-            try:
-                status, headers, _ = server.ask("POST", SEARCH, data)
-            except OSError:  # refused while it was still sending
-                return 503, True
-            return status, "retry-after" in headers
-
-        with concurrent.futures.ThreadPoolExecutor(200) as pool:
-            return list(pool.map(one, range(200)))
-
-    server.ask("POST", SEARCH, data)
-    before = server.memory("VmHWM")
-    found = [flood() for _ in range(3)]
-    for answers in found:
-        # 408: on a busy machine an image may not be there in time.
-        assert {status for status, _ in answers} <= {200, 408, 503}
-        assert sum(status == 200 for status, _ in answers) >= 8
-        assert all(told for status, told in answers if status == 503)
-    # All images at once would be 200 MiB.
-    assert server.memory("VmHWM") - before < 100 * 2**20
-    status, _, body = server.ask("POST", SEARCH, RED)
-    assert (status, json.loads(body)["people"][0]["person"]) == (200, "anna")
-
-
-def test_many_silent_connections_leave_room_again(server):
-    opened = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(SHORT.connections + 20)]
-    try:
-        for connection in opened:  # each is ended by the server
-            try:
-                while connection.recv(4096):
-                    pass
-            except ConnectionResetError:
-                pass
-        assert server.get("/api/about")["images"] == 9
-    finally:
-        for connection in opened:
-            connection.close()
 
 
 class Page(html.parser.HTMLParser):
@@ -426,16 +211,8 @@ def test_the_token_opens_and_nothing_else_does():
 
 def test_nothing_is_kept(server):
     """Last but one in this file: after all of these requests."""
-    assert list((server.folder / "tmp").iterdir()) == []
-    assert {path.name for path in (server.folder / "gallery").iterdir()} == {
-        "index.json", "embeddings-1.npy", "entries-1.csv",
-    }  # fmt: skip
-    lines = server.log.splitlines()
-    assert lines
-    for line in lines:
-        assert re.search(r"Error in a request: RuntimeError in embed, line \d+ of page_server.py$", line), line
-    for name in (*COLOURS, SECRET, str(server.folder), "secret.txt"):
-        assert name not in server.log
+    assert server.log
+    check_that_nothing_is_kept(server)
 
 
 def test_who_is_deleted_is_gone_from_the_page_at_once(server):
