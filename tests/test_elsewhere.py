@@ -18,7 +18,7 @@ from icre_jax.data.rendered import rendered_seed
 from icre_jax.engine import elsewhere, unseen
 from icre_jax.engine.elsewhere import OtherData, open_elsewhere
 from icre_jax.engine.provenance import RENDERED
-from icre_jax.engine.unseen import Source, sources_of
+from icre_jax.engine.sources import Source, sources_of
 from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.protocol import evaluate
@@ -267,7 +267,7 @@ def test_the_data_of_networks_it_started_from_counts_too(config):
     about = {"dataset": "sysu_mm01", "trial": None, "data": RENDERED, "data_fingerprint": "c" * 64}
     about["init_from"] = json.loads(json.dumps({"sources": [REAL.to_facts(), PEOPLE.to_facts()]}))
     stored = unseen.Stored(parse(config), 6, None, {}, [1], about)
-    assert sources_of(stored)[1:] == [REAL, PEOPLE]
+    assert sources_of(stored.settings, stored.about)[1:] == [REAL, PEOPLE]
     prepared = PreparedDataset("regdb", 2, Path("records"), "b" * 64, False, {}, {})
     data = stored.settings.data.model_copy(update={"synthetic": None, "dataset": "regdb", "trial": 2})
     with pytest.raises(InputError, match="learned from RegDB trial 1, and identities that are tested in trial 2"):

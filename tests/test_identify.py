@@ -4,6 +4,7 @@ Each is started once as a user would, with a bad-input twin; the rest calls the 
 compiled is shared.
 """
 
+import contextlib
 import dataclasses
 import functools
 import html.parser
@@ -19,9 +20,10 @@ from PIL import Image
 import icre_jax
 from icre_jax import rendering
 from icre_jax.data.labelled import Source, list_labelled
+from icre_jax.engine.sources import Source as Learned
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
-from icre_jax.identify.calibrating import calibrate_on
+from icre_jax.identify.calibrating import calibrate_on, require_unseen
 from icre_jax.machine.screen import Screen
 from icre_jax.retrieval.calibration import Calibration, calibrate
 from icre_jax.retrieval.index import GalleryIndex
@@ -296,6 +298,47 @@ def test_people_of_the_training_are_refused(tmp_path):
     source = Source(tmp_path / "people", "sysu_mm01")
     with pytest.raises(InputError, match=r"rendered with the same seed \(0\)(.|\n)*among its training identities"):
         calibrate_on(source, "infrared", network="synthetic", fpir=0.5, listener=Screen())
+
+
+SYSU = {"dataset": "sysu_mm01", "trial": None, "data": "SYSU-MM01", "data_fingerprint": "a" * 64}
+REGDB = SYSU | {"dataset": "regdb", "trial": 1, "data": "RegDB"}
+RENDERED = SYSU | {"data": "synthetic people", "rendered_seed": 5}
+NOT_LEARNED = Learned("llcm", None, "LLCM", "b" * 64, None, ("train",))
+
+
+@pytest.mark.parametrize(
+    ("learned", "before", "dataset", "trial", "split", "seed", "words"),
+    [
+        (RENDERED, [], "sysu_mm01", None, "test", 5, "2 of the 3 persons"),
+        (RENDERED, [], "sysu_mm01", None, "test", 6, None),
+        (RENDERED, [], "sysu_mm01", None, "test", None, None),
+        (RENDERED, [], "llcm", None, "test", 5, "was trained on people rendered with the same seed (5), perhaps"),
+        (RENDERED | {"rendered_seed": None}, [], "llcm", None, "test", 5, "an unknown seed"),
+        (RENDERED, [{"rendered_seed": 6, "data": "synthetic people"}], "sysu_mm01", None, "test", 6, "started from"),
+        (RENDERED, [{}], "sysu_mm01", None, "test", None, None),
+        (SYSU, [], "sysu_mm01", None, "val", None, "2 of the 3 persons"),
+        (SYSU, [{"dataset": "llcm"}], "llcm", None, "test", None, None),
+        (REGDB, [{"train_splits": ("train", "val")}], "sysu_mm01", None, "val", None, "started from a network trained"),
+        (REGDB, [{}], "sysu_mm01", None, "val", None, None),
+        (REGDB, [], "regdb", 2, "test", None, "perhaps divided in another way"),
+        (REGDB, [], "regdb", 1, "test", None, None),
+        (SYSU, [], None, None, "test", None, None),
+    ],
+)
+def test_people_of_the_training_are_refused_wherever_it_is_known(
+    learned, before, dataset, trial, split, seed, words, tmp_path
+):
+    sources = [dataclasses.replace(NOT_LEARNED, **{"dataset": "sysu_mm01"} | fields).to_facts() for fields in before]
+    net = icre_jax.load("synthetic")
+    settings = net.settings.model_copy(update={"data": net.settings.data.model_copy(update={"synthetic": None})})
+    net = dataclasses.replace(
+        net, settings=settings, class_pids=[2, 3], provenance=learned | {"init_from": {"sources": sources}}
+    )
+    if seed is not None:
+        (tmp_path / "synthetic.json").write_text(json.dumps({"seed": seed}))
+    for path in (tmp_path, tmp_path / "manifest.csv"):
+        with pytest.raises(InputError, match=re.escape(words)) if words else contextlib.nullcontext():
+            require_unseen(net, Source(path, dataset, trial, split), {"1", "2", "3"})
 
 
 @pytest.mark.slow

@@ -7,9 +7,10 @@ from pathlib import Path
 from icre_jax.data.listener import Listener
 from icre_jax.data.ready import prepare_data
 from icre_jax.datasets import CARDS
+from icre_jax.engine.sources import sources_of
 from icre_jax.engine.stored import read_stored
 from icre_jax.engine.trained import Trained, open_trained
-from icre_jax.engine.unseen import require_unseen, sources_of
+from icre_jax.engine.unseen import require_unseen
 from icre_jax.errors import InputError
 from icre_jax.settings import parse
 from icre_jax.settings.fields import Settings
@@ -107,7 +108,7 @@ def open_elsewhere(path: str, other: OtherData, *, step: int | None, listener: L
             "--dataset to score its test identities."
         )
     compared = require_unseen(stored, settings.data, prepared, listener)
-    sources = sources_of(stored)
+    sources = sources_of(stored.settings, stored.about)
     facts = {
         "trained_on": sources[0].describe(),
         "sources": [source.to_facts() for source in sources],

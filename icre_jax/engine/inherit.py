@@ -6,8 +6,9 @@ import jax
 
 from icre_jax.data.listener import Listener
 from icre_jax.data.prepared import PreparedDataset
+from icre_jax.engine.sources import sources_of
 from icre_jax.engine.stored import Stored, flatten, hash_network, unflatten
-from icre_jax.engine.unseen import require_unseen, sources_of
+from icre_jax.engine.unseen import require_unseen
 from icre_jax.errors import InputError, join_findings
 from icre_jax.settings import flatten as fields_of
 from icre_jax.settings.fields import Settings
@@ -62,7 +63,7 @@ def require_new_test_people(stored: Stored, settings: Settings, prepared: Prepar
         require_unseen(stored, settings.data, prepared, listener)
     if not settings.checkpoint.best_metric.startswith("val/"):
         return
-    for source in sources_of(stored):
+    for source in sources_of(stored.settings, stored.about):
         if source.data_fingerprint == prepared.fingerprint and "val" in source.train_splits:
             raise InputError(
                 f"checkpoint.best_metric is {settings.checkpoint.best_metric!r}, a score of the validation identities, "
@@ -83,12 +84,12 @@ def inherit(stored: Stored, like: Any, *, classifier: bool) -> tuple[dict[str, A
     Returns:
       Arrays by collection, for `icre_jax.engine.pretrained.overlay`; and what is known of them, JSON-able: "step",
       "network_sha256", "classifier" (whether it was taken), "data" (in words), "pretrained" (the name of the file
-      that it, or the one it started from, had its backbone from), and "sources", see `icre_jax.engine.unseen.Source`.
+      that it, or the one it started from, had its backbone from), and "sources", see `icre_jax.engine.sources.Source`.
     """
     theirs, ours = flatten(stored.variables), flatten(like)
     new = ("params.guide_head.", "batch_stats.guide_head.", *(() if classifier else ("params.head.classifier.",)))
     taken = {name: jax.device_get(leaf) for name, leaf in theirs.items() if name in ours and not name.startswith(new)}
-    sources = sources_of(stored)
+    sources = sources_of(stored.settings, stored.about)
     facts = {
         "step": stored.step,
         "network_sha256": hash_network(stored.settings, stored.variables),

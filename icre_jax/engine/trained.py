@@ -20,7 +20,7 @@ class Trained(Stored):
       prepared: the data it was trained on, or other data (`icre_jax.engine.elsewhere`), which `settings.data` then
         names.
       elsewhere: of other data, what stands beside its results: "trained_on", the network's own data in words;
-        "sources", the same as `icre_jax.engine.unseen.Source`, with the data of networks that it started from; and
+        "sources", the same as `icre_jax.engine.sources.Source`, with the data of networks that it started from; and
         "training_images_compared", how many the test images were compared with, or None.
     """
 

@@ -1,7 +1,5 @@
 """Whom a network has learned from, and that none of them is scored as if it had never seen them."""
 
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +9,12 @@ from icre_jax.data.prepared import PreparedDataset, is_prepared, open_or_prepare
 from icre_jax.data.rendered import rendered_seed
 from icre_jax.datasets import CARDS
 from icre_jax.engine.provenance import RENDERED
+from icre_jax.engine.sources import Source, sources_of
 from icre_jax.engine.stored import Stored
 from icre_jax.errors import InputError, join_findings
 from icre_jax.settings.fields import Data
 
 TEST_SPLITS = ("query", "gallery")
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Data that a network has learned from.
-
-    Attributes:
-      dataset, trial: as its config says them.
-      data: what it is called: the name of a real data set only for the real one.
-      data_fingerprint: of all its splits.
-      rendered_seed: on which it depends who the rendered people are; None for real people, or where it is not known.
-      train_splits: those that were trained on.
-    """
-
-    dataset: str
-    trial: int | None
-    data: str
-    data_fingerprint: str
-    rendered_seed: int | None
-    train_splits: tuple[str, ...]
-
-    def to_facts(self) -> dict[str, Any]:
-        """JSON-able; inverse of `Source.from_facts`."""
-        return dataclasses.asdict(self) | {"train_splits": list(self.train_splits)}
-
-    @staticmethod
-    def from_facts(facts: Mapping[str, Any]) -> "Source":
-        """What `to_facts` gave."""
-        return Source(**{**facts, "train_splits": tuple(facts["train_splits"])})
-
-    def describe(self) -> str:
-        """For example "RegDB trial 2" or "synthetic people (seed 0)"."""
-        trial = "" if self.trial is None else f" trial {self.trial}"
-        seed = f" (seed {self.rendered_seed})" if self.data == RENDERED else ""
-        return f"{self.data}{trial}{seed}"
-
-
-def sources_of(stored: Stored) -> list[Source]:
-    """The data of a network, and of those that it started from, its own first."""
-    about, data = stored.about, stored.settings.data
-    seed = data.synthetic.seed if data.synthetic is not None else about.get("rendered_seed")
-    names = ("dataset", "trial", "data", "data_fingerprint")
-    own = Source(**{name: about[name] for name in names}, rendered_seed=seed, train_splits=data.train_splits)
-    before = (about.get("init_from") or {"sources": []})["sources"]
-    return [own, *(Source.from_facts(facts) for facts in before)]
 
 
 def require_unseen(stored: Stored, data: Data, prepared: PreparedDataset, listener: Listener) -> int | None:
@@ -83,7 +37,7 @@ def require_unseen(stored: Stored, data: Data, prepared: PreparedDataset, listen
       InputError: as said.
     """
     seed = rendered_seed(data)
-    for source in sources_of(stored):
+    for source in sources_of(stored.settings, stored.about):
         reason = _known_people(source, prepared, seed)
         if reason:
             raise InputError(

@@ -11,6 +11,9 @@ from icre_jax.data.labelled import Labelled, Source, list_labelled, read_rendere
 from icre_jax.data.listener import Listener
 from icre_jax.datasets import OTHER, Modality
 from icre_jax.engine.loaded import LoadedNetwork
+from icre_jax.engine.provenance import RENDERED
+from icre_jax.engine.sources import Source as Learned
+from icre_jax.engine.sources import sources_of
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
 from icre_jax.retrieval.calibration import Calibration, calibrate
@@ -81,31 +84,48 @@ def calibrate_on(
 def require_unseen(net: LoadedNetwork, source: Source, persons: set[str]) -> None:
     """Refuse people whom the network was trained on, where that can be known: rates would be far too good.
 
-    It can be known of rendered people, who are a seed and a number, and of the data set that the network was trained
-    on. Of own images it cannot: whoever calibrates has to see to it.
+    It can be known of rendered people, who are a seed and a number, and of published data sets, of the network's own
+    training as of those of the networks that it started from. Of own images it cannot: whoever calibrates has to see to
+    it.
 
     Raises:
       InputError: saying who or why.
     """
-    data = net.settings.data
-    seed = read_rendered_seed(source.path) if source.path.is_dir() else None
-    trained_seed = None if data.synthetic is None else data.synthetic.seed
-    if seed != trained_seed or (seed is None and source.dataset != data.dataset):
-        return
-    same = "the same data set" if seed is None else f"people rendered with the same seed ({seed})"
-    fix = "Calibrate on other people" + ("." if seed is None else ", for example on people of another seed.")
-    if source.dataset != data.dataset or source.trial != data.trial:
-        raise InputError(
-            f"{net.origin} was trained on {same}, divided in another way: people of {source.path} may be among its "
-            f"training identities, and the rates would be too good. {fix}"
-        )
-    # Both halves of a trial count their labels from 0, and are different people.
-    known = sorted(persons & {str(pid) for pid in net.class_pids}, key=int) if source.trial is None else []
-    if known:
-        raise InputError(
-            f"{net.origin} was trained on {same}, and {len(known)} of the {len(persons)} persons of {source.path} are "
-            f"among its training identities ({', '.join(known[:10])}): the rates would be too good. {fix}"
-        )
+    seed = read_rendered_seed(source.path if source.path.is_dir() else source.path.parent)
+    for number, learned in enumerate(sources_of(net.settings, net.provenance)):
+        same = _in_common(learned, source, seed)
+        other_division = (source.dataset, source.trial) != (learned.dataset, learned.trial)
+        # The test people of a published division are in nobody's training.
+        is_trained_on = seed is not None or other_division or source.split in learned.train_splits
+        if same is None or (number > 0 and not is_trained_on):
+            continue
+        trained = f"{net.origin} was trained on" if number == 0 else f"{net.origin} started from a network trained on"
+        fix = "Calibrate on other people" + ("." if seed is None else ", for example on people of another seed.")
+        if number > 0 or other_division:
+            raise InputError(
+                f"{trained} {same}, perhaps divided in another way: people of {source.path} may be among the training "
+                f"identities, and the rates would be too good. {fix}"
+            )
+        # Both halves of a trial count their labels from 0, and are different people.
+        known = sorted(persons & {str(pid) for pid in net.class_pids}, key=int) if source.trial is None else []
+        if known:
+            raise InputError(
+                f"{trained} {same}, and {len(known)} of the {len(persons)} persons of {source.path} are among its "
+                f"training identities ({', '.join(known[:10])}): the rates would be too good. {fix}"
+            )
+
+
+def _in_common(learned: Learned, source: Source, seed: int | None) -> str | None:
+    """What a network has learned from and the images are both of; None if nothing says that they share people.
+
+    `seed` is that of the images, None for real ones.
+    """
+    if learned.data == RENDERED:
+        if seed is None or learned.rendered_seed not in (None, seed):
+            return None
+        known = "an unknown seed" if learned.rendered_seed is None else f"the same seed ({seed})"
+        return f"people rendered with {known}"
+    return "the same data set" if seed is None and source.dataset == learned.dataset else None
 
 
 def _require_labels(path: Path, images: Sequence[Labelled]) -> None:

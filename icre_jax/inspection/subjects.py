@@ -19,9 +19,10 @@ from icre_jax.engine import elsewhere
 from icre_jax.engine.elsewhere import OtherData, open_elsewhere, open_to_score
 from icre_jax.engine.evaluator import Evaluator, Measure
 from icre_jax.engine.provenance import dataset_label
+from icre_jax.engine.sources import sources_of
 from icre_jax.engine.stored import first_variables, hash_network, read_stored
 from icre_jax.engine.trained import Trained
-from icre_jax.engine.unseen import require_unseen, sources_of
+from icre_jax.engine.unseen import require_unseen
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult
@@ -173,7 +174,7 @@ def _open_beside(first: Trained, place: str, label: str, listener: Listener) -> 
 
 
 def _sources(stored: Any) -> dict[str, Any]:
-    return {"sources": [source.to_facts() for source in sources_of(stored)]}
+    return {"sources": [source.to_facts() for source in sources_of(stored.settings, stored.about)]}
 
 
 def _untrained(subject: Subject) -> Subject | None:
