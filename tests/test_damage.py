@@ -190,7 +190,7 @@ def test_a_damaged_image_ends_batches_with_its_name(records, config, num_workers
     source, data = RecordSource(prepared, ("train",)), parse(config).data
     with (
         contextlib.closing(evaluation_batches(source, data=data, batch_size=8)) as batches,
-        pytest.raises(InputError, match=r"records in .* are damaged: record \d+ of train, cam\d/.*Delete that folder"),
+        pytest.raises(InputError, match=r"records in .* are damaged: record \d+ of train, cam\d/.*delete that folder"),
     ):
         for _ in batches:
             pass

@@ -256,7 +256,7 @@ PEOPLE = Source("sysu_mm01", None, RENDERED, "a" * 64, 3, ("train",))
     ],
 )
 def test_who_is_known(source, dataset, trial, synthetic, seed, words):
-    prepared = PreparedDataset(dataset, trial, Path("records"), "b" * 64, synthetic, {}, {})
+    prepared = PreparedDataset(dataset, trial, Path("records"), "b" * 64, synthetic, {}, {}, "tree")
     found = unseen._known_people(source, prepared, seed)
     assert (words in found) if words else found is None
     same = dataclasses.replace(prepared, fingerprint=source.data_fingerprint)
@@ -268,7 +268,7 @@ def test_the_data_of_networks_it_started_from_counts_too(config):
     about["init_from"] = json.loads(json.dumps({"sources": [REAL.to_facts(), PEOPLE.to_facts()]}))
     stored = unseen.Stored(parse(config), 6, None, {}, [1], about)
     assert sources_of(stored.settings, stored.about)[1:] == [REAL, PEOPLE]
-    prepared = PreparedDataset("regdb", 2, Path("records"), "b" * 64, False, {}, {})
+    prepared = PreparedDataset("regdb", 2, Path("records"), "b" * 64, False, {}, {}, "tree")
     data = stored.settings.data.model_copy(update={"synthetic": None, "dataset": "regdb", "trial": 2})
     with pytest.raises(InputError, match="learned from RegDB trial 1, and identities that are tested in trial 2"):
         unseen.require_unseen(stored, data, prepared, Listener())

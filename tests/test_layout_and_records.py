@@ -4,17 +4,21 @@ import dataclasses
 import hashlib
 import io
 import shutil
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import synthetic
 from icre_jax.data.images import decode, find_defect
 from icre_jax.data.layouts import sysu_mm01
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.data.ready import prepare_data
 from icre_jax.engine.provenance import dataset_label
 from icre_jax.errors import InputError
+from icre_jax.settings import parse
 from tests.conftest import PEOPLE
 from tests.damage import flip
 
@@ -214,8 +218,29 @@ def test_an_interrupted_preparation_is_done_again(copy, tmp_path):
 def test_damaged_records_are_named(copy, tmp_path):
     prepared = open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
     (prepared.folder / "index.npz").write_bytes(b"not an archive")
-    with pytest.raises(InputError, match=r"are damaged: index.npz has 14 bytes, and .* Delete that folder"):
+    with pytest.raises(InputError, match=r"are damaged: index.npz has 14 bytes, and .* delete that folder"):
         open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
+
+
+def test_what_file_managers_leave_is_no_damage(copy, tmp_path):
+    prepared = open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
+    for name in (".DS_Store", ".nfs000000000001"):
+        (prepared.folder / name).write_bytes(b"left")
+    assert open_or_prepare("sysu_mm01", copy, tmp_path / "prepared").fingerprint == prepared.fingerprint
+    (prepared.folder / "more.npz").write_bytes(b"left")
+    with pytest.raises(InputError, match=r"more\.npz was not there when it was saved"):
+        open_or_prepare("sysu_mm01", copy, tmp_path / "prepared")
+
+
+def test_it_is_said_when_records_are_read_for_a_tree_that_is_not_there(prepared, tmp_path):
+    said: list[str] = []
+    listener = types.SimpleNamespace(say=said.append, advance=lambda *_: None)
+    places = {"data_dir": str(tmp_path / "gone"), "prepared_dir": str(prepared.folder.parent.parent)}
+    data = parse(synthetic.get_config()).data.model_copy(update={**places, "synthetic": None})
+    assert prepare_data(data, listener).fingerprint == prepared.fingerprint
+    assert said[0] == (
+        f"{tmp_path / 'gone'} is not there: reading the records that were made from {prepared.made_from}."
+    )
 
 
 def test_a_damaged_image_is_named_when_it_is_read(prepared, tmp_path):
@@ -225,7 +250,7 @@ def test_a_damaged_image_is_named_when_it_is_read(prepared, tmp_path):
     image = content.index(prepared.source("train")[7]["image"][-100:])
     flip(file, image + 50, 3)
     opened = open_or_prepare("sysu_mm01", tmp_path / "gone", tmp_path)
-    words = rf"damaged: record 7 of train, {prepared.index['train'].path[7]}, cannot be read: .*Delete that folder"
+    words = rf"damaged: record 7 of train, {prepared.index['train'].path[7]}, cannot be read: .*delete that folder"
     with pytest.raises(InputError, match=words):
         opened.source("train")[7]
     assert opened.source("train")[6]["image"] == prepared.source("train")[6]["image"]

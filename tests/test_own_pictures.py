@@ -195,6 +195,18 @@ def test_a_changed_label_is_not_overlooked(folder, tmp_path):
         open_or_prepare("manifest", folder, tmp_path / "prepared")
 
 
+def test_records_of_other_images_are_not_taken_for_a_folder_that_is_not_there(folder, tmp_path):
+    """A typing error in data_dir is no reason to train on whatever was prepared before."""
+    write_manifest(folder)
+    prepared = open_or_prepare("manifest", folder, tmp_path / "prepared")
+    absent = tmp_path / "my_cam3_dta"
+    with pytest.raises(InputError, match=r"no folder .*my_cam3_dta, and the records in .* made from .*my_cam3_data\. "):
+        open_or_prepare("manifest", absent, tmp_path / "prepared")
+    folder.rename(tmp_path / "elsewhere")  # under the name of the folder they were made from they are enough
+    again = open_or_prepare("manifest", folder, tmp_path / "prepared")
+    assert again.fingerprint == prepared.fingerprint
+
+
 def side(features: list[list[float]], pid: list[int], camid: list[int], split: list[str]) -> Embedded:
     return Embedded(
         np.array(features, np.float32),

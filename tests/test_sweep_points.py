@@ -113,6 +113,7 @@ def test_variations_are_read_in_order():
         ("loss", ["1"], "no such field"),
         ("model.mpfr.taps", ["1"], r"holds several values, \(1, 2, 3\)"),
         ("seed", ["1", "2"], r"--vary seed: it cannot be varied, because .* --seeds"),
+        ("data.frames_per_track", ["3", "6"], "cannot be varied, because it is part of the protocol"),
         ("data.data_dir", ["a", "b"], "cannot be varied, because it is a path"),
         ("data.prepared_dir", ["a", "b"], "cannot be varied, because it is a path"),
         ("pretrained", ["a", "b"], "cannot be varied, because it is a path"),

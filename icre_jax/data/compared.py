@@ -72,7 +72,8 @@ def sum_of(image: bytes) -> int:
 def damaged(folder: Path, finding: str) -> InputError:
     """What is wrong with prepared records, and what to do."""
     return InputError(
-        f"The prepared records in {folder} are damaged: {finding}. Delete that folder; they are then prepared anew."
+        f"The prepared records in {folder} are damaged: {finding}. Take another copy of them, or delete that "
+        "folder: they are prepared anew where the tree is still there."
     )
 
 

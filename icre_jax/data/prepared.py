@@ -30,7 +30,7 @@ from icre_jax.data.compared import ComparedRecords, damaged
 from icre_jax.data.images import find_defect
 from icre_jax.data.permutations import SOURCE, STORED, keep_permutations
 from icre_jax.data.records import Record, SplitIndex
-from icre_jax.datasets import RENDERED_MARK
+from icre_jax.datasets import CARDS, RENDERED_MARK
 from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files.arrays import open_archive
 from icre_jax.files.images import MAX_PIXELS, read_image
@@ -54,6 +54,7 @@ class PreparedDataset:
       synthetic: whether the people were rendered; told by the tree itself, so that no config can call them real.
       index: split name -> `SplitIndex`.
       sums: split name -> [N] uint32, CRC-32 of every image as it is stored.
+      made_from: the folder of the tree at that time.
     """
 
     dataset: str
@@ -63,6 +64,7 @@ class PreparedDataset:
     synthetic: bool
     index: dict[str, SplitIndex]
     sums: dict[str, np.ndarray]
+    made_from: str
 
     def source(self, split: str) -> ComparedRecords:
         """The records of a split: `source[i]["image"]` is the bytes of image i."""
@@ -99,7 +101,8 @@ def open_or_prepare(
 
     Args:
       dataset: a key of `BUILDERS`.
-      data_dir: root of the data set as it was delivered. May be absent once the records exist.
+      data_dir: root of the data set as it was delivered. May be absent once the records exist; of own images it must
+        then be the name of the folder they were made from, as nothing else tells whose images they are.
       prepared_dir: where the records are, or go.
       trial: which division of a data set that has several.
       stored_size: (height, width) that the records hold all images at; None for the files as they are. Decoded to
@@ -133,6 +136,11 @@ def open_or_prepare(
             )
         # It may have been fetched after the records were made.
         keep_permutations(data_dir, folder)
+    elif CARDS[dataset].own_images and prepared.made_from != str(data_dir):
+        raise InputError(
+            f"There is no folder {data_dir}, and the records in {folder} were made from {prepared.made_from}. Correct "
+            f"data_dir, or say --config.data.data_dir={prepared.made_from} to use these records."
+        )
     return prepared
 
 
@@ -209,9 +217,8 @@ def _prepare(
 def _open(
     builder_class: type[ReIDBuilder], folder: Path, *, leave_out: Collection[str] = ()
 ) -> tuple[PreparedDataset, dict[str, Any]]:
-    # Of a process that was killed while it wrote; the file of that name is whole.
-    unfinished = {path.name for path in folder.glob(".*.partial")}
-    left_out = {*leave_out, *unfinished}
+    # Of a process that was killed while it wrote, of file managers and of network file systems: no record is hidden.
+    left_out = {*leave_out, *(path.name for path in folder.glob(".*"))}
     if findings := find_damage(folder, leave_out=left_out, by_size=lambda name: ".array_record" in name):
         raise damaged(folder, findings[0])
     try:
@@ -235,6 +242,7 @@ def _open(
             synthetic=metadata["synthetic"],
             index=index,
             sums=sums,
+            made_from=metadata["data_dir"],
         )
     except (UnreadableError, KeyError, TypeError, ValueError) as error:
         raise damaged(folder, str(error).removesuffix(".")) from error

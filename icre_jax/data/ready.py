@@ -44,6 +44,8 @@ def prepare_data(settings: Data, listener: Listener) -> PreparedDataset:
         max_pixels=settings.max_pixels,
         progress=lambda done, total: listener.advance("checking images", done, total),
     )
+    if not data_dir.is_dir() and prepared.made_from != str(data_dir):
+        listener.say(f"{data_dir} is not there: reading the records that were made from {prepared.made_from}.")
     words = describe_official_draws(prepared.dataset, prepared.folder)
     if words:
         listener.say(words)

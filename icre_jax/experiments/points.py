@@ -30,6 +30,7 @@ _REFUSED = {
     "data.dataset": "scores on other data cannot be compared",
     "data.trial": "scores on other data cannot be compared",
     "data.synthetic.": "scores on other data cannot be compared",
+    "data.frames_per_track": "it is part of the protocol: the gallery has that many frames of a track",
     "evaluation.num_trials": "scores of another protocol cannot be compared",
     "evaluation.exclude_same_camera": "scores of another protocol cannot be compared",
 }
