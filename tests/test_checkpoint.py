@@ -1,11 +1,14 @@
 """Checkpoints: what comes back, what is kept, what is refused."""
 
 import contextlib
+import errno
 import gc
 import itertools
+import os
 import shutil
 import time
 import tracemalloc
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 
+from icre_jax.engine.checkpoint.damage import NOTES
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.state import create_state
 from icre_jax.errors import InputError, NotSavedError
@@ -122,6 +126,54 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, state):
         pytest.raises(InputError, match="is damaged"),
     ):
         opened.restore(0, like=state)
+
+
+def test_damaged_scores_are_said_with_the_step_that_is_left(tmp_path, state):
+    """Who deletes the only checkpoint, as he was told once, begins at step 0."""
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        for step in (1, 2):
+            opened.save(state.replace(step=jnp.int32(step)), {}, {METRIC: 0.3 - step / 10})
+    folder = tmp_path / "checkpoints"
+    scores = folder / "2" / "metrics" / "metrics"
+    scores.write_bytes(scores.read_bytes().replace(b"0", b"9", 1))
+    with pytest.raises(InputError, match=r"step 2 .*: metrics/metrics .* continues after step 1, which is whole"):
+        Checkpoints(tmp_path, best_metric=METRIC)
+    shutil.rmtree(folder / "1")
+    with pytest.raises(InputError, match=r"No other checkpoint there is whole. Take another copy of the run"):
+        Checkpoints(tmp_path, best_metric=METRIC)
+
+
+def test_a_step_is_on_the_disk_before_it_has_a_name_and_named_before_the_older_one_goes(tmp_path, state, monkeypatch):
+    folder, synced = tmp_path / "checkpoints", []
+
+    def note(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), {e.name for e in folder.iterdir()}))
+
+    with contextlib.closing(Checkpoints(tmp_path, best_metric=METRIC)) as opened:
+        opened.save(state.replace(step=jnp.int32(1)), {})
+        monkeypatch.setattr(os, "fsync", note)
+        opened.save(state.replace(step=jnp.int32(2)), {})
+    # Below the folder of the step, whose name was a temporary one.
+    before = {Path(*place.parts[len(folder.parts) + 1 :]) for place, names in synced if "2" not in names}
+    content = {path.relative_to(folder / "2") for path in (folder / "2").rglob("*")} - {*map(Path, NOTES)}
+    assert len(content) > 20
+    assert content <= before
+    assert (folder, {"1", "2"}) in [(place, names & {"1", "2"}) for place, names in synced]
+    assert [entry.name for entry in folder.iterdir()] == ["2"]
+
+
+@pytest.mark.parametrize(("number", "is_saved"), [(errno.EIO, False), (errno.EINVAL, True)])
+def test_a_disk_that_cannot_be_written_through(checkpoints, state, monkeypatch, number, is_saved):
+    """EINVAL: the file system has no such thing."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    checkpoints.save(state.replace(step=jnp.int32(1)), {})
+    monkeypatch.setattr(os, "fsync", fail)
+    with contextlib.nullcontext() if is_saved else pytest.raises(NotSavedError, match=r"Input/output error.*\[1\]"):
+        checkpoints.save(state.replace(step=jnp.int32(2)), {})
+    assert checkpoints.steps == ([1, 2] if is_saved else [1])
 
 
 def test_a_missing_item_is_refused(tmp_path, state):

@@ -1,6 +1,7 @@
 """Files and folders that are there whole or not at all, whatever ends the process that writes them."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -35,6 +36,36 @@ def write_file(path: Path, content: str | bytes, *, locked: bool = False) -> Non
     """Write `content` (text as UTF-8) to `path`, whole or not at all; arguments and errors as of `whole_file`."""
     with whole_file(path, locked=locked) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sync_folder(folder: Path, *, below: bool = True) -> None:
+    """Wait until `folder` is on the disk as it is now, so that a machine may lose its power after that.
+
+    Args:
+      folder: whose names, of files and folders, are to stay.
+      below: the content of its files, and all folders in it, as well.
+
+    Raises:
+      OSError: the disk cannot write them.
+    """
+    if below:
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                sync_folder(entry)
+            else:
+                _sync(entry)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

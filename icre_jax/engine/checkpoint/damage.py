@@ -67,10 +67,7 @@ class Damage:
         """
         folder = self._folder / str(step)
         if (folder / SUMS).exists() and (findings := find_damage(folder, leave_out=NOTES, only=(_SCORES,))):
-            raise InputError(
-                f"The checkpoint of step {step} in {self._folder} is damaged: {findings[0]}. Delete {folder} and start "
-                "the same command again, which goes on with the others."
-            )
+            raise self.error(step, findings[0])
 
     @contextlib.contextmanager
     def explain(self, step: int) -> Iterator[None]:

@@ -59,7 +59,7 @@ class Checkpoints:
         self._best_metric = best_metric
         if read_only and not self._folder.is_dir():
             raise InputError(f"{workdir} holds no checkpoints. Give the workdir of a run that was trained.")
-        self._damage = Damage(self._folder, lambda: self.steps, self._read_raw_facts, read_only=read_only)
+        self._damage = Damage(self._folder, lambda: listed(self._folder), self._read_raw_facts, read_only=read_only)
         if read_only:
             self._manager = open_to_read(self._folder, best_metric)
         else:

@@ -1,6 +1,8 @@
 """orbax's manager of a folder of checkpoints: what it keeps, how a step gets its name, and a folder that changes."""
 
+import inspect
 import math
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from icre_jax.engine.checkpoint.damage import NOTES
 from icre_jax.engine.checkpoint.quiet import quiet_orbax, reason_of
 from icre_jax.errors import InputError
+from icre_jax.files import sync_folder
 from icre_jax.sums import write_sums
 
 ARRAYS = ("params", "batch_stats", "opt_state", "ema")
@@ -99,15 +102,28 @@ def _open(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.Checkpoint
 class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
     """A step under its temporary name, whose sums are taken when nothing but its final name is missing.
 
-    orbax makes the step of process 0 alone final, after all processes have written.
+    orbax makes the step of process 0 alone final, after all processes have written. It is on the disk, not only on its
+    way there, before it gets its name, and the name is before the step that it replaces loses its own: a machine that
+    loses its power has one of them whole.
     """
 
     def finalize(self) -> Any:
         """Write the sums and give the step its name; what the base class gives, which depends on orbax's version."""
-        try:
-            if self.get_final().name.isdecimal():  # an item of a step is written the same way
-                write_sums(Path(self.get()), leave_out=NOTES)
+        if not self.get_final().name.isdecimal():  # an item of a step is written the same way
             return super().finalize()
+        try:
+            write_sums(Path(self.get()), leave_out=NOTES)
+            sync_folder(Path(self.get()))
+            named = super().finalize()
+            if inspect.isawaitable(named):
+                return self._sync_name(named)
+            sync_folder(Path(self.get_final()).parent, below=False)
+            return named
         except OSError as error:
             failed_last.append(error)
             raise
+
+    async def _sync_name(self, named: Awaitable[Any]) -> Any:
+        given = await named
+        sync_folder(Path(self.get_final()).parent, below=False)
+        return given
