@@ -1,10 +1,11 @@
-"""What the SHA-256 sums of a checkpoint cost: their share of a save, and of the read that compares them.
+"""What it costs that a checkpoint can be trusted: SHA-256 sums of saves and reads, and the wait for the disk.
 
     python -m benchmarks.checkpoint                                   # the state of configs/llcm.py, a ResNet-50
     python -m benchmarks.checkpoint --config configs/synthetic.py --folder DIR
 
-The sums are timed within each save and each read, so that what else the machine does meets both alike. All arrays are
-random: those of a state that has not trained yet compress to nothing.
+Both are timed within each save and each read, so that what else the machine does meets them alike. All arrays are
+random: those of a state that has not trained yet compress to nothing. "Written through" is the wait until every file is
+on the disk; in memory file systems it is nothing.
 """
 
 import argparse
@@ -46,12 +47,22 @@ def random_state(shapes: TrainState) -> TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Seconds of a whole, by the clock and on all cores together, and of them those spent on its sums."""
+    """Seconds of a whole, by the clock and on all cores together, and of them those spent in a part of it."""
 
     seconds: float
-    sums_seconds: float
+    part_seconds: float
     cpu_seconds: float
-    sums_cpu_seconds: float
+    part_cpu_seconds: float
+
+    @property
+    def of_the_rest(self) -> float:
+        """The part by the clock, over all but the part."""
+        return self.part_seconds / (self.seconds - self.part_seconds)
+
+    @property
+    def of_the_rest_in_cpu_time(self) -> float:
+        """The same in CPU time."""
+        return self.part_cpu_seconds / (self.cpu_seconds - self.part_cpu_seconds)
 
 
 def time_within(module: types.ModuleType, name: str, work: Callable[[], Any]) -> Share:
@@ -95,21 +106,23 @@ def main(arguments: Sequence[str]) -> int:
     shapes = build_program(settings, num_classes=_NUM_CLASSES, steps_per_epoch=1000).abstract_state
     state = random_state(shapes)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    saves, reads = [], []
+    saves, ways, reads = [], [], []
     with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
         for step in range(flags.rounds + 1):
             numbered = state.replace(step=jax.numpy.int32(step))  # type: ignore[attr-defined]
             with contextlib.closing(Checkpoints(Path(folder))) as opened:
-                saves.append(time_within(opening, "write_sums", functools.partial(opened.save, numbered, {})))
+                save = functools.partial(opened.save, numbered, {})
+                summed = functools.partial(time_within, opening, "write_sums", save)
+                ways.append(time_within(opening, "sync_folder", lambda summed=summed: saves.append(summed())))
             with contextlib.closing(Checkpoints(Path(folder), read_only=True)) as opened:
                 reads.append(time_within(damage, "find_damage", functools.partial(opened.restore, step, like=state)))
     print(f"{settings.name}: a state of {size / 2**20:.0f} MiB; medians of {flags.rounds}")
-    print(f"{'':10}{'seconds':>9}{'sums':>9}{'sums over the rest':>28}{'the same in CPU time':>28}")
-    for name, timed in (("save", saves[1:]), ("restore", reads[1:])):
-        clock = [it.sums_seconds / (it.seconds - it.sums_seconds) for it in timed]
-        cpu = [it.sums_cpu_seconds / (it.cpu_seconds - it.sums_cpu_seconds) for it in timed]
-        whole, sums = (statistics.median(getattr(it, part) for it in timed) for part in ("seconds", "sums_seconds"))
-        print(f"{name:10}{whole:9.3f}{sums:9.3f}{spread(clock):>28}{spread(cpu):>28}")
+    print(f"{'':23}{'seconds':>9}{'of them':>9}{'over the rest':>28}{'the same in CPU time':>28}")
+    for name, timed in (("save: sums", saves), ("save: written through", ways), ("restore: sums", reads)):
+        counted = timed[1:]
+        whole, part = (statistics.median(getattr(it, of) for it in counted) for of in ("seconds", "part_seconds"))
+        clock, cpu = (spread([getattr(it, of) for it in counted]) for of in ("of_the_rest", "of_the_rest_in_cpu_time"))
+        print(f"{name:23}{whole:9.3f}{part:9.3f}{clock:>28}{cpu:>28}")
     return 0
 
 

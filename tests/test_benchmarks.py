@@ -104,7 +104,14 @@ def test_search_is_measured(tmp_path):
 def test_the_sums_of_a_checkpoint_are_measured(config, tmp_path):
     process = run_command("benchmarks.checkpoint", "--rounds", "1", "--folder", str(tmp_path), *flags_of(config))
     assert process.returncode == 0, process.stderr
-    for word in ("MiB; medians of 1", "save", "restore", "sums over the rest", "CPU time"):
+    for word in (
+        "MiB; medians of 1",
+        "save: sums",
+        "save: written through",
+        "restore: sums",
+        "over the rest",
+        "CPU time",
+    ):
         assert word in process.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all, whatever ends the process that writes them."""
 
+import concurrent.futures
 import contextlib
 import errno
 import os
@@ -7,6 +8,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+_AT_ONCE = 8
 
 
 @contextlib.contextmanager
@@ -48,13 +51,11 @@ def sync_folder(folder: Path, *, below: bool = True) -> None:
     Raises:
       OSError: the disk cannot write them.
     """
-    if below:
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                sync_folder(entry)
-            else:
-                _sync(entry)
-    _sync(folder)
+    found = sorted(folder.rglob("*")) if below else []
+    folders = [folder, *(path for path in found if path.is_dir())]
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:  # the waits of several are hardly longer than of one
+        list(pool.map(_sync, [path for path in found if not path.is_dir()]))
+        list(pool.map(_sync, reversed(folders)))
 
 
 def _sync(path: Path) -> None:
