@@ -45,6 +45,44 @@ def test_fields_are_overridden(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("hitsz_vcm", ["data.frames_per_track=None"], {"data.frames_per_track": None}),
+        ("hitsz_vcm", ["data.frames_per_track=None", "data.frames_per_track=3"], {"data.frames_per_track": 3}),
+        ("hitsz_vcm", ["data.frames_per_track=3", "data.frames_per_track=None"], {"data.frames_per_track": None}),
+        ("synthetic", ["data.synthetic=None", "pretrained=None"], {"data.synthetic": None, "pretrained": None}),
+        ("sysu_mm01", ["model.non_local_channels=None"], {"model.non_local_channels": None}),
+        (
+            "manifest",
+            ["data.dataset=llcm", "data.train_splits=('train',)", "evaluation.exclude_same_camera=None"],
+            {"evaluation.exclude_same_camera": None},
+        ),
+        ("regdb", ["data.dataset=llcm", "data.trial=None"], {"data.trial": None}),
+    ],
+)
+def test_a_field_is_set_to_none_as_the_messages_say(name, given, expected, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(to_json(settings_of(name, "agw" if name == "sysu_mm01" else "")))
+    found = flatten(read_config([f"--config={file}", *(f"--config.{each}" for each in given)]))
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--config.seed=None", r"seed: .*integer|seed = None"),
+        ("--config.sed=None", r"no such field: .*sed"),
+        ("--config.seed.more=None", r"no such field: .*seed\.more"),
+    ],
+)
+def test_none_is_refused_where_it_has_no_meaning(flag, words, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(to_json(settings_of("synthetic")))
+    with pytest.raises(InputError, match=words):
+        read_config([f"--config={file}", flag])
+
+
+@pytest.mark.parametrize(
     ("change", "flag", "words"),
     [
         (lambda values: values | {"sed": 3}, None, "sed: unknown field"),

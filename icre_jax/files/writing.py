@@ -19,13 +19,15 @@ def whole_file(path: Path, *, locked: bool = False) -> Iterator[Path]:
     If the block fails, nothing of it is left and `path` is as it was.
 
     Args:
-      path: in a folder that exists.
+      path: in a folder that exists; a link there is replaced, not what it points to.
       locked: nobody else writes to this folder. The name to write to is then always the same, so that a process that
         was killed leaves at most one file, which the next one uses up.
 
     Raises:
-      OSError: the folder cannot be written.
+      OSError: the folder cannot be written, or a device, pipe or socket is at `path`, which is no place for a file.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise FileExistsError(errno.EEXIST, "No regular file is there", str(path))
     # In the same folder, because a replace is atomic only within one file system.
     partial = path.with_name(f".{path.name}.partial" if locked else f".{path.name}.{os.getpid()}.partial")
     try:

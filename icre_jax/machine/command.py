@@ -1,6 +1,7 @@
 """What every command shares: the config flag, and how an error reaches the user."""
 
 import argparse
+import contextlib
 import errno
 import gc
 import os
@@ -9,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -40,7 +41,8 @@ EXIT_STOPPED = 75  # "temporary failure" of sysexits.h: start the same command a
 def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | None = None) -> Settings:
     """Settings from `--config FILE[:variant]` and any number of `--config.some.field=value`.
 
-    FILE is a Python file with `get_config`, or the config.json of a run, which repeats it.
+    FILE is a Python file with `get_config`, or the config.json of a run, which repeats it. The value "None" is Python's
+    None: whether a field may have it is for `parse` to say.
 
     Args:
       arguments: the command line without the program and without flags of other kinds.
@@ -57,6 +59,7 @@ def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | No
     file, _, variant = named[0].partition(":")
     if not Path(file).is_file():
         raise InputError(f"There is no config file {file}. Give for example --config configs/synthetic.py")
+    arguments, nones = _without_nones(arguments)
     values = flags.FlagValues()
     if Path(file).suffix == ".json":
         if variant:
@@ -70,6 +73,8 @@ def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | No
     try:
         rest = values(program, known_only=False)
         config = values.config
+        for name in nones:
+            _set_none(config, name)
     except (KeyError, AttributeError) as error:
         raise InputError(f"The config has no such field: {error}. See configs/base.py for the known ones.") from error
     except SystemExit as error:
@@ -86,6 +91,26 @@ def read_config(arguments: Sequence[str], default: Callable[[], ConfigDict] | No
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config of {file} must return an ml_collections.ConfigDict, not {config!r}.")
     return parse(config)
+
+
+def _without_nones(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags without those of fields that end as None, and these fields: the library reads "None" as a text."""
+    last = {name: value for name, _, value in (a.partition("=") for a in arguments) if name.startswith("--config.")}
+    nones = [name for name, value in last.items() if value == "None"]
+    rest = [a for a in arguments if a.partition("=")[0] not in nones and not re.fullmatch(r"--config\.[^=]*=None", a)]
+    return rest, [name.removeprefix("--config.") for name in nones]
+
+
+def _set_none(config: ConfigDict, name: str) -> None:
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        config = config[parent]
+        if not isinstance(config, ConfigDict):
+            raise KeyError(name)
+    if leaf not in config:
+        raise KeyError(name)
+    with config.ignore_type():
+        config[leaf] = None
 
 
 def _read_json(file: Path) -> Settings:
@@ -157,12 +182,19 @@ def warn(words: str) -> None:
     print(f"warning: {printable(words)}", file=sys.stderr)
 
 
+def path(text: str) -> Path:
+    """The `type` of a flag that takes a path: shells expand ~ in `--flag ~/x` and not in `--flag=~/x`."""
+    return Path(text).expanduser()
+
+
 def require_writable(path: Path, flag: str) -> None:
     """Find out before minutes of work whether the file of `flag` can be written.
 
     Raises:
       InputError: it cannot.
     """
+    if _in_place(path) is not None:
+        return
     try:
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder")
@@ -187,15 +219,38 @@ def read_input(path: Path, flag: str, *, most_bytes: int) -> bytes:
 def write_output(path: Path, text: str, flag: str) -> None:
     """Write the file that `flag` names, whole or not at all.
 
+    What a link points to is written, and the link stays. A device or pipe is written as it is, and what this process
+    prints into (/dev/stdout) is printed into.
+
     Raises:
       InputError: it cannot be written.
     """
     try:
-        write_file(path, text)
+        place = _in_place(path)
+        if isinstance(place, Path):
+            place.write_text(text, encoding="utf-8")
+        elif place is not None:
+            place.write(text)
+        else:
+            write_file(path.resolve(), text)
     except OSError as error:
         raise InputError(
             f"{flag} {path} cannot be written: {error}. Name a file in a folder you may write to."
         ) from error
+
+
+def _in_place(path: Path) -> TextIO | Path | None:
+    """What is written where no file may take the place of `path`; None where one may.
+
+    A stream, if it is what this process prints into; the path, if a device, pipe or socket is there.
+    """
+    if not path.exists() or path.is_dir():
+        return None
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # of a notebook, or closed
+            if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                return stream
+    return None if path.is_file() else path
 
 
 def _require_names(arguments: Sequence[str]) -> None:
