@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from icre_jax.errors import InputError
+from icre_jax.experiments.ablation import plan_ablation
 from icre_jax.experiments.removal import PARTS, arguments_without, parts_of
 from icre_jax.experiments.rows import NAMES, plan_rows
 from icre_jax.models import removal
@@ -35,6 +36,16 @@ def test_rows_have_one_order_and_the_default_form_stands_once():
     assert not baseline.model.mpfr.enabled
     assert not baseline.model.sdce.enabled
     assert baseline.loss.icg_weight == 0
+
+
+def test_a_folder_of_rows_that_cannot_stand_beside_these_is_refused_as_that(tmp_path):
+    """The row was not asked for: to leave it out is no way."""
+    (tmp_path / "baseline" / "seed_0").mkdir(parents=True)
+    (tmp_path / "baseline" / "seed_0" / "config.json").write_text("{}")
+    flags = [*SYNTHETIC, "--config.loss.icg_weight=0.5"]
+    with pytest.raises(InputError, match=r"runs of baseline, which cannot stand in one table with these: .*--out"):
+        plan_ablation(["icre"], flags, [0], tmp_path)
+    assert plan_ablation(["icre"], flags, [0], tmp_path / "other").runs[0].row.name == "icre"
 
 
 @pytest.mark.parametrize("file", ["configs/synthetic.py", "configs/manifest.py", "configs/sysu_mm01.py"])
@@ -86,9 +97,9 @@ def test_a_budget_that_cannot_be_reset_fields_is_refused(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "from configs import synthetic\n\n\ndef get_config(variant=''):\n    config = synthetic.get_config(variant)\n"
-        "    if variant:\n        config.pretrained = 'weights.safetensors'\n    return config\n"
+        "    if not variant:\n        config.data.synthetic = None\n    return config\n"
     )
-    with pytest.raises(InputError, match=r"Row baseline has another budget[\s\S]*pretrained"):
+    with pytest.raises(InputError, match=r"Row baseline has another budget[\s\S]*data\.synthetic\.num_train_ids"):
         plan_rows(["baseline"], [f"--config={file}"])
 
 

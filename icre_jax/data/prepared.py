@@ -282,8 +282,8 @@ def _check_images(
     if findings:
         raise InputError(
             f"{len(findings)} of {len(records)} images in {data_dir} cannot be used:\n{join_findings(findings)}\n"
-            "Restore these files from the original archive. (An image that is whole and of more pixels: allow it with "
-            "--config.data.max_pixels=N.)"
+            "Restore these files from the original archive. (An image that is whole and of more pixels: train and "
+            "prepare allow it with --config.data.max_pixels=N.)"
         )
     return fingerprint.hexdigest()
 

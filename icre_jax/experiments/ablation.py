@@ -38,7 +38,14 @@ def plan_ablation(
     out = resolve_out(out)
     chosen = [row.name for row in plan_rows(names, config_flags)]
     found = [run for run in find_runs(out) if run[0] in NAMES]
-    rows = plan_rows([*chosen, *(name for name, _ in found)], config_flags)
+    older = [name for name, _ in found if name not in chosen]
+    try:
+        rows = plan_rows([*chosen, *older], config_flags)
+    except InputError as error:
+        raise InputError(
+            f"{out} holds runs of {', '.join(dict.fromkeys(older))}, which cannot stand in one table with these: "
+            f"{error} Or choose another --out."
+        ) from error
     by_name = {row.name: row for row in rows}
     runs, others = plan_runs(
         [by_name[name] for name in chosen],
