@@ -157,6 +157,15 @@ def test_what_is_no_collection(folder, tmp_path):
         collect(tmp_path / "empty", "visible", "query")
 
 
+def test_an_image_has_one_path_however_a_list_writes_it(folder):
+    image = "query/visible/011/größe 0.jpg"
+    (folder / "list.txt").write_text(f"./{image.replace('/', '//')}\n", encoding="utf-8")
+    assert collect(folder / "list.txt", "visible").path.tolist() == [image]
+    (folder / "list.txt").write_text(f"{image}\nquery/./visible/011//größe 0.jpg\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 2: query/visible/011/größe 0\.jpg is named in line 1 already"):
+        collect(folder / "list.txt", "visible")
+
+
 def test_a_folder_with_other_files_or_links_is_refused_by_name(folder, tmp_path):
     people = Path(shutil.copytree(folder / "query", tmp_path / "people"))
     (people / "notes.txt").write_text("?")

@@ -185,6 +185,22 @@ def test_an_image_named_twice(folder):
         manifest.scan(folder)
 
 
+def test_an_image_has_one_path_however_a_list_writes_it(folder, tmp_path):
+    write_manifest(folder)
+    path = folder / "manifest.csv"
+    text = path.read_text(encoding="utf-8")
+    plain = manifest.scan(folder)
+    fingerprint = open_or_prepare("manifest", folder, tmp_path / "prepared").fingerprint
+    path.write_text(text.replace("\ntrain/visible/", "\n./train//visible/./"), encoding="utf-8")
+    assert manifest.scan(folder) == plain
+    assert open_or_prepare("manifest", folder, tmp_path / "prepared").fingerprint == fingerprint
+    # The image of line 2 again, to be tested on.
+    again = text.splitlines()[1].replace("train/visible/001/", "./train/visible//001/./").replace(",1,1,", ",11,1,")
+    path.write_text(f"{text}{again.replace(',train', ',gallery')}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 34: train/visible/001/größe 0\.jpg is named in line 2 already"):
+        manifest.scan(folder)
+
+
 def test_a_changed_label_is_not_overlooked(folder, tmp_path):
     write_manifest(folder)
     prepared = open_or_prepare("manifest", folder, tmp_path / "prepared")

@@ -8,7 +8,7 @@ Nothing is skipped in silence: what is in a folder and is no image is refused by
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Collection:
 
     Attributes:
       root: the folder that paths are relative to.
-      path: [N] str, with forward slashes.
+      path: [N] str, with forward slashes, in normal form ("x/a.png" where a list says "./x//a.png").
       pid, camid: [N] int64; None where nobody says.
       num_others: images of the manifest that are of the other modality, or of another split than was asked for.
     """
@@ -120,7 +120,10 @@ def _of_list(file: Path) -> Collection:
         lines = read_text(file).splitlines()
     except UnreadableError as error:
         raise InputError(f"{file} is no list of images ({error.reason}). It is text, one path a line.") from error
-    named = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    # In normal form, or one image could be named twice.
+    named = [
+        (number, PurePosixPath(line.strip()).as_posix()) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
     lines_of: dict[str, int] = {}
     findings = []
     for number, path in named:
