@@ -101,6 +101,27 @@ def test_names_are_numbered_and_cameras_read_from_their_folders(tmp_path):
     assert {row["camid"] for row in rows} == {"7"}
 
 
+@pytest.mark.parametrize("name", [str(2**31), "9" * 200, "\u0663"])
+def test_a_number_that_no_list_may_hold_is_a_name(folder, name):
+    """Too large, or in digits that a list is not read in."""
+    for modality in ("visible", "infrared"):
+        (folder / "train" / modality / "005").rename(folder / "train" / modality / name)
+    write_manifest(folder)
+    persons = sorted({row["path"].split("/")[2] for row in rows_of(folder)})
+    assert {row["path"].split("/")[2]: int(row["pid"]) for row in rows_of(folder)} == {
+        person: pid for pid, person in enumerate(persons, start=1)
+    }
+    assert len(manifest.scan(folder)["train"]) == 20
+    assert name_of(f"train/visible/{name}/a.png", 5) == name
+
+
+def test_the_largest_number_is_kept(folder):
+    for modality in ("visible", "infrared"):
+        (folder / "train" / modality / "005").rename(folder / "train" / modality / f"000{2**31 - 1}")
+    write_manifest(folder)
+    assert {record.pid for record in manifest.scan(folder)["train"]} == {1, 2, 3, 4, 2**31 - 1}
+
+
 def no_person(root: Path) -> str:
     draw(root / "train" / "visible" / "a.png", 1)
     return "train/visible/a.png lies in no person's folder"
@@ -121,6 +142,16 @@ def one_camera(root: Path) -> str:
     return "some images lie in camN folders and some do not"
 
 
+def large_camera(root: Path) -> str:
+    draw(root / "train" / "visible" / "001" / f"cam{2**31}" / "a.png", 1)
+    return f"train/visible/001/cam{2**31}/a.png lies in a folder of a camera above {2**31 - 1}"
+
+
+def long_camera(root: Path) -> str:
+    draw(root / "train" / "visible" / "001" / f"cam{'9' * 200}" / "a.png", 1)
+    return f"{'9' * 200}/a.png lies in a folder of a camera above {2**31 - 1}"
+
+
 def two_names(root: Path) -> str:
     draw(root / "train" / "visible" / "1" / "a.png", 1)
     return "person 1 has several folder names: 001, 1"
@@ -136,7 +167,7 @@ def linked_person(root: Path) -> str:
     return "train/visible/006 is a link to a folder"
 
 
-FORMS = (no_person, no_image, no_modality, one_camera, two_names, broken_link, linked_person)
+FORMS = (no_person, no_image, no_modality, one_camera, large_camera, long_camera, two_names, broken_link, linked_person)
 
 
 @pytest.mark.parametrize("damage", FORMS)

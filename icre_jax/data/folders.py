@@ -2,9 +2,9 @@
 
     FOLDER/{train,query,gallery}/{visible,infrared}/<person>/<anything>
 
-A person's folder is a number, or any name: if one of them is not a number, all are numbered from 1 in the order of
-their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for visible images
-and 2 for infrared ones, as in RegDB.
+A person's folder is a number, or any name: if one of them is not a number that a list may hold, all are numbered from 1
+in the order of their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for
+visible images and 2 for infrared ones, as in RegDB.
 """
 
 import csv
@@ -19,6 +19,7 @@ from icre_jax.datasets import INFRARED, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, join_findings
 from icre_jax.files import whole_file
 from icre_jax.files.names import find_name_defect
+from icre_jax.files.texts import LARGEST_NUMBER, whole_number
 
 _CAMERA = re.compile(r"cam(\d+)")
 _DEFAULT_CAMERAS = {VISIBLE: 1, INFRARED: 2}
@@ -71,7 +72,7 @@ def name_of(path: str, pid: int) -> str:
     parts = path.split("/")
     if len(parts) < 4 or parts[0] not in SPLITS or parts[1] not in MODALITIES:
         return ""
-    return "" if parts[2].isdecimal() and int(parts[2]) == pid else parts[2]
+    return "" if whole_number(parts[2]) == pid else parts[2]
 
 
 def describe_manifest(folder: Path, counts: dict[tuple[str, str], tuple[int, int]]) -> Table:
@@ -98,7 +99,7 @@ def _list_images(folder: Path, findings: list[str]) -> list[Row]:
                 below = file.relative_to(root).parts
                 if any(part.startswith(".") for part in below) or file.name == "Thumbs.db":
                     continue  # what file managers leave
-                cameras = [int(found[1]) for part in below[1:-1] if (found := _CAMERA.fullmatch(part))]
+                cameras = [whole_number(found[1]) for part in below[1:-1] if (found := _CAMERA.fullmatch(part))]
                 if len(below) < 2:
                     findings.append(f"{path.as_posix()} lies in no person's folder")
                 elif file.suffix.lower() not in SUFFIXES:
@@ -107,6 +108,8 @@ def _list_images(folder: Path, findings: list[str]) -> list[Row]:
                     findings.append(f"{path.as_posix()} is a link to a file that is not there")
                 elif len(cameras) > 1:
                     findings.append(f"{path.as_posix()} lies in several camN folders")
+                elif None in cameras:
+                    findings.append(f"{path.as_posix()} lies in a folder of a camera above {LARGEST_NUMBER}")
                 elif defect := find_name_defect(path.as_posix()):
                     findings.append(f"{path.as_posix()!r} cannot be listed, as {defect}; rename it")
                 elif path.as_posix() != path.as_posix().strip():
@@ -137,9 +140,9 @@ def _persons(root: Path) -> set[str]:
 def _number(persons: list[str], findings: list[str]) -> dict[str, int]:
     """Folder name -> pid: its number, or all are counted from 1."""
     names = sorted(set(persons))
-    if not all(name.isascii() and name.isdecimal() for name in names):
+    pids = {name: pid for name in names if (pid := whole_number(name)) is not None}
+    if len(pids) < len(names):
         return {name: pid for pid, name in enumerate(names, start=1)}
-    pids = {name: int(name) for name in names}
     for pid in sorted({pid for pid in pids.values() if list(pids.values()).count(pid) > 1}):
         same = ", ".join(name for name in names if pids[name] == pid)
         findings.append(f"person {pid} has several folder names: {same}; give each person one")
