@@ -4,7 +4,8 @@
     NAME.csv        a manifest (`icre_jax.data.layouts.manifest`), of which the images of one modality are taken
     any other file  one path a line, relative to the folder of the list
 
-Nothing is skipped in silence: what is in a folder and is no image is refused by name, as are lines that cannot be used.
+Nothing is skipped in silence: what is in a folder and is no image is refused by name, as are folders that cannot be
+read and lines that cannot be used.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts import manifest
+from icre_jax.data.walking import walk_files
 from icre_jax.datasets import Modality
 from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files.names import find_name_defect, is_file
@@ -55,9 +57,9 @@ def collect(source: Path, modality: Modality, split: str | None = None) -> Colle
       split: of a manifest, take only "train", "query" or "gallery"; None for all.
 
     Raises:
-      InputError: nothing is there, or no image; or naming every file and line that has no place.
+      InputError: nothing is there, or no image; or naming every file, folder and line that has no place.
     """
-    file = source / manifest.NAME if (source / manifest.NAME).is_file() else source
+    file = source / manifest.NAME if is_file(source / manifest.NAME) else source
     if file.suffix.lower() == ".csv" and file.is_file():
         return _of_manifest(file, modality, split)
     if split is not None:
@@ -92,23 +94,20 @@ def _of_manifest(file: Path, modality: Modality, split: str | None) -> Collectio
 
 
 def _of_folder(folder: Path) -> Collection:
-    paths, findings = [], []
-    for file in sorted(folder.rglob("*")):
-        path = file.relative_to(folder)
-        if any(part.startswith(".") for part in path.parts) or file.name == "Thumbs.db":
-            continue  # what file managers leave
-        if file.is_dir():
-            if file.is_symlink():  # nobody would look into it
-                findings.append(f"{path.as_posix()} is a link to a folder; put the folder itself there")
-        elif defect := find_name_defect(path.as_posix()):
-            findings.append(f"{path.as_posix()!r} cannot be listed, as {defect}; rename it")
+    paths: list[str] = []
+    findings: list[str] = []
+    for file in walk_files(folder, folder, findings):
+        path = file.relative_to(folder).as_posix()
+        if defect := find_name_defect(path):
+            findings.append(f"{path!r} cannot be listed, as {defect}; rename it")
         elif file.suffix.lower() not in SUFFIXES:
-            findings.append(f"{path.as_posix()} is none of {', '.join(SUFFIXES)}")
+            findings.append(f"{path} is none of {', '.join(SUFFIXES)}")
         else:
-            paths.append(path.as_posix())
+            paths.append(path)
     if findings:
         raise InputError(
-            f"{folder} holds what is no image:\n{join_findings(findings)}\nRemove it, or give a list of the images."
+            f"{folder} cannot be used:\n{join_findings(findings)}\n"
+            "Mend this or remove it, or give a list of the images."
         )
     if not paths:
         raise InputError(f"{folder} holds no image ({', '.join(SUFFIXES)}).")

@@ -20,6 +20,7 @@ from icre_jax.data.records import Record
 from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, MODALITIES, REGDB, RENDERED_MARK, SYSU_MM01, Modality
 from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files.json_files import read_json_object
+from icre_jax.files.names import is_file
 from icre_jax.files.texts import LARGEST_NUMBER, whole_number
 
 TEST = ("query", "gallery")
@@ -78,7 +79,7 @@ def list_labelled(source: Source, modality: Modality) -> tuple[Path, list[Labell
         raise InputError(f"--trial {source.trial} needs a --dataset that has trials.")
     if source.dataset is not None:
         return path, _of_records(_scan(source), source, modality)
-    file = path / manifest.NAME if (path / manifest.NAME).is_file() else path
+    file = path / manifest.NAME if is_file(path / manifest.NAME) else path
     if file.suffix.lower() == ".csv" and file.is_file():
         splits, findings = manifest.survey_lines(file)
         if findings:
