@@ -10,6 +10,7 @@ from PIL import Image
 from icre_jax.data.folders import name_of, write_manifest
 from icre_jax.data.layouts import manifest
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.datasets import RENDERED_MARK
 from icre_jax.errors import InputError
 from icre_jax.evals.manifest import PROTOCOL, make_protocol
 from icre_jax.evals.protocol import evaluate, rank_lists
@@ -137,6 +138,36 @@ def no_modality(root: Path) -> str:
     return "gallery/thermal is neither visible nor infrared"
 
 
+def other_split(root: Path) -> str:
+    draw(root / "val" / "visible" / "1" / "a.png", 1)
+    return "val/ is none of the folders train, query, gallery"
+
+
+def other_case(root: Path) -> str:
+    draw(root / "Train2" / "infrared" / "1" / "a.png", 1)
+    return "Train2/ is none of the folders train, query, gallery"
+
+
+def linked_split(root: Path) -> str:
+    (root / "test").symlink_to(root / "gallery")
+    return "test/ is none of the folders train, query, gallery"
+
+
+def loose_image(root: Path) -> str:
+    draw(root / "a.JPG", 1)
+    return "a.JPG lies in none of the folders train, query, gallery"
+
+
+def loose_archive(root: Path) -> str:
+    (root / "more.zip").write_bytes(b"PK")
+    return "more.zip lies in none of the folders train, query, gallery"
+
+
+def folder_like_a_text(root: Path) -> str:
+    draw(root / "gallery.txt" / "a.png", 1)
+    return "gallery.txt/ is none of the folders train, query, gallery"
+
+
 def one_camera(root: Path) -> str:
     draw(root / "train" / "visible" / "001" / "cam2" / "a.png", 1)
     return "some images lie in camN folders and some do not"
@@ -167,7 +198,26 @@ def linked_person(root: Path) -> str:
     return "train/visible/006 is a link to a folder"
 
 
-FORMS = (no_person, no_image, no_modality, one_camera, large_camera, long_camera, two_names, broken_link, linked_person)
+BESIDE = (other_split, other_case, linked_split, loose_image, loose_archive, folder_like_a_text)
+FORMS = (
+    *BESIDE,
+    no_person,
+    no_image,
+    no_modality,
+    one_camera,
+    large_camera,
+    long_camera,
+    two_names,
+    broken_link,
+    linked_person,
+)
+
+
+def test_texts_and_what_file_managers_leave_may_lie_beside_the_folders(folder):
+    for name in ("README.txt", "notes.MD", "older.csv", RENDERED_MARK, ".DS_Store", "Thumbs.db", ".git/a.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    assert sum(images for _, images in write_manifest(folder).values()) == 32
 
 
 @pytest.mark.parametrize("damage", FORMS)

@@ -5,6 +5,10 @@
 A person's folder is a number, or any name: if one of them is not a number that a list may hold, all are numbered from 1
 in the order of their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for
 visible images and 2 for infrared ones, as in RegDB.
+
+Nothing is left out in silence: another folder or file in FOLDER is refused by name, as its images would be missing from
+the list. Texts may lie there (.txt, .md, .csv, .json: a description, an older list, the mark of a rendered tree), as
+none of them holds an image.
 """
 
 import csv
@@ -22,6 +26,7 @@ from icre_jax.files import whole_file
 from icre_jax.files.names import find_name_defect, is_file
 from icre_jax.files.texts import LARGEST_NUMBER, whole_number
 
+_TEXTS = (".txt", ".md", ".csv", ".json")
 _CAMERA = re.compile(r"cam(\d+)")
 _DEFAULT_CAMERAS = {VISIBLE: 1, INFRARED: 2}
 
@@ -88,7 +93,18 @@ def describe_manifest(folder: Path, counts: dict[tuple[str, str], tuple[int, int
 
 def _list_images(folder: Path, findings: list[str]) -> list[Row]:
     rows: list[Row] = []
-    there = {entry.name for entry in list_folder(folder, folder, findings)}
+    entries = list_folder(folder, folder, findings)
+    there = {entry.name for entry in entries}
+    for entry in entries:
+        if entry.name in SPLITS:
+            continue
+        if is_folder(entry):
+            findings.append(f"{entry.name}/ is none of the folders {', '.join(SPLITS)}; rename it or move it away")
+        elif Path(entry.name).suffix.lower() not in _TEXTS:
+            findings.append(
+                f"{entry.name} lies in none of the folders {', '.join(SPLITS)}, and is no text ({', '.join(_TEXTS)}); "
+                "move it away"
+            )
     for split in SPLITS:
         if split not in there:
             continue
