@@ -1,9 +1,9 @@
 """Turn image files into vectors: `python -m icre_jax.embed --network NETWORK --images PATH --modality M --out FILE`.
 
 NETWORK is an export, a workdir or "synthetic", the network that comes with the package. PATH is a folder of images, a
-list with one path a line, or a manifest (docs/own_pictures.md), whose labels are kept. FILE is a new .npz with
-`features` [N, D] of length 1, `path`, and where they are known `pid` and `camid`. Images that cannot be used are named,
-all of them, and nothing is written.
+list with one path a line, or a manifest (docs/own_pictures.md), whose labels are kept; of a manifest, and of a folder
+with visible/ and infrared/, the images of M are taken. FILE is a new .npz with `features` [N, D] of length 1, `path`,
+and where they are known `pid` and `camid`. Images that cannot be used are named, all of them, and nothing is written.
 """
 
 import functools
@@ -30,7 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step of a run; default: the latest")
     parser.add_argument("--images", required=True, type=Path, help="folder, list of paths, or manifest (.csv)")
     parser.add_argument(
-        "--modality", required=True, choices=MODALITIES, help="of the images; of a manifest, take these"
+        "--modality",
+        required=True,
+        choices=MODALITIES,
+        help="of the images; of visible/ and infrared/, or of a manifest, take these",
     )
     parser.add_argument("--split", choices=SPLITS, help="of a manifest, take these only")
     parser.add_argument("--out", required=True, type=Path, help="a new .npz, or .parquet where pyarrow is installed")

@@ -1,8 +1,9 @@
 """Search a gallery for the person on an image: `python -m icre_jax.search --index DIR --images PATH --modality M`.
 
-DIR is what `icre_jax.index` made. Every image of PATH (images, folders or lists) gets the most similar images of the
-gallery. With --calibration FILE (`icre_jax.calibrate`) it gets those above a threshold, or "not in the gallery", with
-the rate of false alarms that this was calibrated to. Candidates, not identifications: a person has to decide.
+DIR is what `icre_jax.index` made. PATH is an image, a folder, a list or a manifest; of a folder with visible/ and
+infrared/ the images of M are taken, of a manifest its queries and gallery. Each gets the most similar images of the
+index. With --calibration FILE (`icre_jax.calibrate`) it gets those above a threshold, or "not in the gallery", with the
+rate of false alarms that this was calibrated to. Candidates, not identifications: a person has to decide.
 """
 
 import functools
@@ -24,8 +25,15 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("search", __doc__)
     parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="folder of the index")
-    parser.add_argument("--images", required=True, nargs="+", type=Path, metavar="PATH", help="images, folders, lists")
-    parser.add_argument("--modality", required=True, choices=MODALITIES, help="of these images")
+    parser.add_argument(
+        "--images", required=True, nargs="+", type=Path, metavar="PATH", help="images, folders, lists, manifests"
+    )
+    parser.add_argument(
+        "--modality",
+        required=True,
+        choices=MODALITIES,
+        help="of the images; of visible/ and infrared/, or of a manifest, take these",
+    )
     parser.add_argument("--top", type=int, default=10, help="candidates of an image at most; default: 10")
     parser.add_argument("--calibration", type=Path, metavar="FILE", help='say "not in the gallery" below its threshold')
     parser.add_argument("--network", help="where the index's network is, if it was moved")

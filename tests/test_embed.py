@@ -157,14 +157,55 @@ def test_what_is_no_collection(folder, tmp_path):
         collect(tmp_path / "empty", "visible", "query")
 
 
+def test_an_image_has_one_path_however_a_list_writes_it(folder):
+    image = "query/visible/011/größe 0.jpg"
+    (folder / "list.txt").write_text(f"./{image.replace('/', '//')}\n", encoding="utf-8")
+    assert collect(folder / "list.txt", "visible").path.tolist() == [image]
+    (folder / "list.txt").write_text(f"{image}\nquery/./visible/011//größe 0.jpg\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 2: query/visible/011/größe 0\.jpg is named in line 1 already"):
+        collect(folder / "list.txt", "visible")
+
+
 def test_a_folder_with_other_files_or_links_is_refused_by_name(folder, tmp_path):
-    people = Path(shutil.copytree(folder / "query", tmp_path / "people"))
+    people = Path(shutil.copytree(folder / "query" / "visible", tmp_path / "people"))
     (people / "notes.txt").write_text("?")
     (people / "more").symlink_to(folder / "gallery")
     with pytest.raises(InputError) as caught:
         collect(people, "visible")
     assert "notes.txt is none of .jpg" in str(caught.value)
     assert "more is a link to a folder" in str(caught.value)
+
+
+def test_of_a_folder_with_both_modalities_one_is_taken(folder):
+    """The other's images would pass a stem that is not theirs."""
+    people = folder / "query"
+    for modality in ("visible", "infrared"):
+        found = collect(people, modality)
+        assert (found.root, len(found)) == (people / modality, 6)
+        assert all(file.is_file() for file in found.files)
+    (people / ".hidden").touch()
+    (people / "Thumbs.db").touch()
+    assert len(collect(people, "visible")) == 6
+    (people / "013").mkdir()
+    with pytest.raises(InputError, match="holds 013 beside visible and infrared"):
+        collect(people, "visible")
+    shutil.rmtree(people / "visible")
+    with pytest.raises(InputError, match="has no folder 'visible' beside the other modality's"):
+        collect(people, "visible")
+
+
+def test_training_images_of_a_manifest_may_be_left_out(folder):
+    found = collect(folder, "infrared", with_training=False)
+    assert [path.split("/")[0] for path in found.path.tolist()] == ["query"] * 6 + ["gallery"] * 6
+    assert found.num_others == 32
+    (folder / "manifest.csv").write_text(
+        "path,pid,camid,modality,split\ntrain/visible/001/größe 0.jpg,1,1,visible,train\n"
+    )
+    with pytest.raises(
+        InputError, match=r"no visible image in the split query or gallery.*training images are not taken"
+    ):
+        collect(folder, "visible", with_training=False)
+    assert len(collect(folder, "visible")) == 1
 
 
 def test_lines_of_a_manifest_are_checked_and_it_need_not_be_fit_for_training(tmp_path):

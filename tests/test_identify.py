@@ -215,6 +215,21 @@ def test_own_folders_a_page_and_what_is_deleted(call, own, tmp_path):
     assert {entry.person for entry in GalleryIndex.open(gallery).entries[-number:]} == {"somebody"}
 
 
+def test_what_is_searched_for_in_folders_of_both_modalities_and_in_manifests(find, own, tmp_path):
+    def searched(*images):
+        find("--images", *images, "--json", tmp_path / "found.json")
+        return [search["image"] for search in json.loads((tmp_path / "found.json").read_text())["searches"]]
+
+    infrared = sorted(map(str, (own / "infrared").rglob("*.jpg")))
+    assert searched(own) == infrared
+    lines = [f"{number}.jpg,{number},3,infrared,{split}" for number, split in enumerate(("train", "query", "gallery"))]
+    lines.append("3.jpg,3,1,visible,query")
+    for number, file in enumerate([*infrared[:3], next((own / "visible").rglob("*.jpg"))]):
+        shutil.copy(file, tmp_path / f"{number}.jpg")
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,pid,camid,modality,split", *lines]))
+    assert searched(tmp_path) == [str(tmp_path / "1.jpg"), str(tmp_path / "2.jpg")]
+
+
 @pytest.fixture
 def wrong(made, own, people, tmp_path):
     """Name -> command and what its refusal says."""

@@ -1,10 +1,16 @@
 """Which images a gallery has, and who is on them, by folders, lists and data sets."""
 
+import errno
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+from icre_jax.data.collection import collect
+from icre_jax.data.folders import write_manifest
 from icre_jax.data.labelled import DATASETS, Labelled, Source, list_labelled, read_rendered_seed
+from icre_jax.data.walking import walk_files
 from icre_jax.datasets import CARDS, MANIFEST
 from icre_jax.errors import InputError
 from tests.conftest import OTHER_PEOPLE, PEOPLE, VCM_PEOPLE
@@ -28,6 +34,64 @@ def test_persons_and_cameras_of_folders(tmp_path):
         Labelled("bo/2.jpg", "bo", None),
         Labelled("loose.jpeg", "", None),
     ]
+
+
+def test_files_of_a_folder_have_the_order_of_their_paths(tmp_path):
+    names = ("b/1", "b.c/1", "b-/1", "B/z/y", "a", "b/.x/1", ".y/1", ".z", "é/1", "Thumbs.db", "c/Thumbs.db", "b/1.d/2")
+    touch(tmp_path, *names, "Thumbs.db.x/1")
+    findings: list[str] = []
+    found = [file.relative_to(tmp_path) for file in walk_files(tmp_path, tmp_path, findings)]
+    shown = (file.relative_to(tmp_path) for file in sorted(tmp_path.rglob("*")) if not file.is_dir())
+    kept = [path for path in shown if path.name != "Thumbs.db" and not any(part[0] == "." for part in path.parts)]
+    assert (found, findings, len(found)) == (kept, [], 8)
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Folders of this name cannot be read. Modes would not do: tests may run as root."""
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+@pytest.mark.parametrize("name", ["anna/locked/cam1/1.jpg", "anna/locked/.hidden", "locked/1.jpg"])
+def test_a_folder_that_cannot_be_read_is_named(name, locked, tmp_path):
+    touch(tmp_path, "train/visible/bo/1.jpg", f"train/visible/{name}")
+    place = f"{name[: name.index('locked')]}locked/ cannot be read (Permission denied); it must be a folder that you"
+    for attempt, above in (
+        (lambda: collect(tmp_path, "visible"), "train/visible/"),
+        (lambda: list_labelled(Source(tmp_path / "train" / "visible"), "visible"), ""),
+        (lambda: write_manifest(tmp_path), "train/visible/"),
+    ):
+        with pytest.raises(InputError) as caught:
+            attempt()
+        assert f"  - {above}{place}" in str(caught.value)
+        assert "holds no image" not in str(caught.value)
+    assert not (tmp_path / "manifest.csv").exists()
+
+
+def test_a_folder_that_cannot_be_read_itself_is_named(locked, tmp_path):
+    touch(tmp_path, "locked/1.jpg")
+    with pytest.raises(InputError, match=r"- the folder itself cannot be read \(Permission denied\)"):
+        collect(tmp_path / "locked", "visible")
+
+
+def test_what_should_be_a_folder_of_a_split_and_is_none_is_named(tmp_path):
+    touch(tmp_path, "train", "query/visible", "gallery/visible/anna/1.jpg", "gallery/visible/.locked/1")
+    (tmp_path / "gallery" / "infrared").symlink_to("gone")
+    with pytest.raises(InputError) as caught:
+        write_manifest(tmp_path)
+    for words in (
+        "train/ cannot be read (Not a directory)",
+        "query/visible/ cannot be read (Not a directory)",
+        "gallery/infrared/ cannot be read (No such file or directory)",
+    ):
+        assert f"  - {words}; it must be a folder" in str(caught.value)
 
 
 def test_a_folder_for_each_modality(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib
 import io
 import shutil
 import types
@@ -136,6 +137,24 @@ def test_a_missing_folder_says_what_belongs_there(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="folder cam1 is missing"):
         open_or_prepare("sysu_mm01", tmp_path / "empty", tmp_path / "prepared")
+
+
+# ml_collections reads a config file that way.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("command", "flag", "more"),
+    [
+        ("prepare", "--config.data.data_dir", ("--config", "configs/sysu_mm01.py")),
+        ("verify", "--data_dir", ("--dataset", "sysu_mm01")),
+        ("index", "--images", ("--dataset", "sysu_mm01", "--network", "n", "--index", "i", "--modality", "visible")),
+        ("calibrate", "--images", ("--dataset", "sysu_mm01", "--network", "n", "--out", "calibration.json")),
+    ],
+)
+def test_a_missing_folder_names_the_flag_of_the_command(command, flag, more, tmp_path):
+    arguments = [*more, f"{flag}={tmp_path / 'absent'}"]
+    with pytest.raises(InputError, match=r"No SYSU-MM01 at .*absent: the folder does not exist") as caught:
+        importlib.import_module(f"icre_jax.{command}").main(arguments)
+    assert flag in str(caught.value).splitlines()[0].replace(",", "").rstrip(".").split()
 
 
 def test_records_hold_the_files_own_bytes_in_the_order_of_the_index(tree, prepared):

@@ -10,6 +10,7 @@ from PIL import Image
 from icre_jax.data.folders import name_of, write_manifest
 from icre_jax.data.layouts import manifest
 from icre_jax.data.prepared import open_or_prepare
+from icre_jax.datasets import RENDERED_MARK
 from icre_jax.errors import InputError
 from icre_jax.evals.manifest import PROTOCOL, make_protocol
 from icre_jax.evals.protocol import evaluate, rank_lists
@@ -101,6 +102,27 @@ def test_names_are_numbered_and_cameras_read_from_their_folders(tmp_path):
     assert {row["camid"] for row in rows} == {"7"}
 
 
+@pytest.mark.parametrize("name", [str(2**31), "9" * 200, "\u0663"])
+def test_a_number_that_no_list_may_hold_is_a_name(folder, name):
+    """Too large, or in digits that a list is not read in."""
+    for modality in ("visible", "infrared"):
+        (folder / "train" / modality / "005").rename(folder / "train" / modality / name)
+    write_manifest(folder)
+    persons = sorted({row["path"].split("/")[2] for row in rows_of(folder)})
+    assert {row["path"].split("/")[2]: int(row["pid"]) for row in rows_of(folder)} == {
+        person: pid for pid, person in enumerate(persons, start=1)
+    }
+    assert len(manifest.scan(folder)["train"]) == 20
+    assert name_of(f"train/visible/{name}/a.png", 5) == name
+
+
+def test_the_largest_number_is_kept(folder):
+    for modality in ("visible", "infrared"):
+        (folder / "train" / modality / "005").rename(folder / "train" / modality / f"000{2**31 - 1}")
+    write_manifest(folder)
+    assert {record.pid for record in manifest.scan(folder)["train"]} == {1, 2, 3, 4, 2**31 - 1}
+
+
 def no_person(root: Path) -> str:
     draw(root / "train" / "visible" / "a.png", 1)
     return "train/visible/a.png lies in no person's folder"
@@ -116,9 +138,49 @@ def no_modality(root: Path) -> str:
     return "gallery/thermal is neither visible nor infrared"
 
 
+def other_split(root: Path) -> str:
+    draw(root / "val" / "visible" / "1" / "a.png", 1)
+    return "val/ is none of the folders train, query, gallery"
+
+
+def other_case(root: Path) -> str:
+    draw(root / "Train2" / "infrared" / "1" / "a.png", 1)
+    return "Train2/ is none of the folders train, query, gallery"
+
+
+def linked_split(root: Path) -> str:
+    (root / "test").symlink_to(root / "gallery")
+    return "test/ is none of the folders train, query, gallery"
+
+
+def loose_image(root: Path) -> str:
+    draw(root / "a.JPG", 1)
+    return "a.JPG lies in none of the folders train, query, gallery"
+
+
+def loose_archive(root: Path) -> str:
+    (root / "more.zip").write_bytes(b"PK")
+    return "more.zip lies in none of the folders train, query, gallery"
+
+
+def folder_like_a_text(root: Path) -> str:
+    draw(root / "gallery.txt" / "a.png", 1)
+    return "gallery.txt/ is none of the folders train, query, gallery"
+
+
 def one_camera(root: Path) -> str:
     draw(root / "train" / "visible" / "001" / "cam2" / "a.png", 1)
     return "some images lie in camN folders and some do not"
+
+
+def large_camera(root: Path) -> str:
+    draw(root / "train" / "visible" / "001" / f"cam{2**31}" / "a.png", 1)
+    return f"train/visible/001/cam{2**31}/a.png lies in a folder of a camera above {2**31 - 1}"
+
+
+def long_camera(root: Path) -> str:
+    draw(root / "train" / "visible" / "001" / f"cam{'9' * 200}" / "a.png", 1)
+    return f"{'9' * 200}/a.png lies in a folder of a camera above {2**31 - 1}"
 
 
 def two_names(root: Path) -> str:
@@ -136,7 +198,26 @@ def linked_person(root: Path) -> str:
     return "train/visible/006 is a link to a folder"
 
 
-FORMS = (no_person, no_image, no_modality, one_camera, two_names, broken_link, linked_person)
+BESIDE = (other_split, other_case, linked_split, loose_image, loose_archive, folder_like_a_text)
+FORMS = (
+    *BESIDE,
+    no_person,
+    no_image,
+    no_modality,
+    one_camera,
+    large_camera,
+    long_camera,
+    two_names,
+    broken_link,
+    linked_person,
+)
+
+
+def test_texts_and_what_file_managers_leave_may_lie_beside_the_folders(folder):
+    for name in ("README.txt", "notes.MD", "older.csv", RENDERED_MARK, ".DS_Store", "Thumbs.db", ".git/a.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    assert sum(images for _, images in write_manifest(folder).values()) == 32
 
 
 @pytest.mark.parametrize("damage", FORMS)
@@ -181,6 +262,22 @@ def test_an_image_named_twice(folder):
     path = folder / "manifest.csv"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join([*lines, lines[1]]), encoding="utf-8-sig")
+    with pytest.raises(InputError, match=r"line 34: train/visible/001/größe 0\.jpg is named in line 2 already"):
+        manifest.scan(folder)
+
+
+def test_an_image_has_one_path_however_a_list_writes_it(folder, tmp_path):
+    write_manifest(folder)
+    path = folder / "manifest.csv"
+    text = path.read_text(encoding="utf-8")
+    plain = manifest.scan(folder)
+    fingerprint = open_or_prepare("manifest", folder, tmp_path / "prepared").fingerprint
+    path.write_text(text.replace("\ntrain/visible/", "\n./train//visible/./"), encoding="utf-8")
+    assert manifest.scan(folder) == plain
+    assert open_or_prepare("manifest", folder, tmp_path / "prepared").fingerprint == fingerprint
+    # The image of line 2 again, to be tested on.
+    again = text.splitlines()[1].replace("train/visible/001/", "./train/visible//001/./").replace(",1,1,", ",11,1,")
+    path.write_text(f"{text}{again.replace(',train', ',gallery')}\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"line 34: train/visible/001/größe 0\.jpg is named in line 2 already"):
         manifest.scan(folder)
 

@@ -1,8 +1,11 @@
 """Rendered people: the same pixels everywhere, and neither colour nor shape tells who they are."""
 
+import ast
 import dataclasses
 import functools
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from icre_jax.rendering import (
     Camera,
     Rendered,
     contact_sheet,
+    draws,
     render_with_mask,
     sample_person,
 )
@@ -49,6 +53,18 @@ def test_thermal_pixels_are_the_same_on_every_machine() -> None:
     for pid in (1, 2, 3):
         digest.update(draw(sample_person(11, pid), REGDB_CAMERAS[1], 5).tobytes())
     assert digest.hexdigest() == GOLDEN_THERMAL
+
+
+def test_only_draws_that_are_the_same_on_every_machine_are_used() -> None:
+    """Of NumPy's generator, wherever it is called `rng`; draws.py says which of its methods they are."""
+    used = set()
+    for file in Path(draws.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] == "rng":
+                used.add(node.attr)
+    said = re.search(r"^Only (.*?) of NumPy's generator are used", draws.__doc__ or "", re.MULTILINE)
+    assert said is not None
+    assert {*re.findall(r"`(\w+)`", said[1])} == used
 
 
 def test_colour_is_for_visible_cameras_and_reflectance_for_infrared_ones() -> None:

@@ -10,10 +10,14 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from icre_jax import verify as command
+from icre_jax.data.folders import write_manifest
+from icre_jax.data.layouts import manifest
 from icre_jax.data.verification import verify
 from icre_jax.errors import InputError
 from tests.conftest import run_command
 from tests.full_trees import write_hitsz_vcm, write_image, write_llcm, write_regdb, write_sysu_mm01
+from tests.test_own_pictures import make_folders
 
 DATASETS = ("sysu_mm01", "llcm", "regdb", "hitsz_vcm")
 
@@ -274,6 +278,22 @@ def test_the_command_and_its_exit_codes(copies, tmp_path):
     process = run_command("icre_jax.verify", "--dataset", "llcm", "--data_dir", str(tmp_path / "absent"))
     assert (process.returncode, "Traceback" in process.stderr) == (2, False)
     assert "No LLCM at" in process.stderr
+
+
+def test_a_list_for_testing_only_is_sound(tmp_path, capsys):
+    folder = make_folders(tmp_path / "own")
+    shutil.rmtree(folder / "train")
+    write_manifest(folder)
+    assert [*manifest.scan(folder)] == ["query", "gallery"]
+    assert command.main(["--dataset", "manifest", "--data_dir", str(folder)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: no image at all for the split 'train': the list is for testing only." in said
+    assert "Sound: 0 errors" in said
+    # Beside anything else it is one error among others, as it is for training.
+    path = folder / "manifest.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace(",query", ",gallery"), encoding="utf-8")
+    report = verify("manifest", folder, num_workers=1)
+    assert report.errors == ["no image at all for the split 'train'", "no image at all for the split 'query'"]
 
 
 @pytest.mark.slow

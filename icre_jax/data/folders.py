@@ -2,9 +2,13 @@
 
     FOLDER/{train,query,gallery}/{visible,infrared}/<person>/<anything>
 
-A person's folder is a number, or any name: if one of them is not a number, all are numbered from 1 in the order of
-their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for visible images
-and 2 for infrared ones, as in RegDB.
+A person's folder is a number, or any name: if one of them is not a number that a list may hold, all are numbered from 1
+in the order of their names. Cameras are folders camN anywhere below the person's; without any, camera 1 stands for
+visible images and 2 for infrared ones, as in RegDB.
+
+Nothing is left out in silence: another folder or file in FOLDER is refused by name, as its images would be missing from
+the list. Texts may lie there (.txt, .md, .csv, .json: a description, an older list, the mark of a rendered tree), as
+none of them holds an image.
 """
 
 import csv
@@ -15,11 +19,14 @@ from rich.table import Table
 
 from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts.manifest import COLUMNS, NAME, SPLITS
+from icre_jax.data.walking import is_folder, list_folder, walk_files
 from icre_jax.datasets import INFRARED, MODALITIES, VISIBLE
 from icre_jax.errors import InputError, join_findings
 from icre_jax.files import whole_file
-from icre_jax.files.names import find_name_defect
+from icre_jax.files.names import find_name_defect, is_file
+from icre_jax.files.texts import LARGEST_NUMBER, whole_number
 
+_TEXTS = (".txt", ".md", ".csv", ".json")
 _CAMERA = re.compile(r"cam(\d+)")
 _DEFAULT_CAMERAS = {VISIBLE: 1, INFRARED: 2}
 
@@ -30,13 +37,13 @@ def write_manifest(folder: Path) -> dict[tuple[str, str], tuple[int, int]]:
     """Write `folder`/manifest.csv; (split, modality) -> (identities, images).
 
     Raises:
-      InputError: naming every file and folder that has no place in this form; no image at all; the list is there
-        already, or cannot be written.
+      InputError: naming every file and folder that has no place in this form or cannot be read; no image at all; the
+        list is there already, or cannot be written.
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}. It must hold {{train,query,gallery}}/{{visible,infrared}}/.")
     target = folder / NAME
-    if target.exists():
+    if is_file(target):
         raise InputError(f"{target} is there already and stays as it is. Delete it to have it written anew.")
     findings: list[str] = []
     rows = _list_images(folder, findings)
@@ -71,7 +78,7 @@ def name_of(path: str, pid: int) -> str:
     parts = path.split("/")
     if len(parts) < 4 or parts[0] not in SPLITS or parts[1] not in MODALITIES:
         return ""
-    return "" if parts[2].isdecimal() and int(parts[2]) == pid else parts[2]
+    return "" if whole_number(parts[2]) == pid else parts[2]
 
 
 def describe_manifest(folder: Path, counts: dict[tuple[str, str], tuple[int, int]]) -> Table:
@@ -86,60 +93,69 @@ def describe_manifest(folder: Path, counts: dict[tuple[str, str], tuple[int, int
 
 def _list_images(folder: Path, findings: list[str]) -> list[Row]:
     rows: list[Row] = []
+    entries = list_folder(folder, folder, findings)
+    there = {entry.name for entry in entries}
+    for entry in entries:
+        if entry.name in SPLITS:
+            continue
+        if is_folder(entry):
+            findings.append(f"{entry.name}/ is none of the folders {', '.join(SPLITS)}; rename it or move it away")
+        elif Path(entry.name).suffix.lower() not in _TEXTS:
+            findings.append(
+                f"{entry.name} lies in none of the folders {', '.join(SPLITS)}, and is no text ({', '.join(_TEXTS)}); "
+                "move it away"
+            )
     for split in SPLITS:
+        if split not in there:
+            continue
+        modalities = {entry.name for entry in list_folder(folder / split, folder, findings)}
         for modality in MODALITIES:
-            root = folder / split / modality
-            for file in sorted(root.rglob("*")):
-                path = file.relative_to(folder)
-                if file.is_dir():
-                    if file.is_symlink():  # nobody would look into it
-                        findings.append(f"{path.as_posix()} is a link to a folder; put the folder itself there")
-                    continue
-                below = file.relative_to(root).parts
-                if any(part.startswith(".") for part in below) or file.name == "Thumbs.db":
-                    continue  # what file managers leave
-                cameras = [int(found[1]) for part in below[1:-1] if (found := _CAMERA.fullmatch(part))]
-                if len(below) < 2:
-                    findings.append(f"{path.as_posix()} lies in no person's folder")
-                elif file.suffix.lower() not in SUFFIXES:
-                    findings.append(f"{path.as_posix()} is none of {', '.join(SUFFIXES)}")
-                elif not file.is_file():
-                    findings.append(f"{path.as_posix()} is a link to a file that is not there")
-                elif len(cameras) > 1:
-                    findings.append(f"{path.as_posix()} lies in several camN folders")
-                elif defect := find_name_defect(path.as_posix()):
-                    findings.append(f"{path.as_posix()!r} cannot be listed, as {defect}; rename it")
-                elif path.as_posix() != path.as_posix().strip():
-                    findings.append(f"{path.as_posix()!r} begins or ends with a space")
-                else:
-                    rows.append((path.as_posix(), below[0], cameras[0] if cameras else None, modality, split))
-            known = {row[1] for row in rows if row[3:] == (modality, split)}
-            findings += [
-                f"{split}/{modality}/{person} holds no image"
-                for person in sorted(_persons(root) - known)
-                if not any(f"{split}/{modality}/{person}/" in finding for finding in findings)
-            ]
-        if (folder / split).is_dir():
-            findings += [
-                f"{split}/{entry.name} is neither visible nor infrared"
-                for entry in sorted((folder / split).iterdir())
-                if entry.name not in MODALITIES and not entry.name.startswith(".") and entry.name != "Thumbs.db"
-            ]
+            if modality in modalities:
+                rows += _list_side(folder, split, modality, findings)
+        findings += [f"{split}/{name} is neither visible nor infrared" for name in sorted(modalities - {*MODALITIES})]
     return rows
 
 
-def _persons(root: Path) -> set[str]:
-    if not root.is_dir():
-        return set()
-    return {entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+def _list_side(folder: Path, split: str, modality: str, findings: list[str]) -> list[Row]:
+    """The images of one split and modality."""
+    rows: list[Row] = []
+    root = folder / split / modality
+    for file in walk_files(root, folder, findings):
+        path = file.relative_to(folder).as_posix()
+        below = file.relative_to(root).parts
+        cameras = [whole_number(found[1]) for part in below[1:-1] if (found := _CAMERA.fullmatch(part))]
+        if len(below) < 2:
+            findings.append(f"{path} lies in no person's folder")
+        elif file.suffix.lower() not in SUFFIXES:
+            findings.append(f"{path} is none of {', '.join(SUFFIXES)}")
+        elif not is_file(file):
+            findings.append(f"{path} is a link to a file that is not there, or no file that you may read")
+        elif len(cameras) > 1:
+            findings.append(f"{path} lies in several camN folders")
+        elif None in cameras:
+            findings.append(f"{path} lies in a folder of a camera above {LARGEST_NUMBER}")
+        elif defect := find_name_defect(path):
+            findings.append(f"{path!r} cannot be listed, as {defect}; rename it")
+        elif path != path.strip():
+            findings.append(f"{path!r} begins or ends with a space")
+        else:
+            rows.append((path, below[0], cameras[0] if cameras else None, modality, split))
+    known = {row[1] for row in rows}
+    persons = [entry.name for entry in list_folder(root, folder, []) if is_folder(entry)]
+    findings += [
+        f"{split}/{modality}/{person} holds no image"
+        for person in persons
+        if person not in known and not any(f"{split}/{modality}/{person}/" in finding for finding in findings)
+    ]
+    return rows
 
 
 def _number(persons: list[str], findings: list[str]) -> dict[str, int]:
     """Folder name -> pid: its number, or all are counted from 1."""
     names = sorted(set(persons))
-    if not all(name.isascii() and name.isdecimal() for name in names):
+    pids = {name: pid for name in names if (pid := whole_number(name)) is not None}
+    if len(pids) < len(names):
         return {name: pid for pid, name in enumerate(names, start=1)}
-    pids = {name: int(name) for name in names}
     for pid in sorted({pid for pid in pids.values() if list(pids.values()).count(pid) > 1}):
         same = ", ".join(name for name in names if pids[name] == pid)
         findings.append(f"person {pid} has several folder names: {same}; give each person one")

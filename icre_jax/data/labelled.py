@@ -17,9 +17,11 @@ from icre_jax.data.collection import collect
 from icre_jax.data.images import SUFFIXES
 from icre_jax.data.layouts import hitsz_vcm, llcm, manifest, regdb, sysu_mm01
 from icre_jax.data.records import Record
-from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, MODALITIES, REGDB, RENDERED_MARK, SYSU_MM01, Modality
+from icre_jax.data.walking import is_folder, list_folder
+from icre_jax.datasets import CARDS, HITSZ_VCM, LLCM, MANIFEST, REGDB, RENDERED_MARK, SYSU_MM01, Modality
 from icre_jax.errors import InputError, UnreadableError, join_findings
 from icre_jax.files.json_files import read_json_object
+from icre_jax.files.names import is_file
 from icre_jax.files.texts import LARGEST_NUMBER, whole_number
 
 TEST = ("query", "gallery")
@@ -78,7 +80,7 @@ def list_labelled(source: Source, modality: Modality) -> tuple[Path, list[Labell
         raise InputError(f"--trial {source.trial} needs a --dataset that has trials.")
     if source.dataset is not None:
         return path, _of_records(_scan(source), source, modality)
-    file = path / manifest.NAME if (path / manifest.NAME).is_file() else path
+    file = path / manifest.NAME if is_file(path / manifest.NAME) else path
     if file.suffix.lower() == ".csv" and file.is_file():
         splits, findings = manifest.survey_lines(file)
         if findings:
@@ -135,18 +137,13 @@ def _of_records(splits: Mapping[str, list[Record]], source: Source, modality: Mo
 
 
 def _of_folder(folder: Path, modality: Modality) -> tuple[Path, list[Labelled]]:
-    if any((folder / name).is_dir() for name in MODALITIES):
-        others = [e.name for e in sorted(folder.iterdir()) if e.name not in MODALITIES and not e.name.startswith(".")]
-        if not (folder / modality).is_dir():
-            raise InputError(f"{folder} has no folder {modality!r} beside the other modality's.")
-        if others:
-            raise InputError(f"{folder} holds {', '.join(others[:10])} beside {' and '.join(MODALITIES)}. Remove it.")
-        folder = folder / modality
+    found = collect(folder, modality)
+    folder = found.root
     images, findings = [], []
-    for path in collect(folder, modality).path.tolist():
+    for path in found.path.tolist():
         *parents, _ = path.split("/")
         person = parents[0] if parents else ""
-        cameras = [whole_number(found[1]) for part in parents[1:] if (found := _CAMERA.fullmatch(part))]
+        cameras = [whole_number(camera[1]) for part in parents[1:] if (camera := _CAMERA.fullmatch(part))]
         if _CAMERA.fullmatch(person) or person in ("train", *TEST):
             findings.append(f"{person}/ stands where a person's folder should be")
         elif len(cameras) > 1:
@@ -156,15 +153,12 @@ def _of_folder(folder: Path, modality: Modality) -> tuple[Path, list[Labelled]]:
         else:
             images.append(Labelled(path, person, cameras[0] if cameras else None))
     known = {image.path.split("/")[0] for image in images}
-    findings += [f"{name}/ holds no image" for name in sorted(_folders(folder) - known)] if not findings else []
+    if not findings:
+        persons = [entry.name for entry in list_folder(folder, folder, findings) if is_folder(entry)]
+        findings += [f"{name}/ holds no image" for name in persons if name not in known]
     if findings:
         raise InputError(
             f"{folder} cannot be used:\n{join_findings([*dict.fromkeys(findings)])}\nOwn images lie in <person>/, or "
             "in visible/<person>/ and infrared/<person>/; for a data set's tree say which with --dataset."
         )
     return folder, images
-
-
-def _folders(folder: Path) -> set[str]:
-    """Of persons; what file managers leave begins with a point."""
-    return {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}

@@ -32,7 +32,8 @@ def embed_files(
       network: as of `icre_jax.load`.
       images: a folder, a list or a manifest, see `icre_jax.data.collection`.
       out: a new .npz (or .parquet) with `features` [N, D] float32 of length 1, `path` [N] as the list or the folder
-        names it, of a manifest `pid` and `camid` [N], and beside them `modality` and `network_sha256`.
+        names it, in normal form ("x/a.png" for "./x//a.png"), of a manifest `pid` and `camid` [N], and beside them
+        `modality` and `network_sha256`.
       modality: of the images.
       listener: who is told how it goes.
       step: which checkpoint of a workdir; None for the latest.

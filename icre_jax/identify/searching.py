@@ -114,7 +114,7 @@ def search_for(
 
     Args:
       folder: of the index.
-      images: files, folders of them, lists or manifests.
+      images: files, folders of them, lists, or manifests, of which training images are not taken.
       modality: of the images.
       top: candidates of an image at most.
       calibration: file of one, below whose threshold nobody is a candidate; None for no threshold.
@@ -165,7 +165,7 @@ def search_for(
 
 def _files(path: Path, modality: Modality) -> list[Path]:
     is_image = path.suffix.lower() in SUFFIXES and path.is_file()
-    return [path] if is_image else collect(path, modality).files
+    return [path] if is_image else collect(path, modality, with_training=False).files
 
 
 def describe_rate(answers: Answers) -> str:

@@ -1,6 +1,7 @@
 """Randomness as an index: a number is a function of (seed, stream, who, where, which), never of earlier draws.
 
-Only `random` and `integers` of NumPy's generator are used, as the others go through the platform's math library.
+Only `random`, `integers` and `permutation` of NumPy's generator are used, as the others go through the platform's math
+library.
 """
 
 from enum import IntEnum

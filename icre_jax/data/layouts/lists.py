@@ -13,8 +13,8 @@ def require_folder(title: str, data_dir: Path, how_to_get: str) -> None:
     """Raise `InputError`, which says what belongs there, if there is no folder `data_dir`."""
     if not data_dir.is_dir():
         raise InputError(
-            f"No {title} at {data_dir}: the folder does not exist. Put the data set there, or name its place with "
-            f"--config.data.data_dir=PATH.\n{how_to_get}"
+            f"No {title} at {data_dir}: the folder does not exist. Put the data set there, or name its place with the "
+            f"flag that the command has for it: --config.data.data_dir, --data_dir or --images.\n{how_to_get}"
         )
 
 

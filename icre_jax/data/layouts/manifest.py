@@ -3,8 +3,9 @@
     manifest.csv    header "path,pid,camid,modality,split", in any order; one image a line
 
 path is relative to the folder of the list, with forward slashes; pid and camid are whole numbers from 0; modality is
-visible or infrared; split is train, query or gallery. Queries of one modality are compared with the gallery of the
-other; each of the two splits may hold both modalities. `icre_jax.data.folders` writes such a list from folders.
+visible or infrared; split is train, query or gallery. A path counts in its normal form ("x/a.png" for "./x//a.png"),
+so that an image has one. Queries of one modality are compared with the gallery of the other; each of the two splits may
+hold both modalities. `icre_jax.data.folders` writes such a list from folders.
 """
 
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,8 @@ HOW_TO_GET = (
 )
 TEST_SPLITS = ("query", "gallery")
 _NO_IMAGE = "no image at all for the split {!r}"
-_NO_TRAINING = _NO_IMAGE.format("train")
+# The one finding that does not keep a list from being used: it is for testing only.
+NO_TRAINING = _NO_IMAGE.format("train")
 
 
 def scan(data_dir: Path) -> dict[str, list[Record]]:
@@ -43,7 +45,7 @@ def scan(data_dir: Path) -> dict[str, list[Record]]:
         identity in train and test, or no query that could find anybody.
     """
     splits, findings = survey(data_dir)
-    if findings == [_NO_TRAINING]:
+    if findings == [NO_TRAINING]:
         return {name: splits[name] for name in TEST_SPLITS}
     if findings:
         raise InputError(f"{data_dir / NAME} cannot be used:\n{join_findings(findings)}\n{HOW_TO_GET}")
@@ -69,13 +71,14 @@ def survey_lines(file: Path) -> tuple[dict[str, list[Record]], list[str]]:
     lines_of: dict[str, int] = {}
     for number, row in _read(file, findings):
         wrong = _wrong_with(row, file)
-        if not wrong and row["path"] in lines_of:
-            wrong = [f"{row['path']} is named in line {lines_of[row['path']]} already"]
+        path = PurePosixPath(row["path"]).as_posix()
+        if not wrong and path in lines_of:
+            wrong = [f"{path} is named in line {lines_of[path]} already"]
         if wrong:
             findings += [f"{file.name} line {number}: {words}" for words in wrong]
         else:
-            lines_of[row["path"]] = number
-            splits[row["split"]].append(Record(row["path"], int(row["pid"]), int(row["camid"]), row["modality"]))
+            lines_of[path] = number
+            splits[row["split"]].append(Record(path, int(row["pid"]), int(row["camid"]), row["modality"]))
     return splits, findings
 
 
