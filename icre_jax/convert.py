@@ -8,7 +8,6 @@ compared bit for bit.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.engine.convert import DEPTHS, export_weights, import_weights
 from icre_jax.machine import command
@@ -25,10 +24,12 @@ def main(arguments: Sequence[str]) -> int:
     # Only what was said: a flag of the other direction is refused, not ignored.
     parser = command.make_parser("convert", __doc__, argument_default=argparse.SUPPRESS)
     direction = parser.add_mutually_exclusive_group(required=True)
-    direction.add_argument("--from_safetensors", type=Path, metavar="FILE", help="a torchvision or timm ResNet")
-    direction.add_argument("--to_safetensors", type=Path, metavar="FILE", help="new file, with torchvision's names")
+    direction.add_argument("--from_safetensors", type=command.path, metavar="FILE", help="a torchvision or timm ResNet")
+    direction.add_argument(
+        "--to_safetensors", type=command.path, metavar="FILE", help="new file, with torchvision's names"
+    )
     importing = parser.add_argument_group("with --from_safetensors")
-    importing.add_argument("--out", type=Path, metavar="DIR", help="new folder for the checkpoint")
+    importing.add_argument("--out", type=command.path, metavar="DIR", help="new folder for the checkpoint")
     importing.add_argument("--depth", type=int, choices=DEPTHS, help="of the ResNet; default: 50")
     importing.add_argument(
         "--width",

@@ -7,7 +7,6 @@ CPU cores, goes into compiling; `--measure_steps 0` leaves out the only part tha
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 
@@ -26,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--tpu", metavar="SLICE", help="instead: compile the step for a TPU slice, e.g. v5e:2x2 (needs icre_jax[tpu])"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there as well")
+    parser.add_argument("--json", type=command.path, metavar="FILE", help="write every number there as well")
     flags, config_flags = command.split_config_flags(parser, arguments)
     settings = command.read_config(config_flags)
     if flags.json:

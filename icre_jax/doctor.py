@@ -17,7 +17,7 @@ from icre_jax.machine.screen import Screen
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("doctor", __doc__)
-    parser.add_argument("--workdir", type=Path, help="of the run to be; default: runs/<name of the config>")
+    parser.add_argument("--workdir", type=command.path, help="of the run to be; default: runs/<name of the config>")
     flags, config_flags = command.split_config_flags(parser, arguments)
     settings = command.read_config(config_flags, default=synthetic.get_config)
     workdir = (flags.workdir or Path("runs") / settings.name).expanduser().resolve()

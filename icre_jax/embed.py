@@ -8,7 +8,6 @@ and where they are known `pid` and `camid`. Images that cannot be used are named
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.data.layouts.manifest import SPLITS
 from icre_jax.datasets import MODALITIES
@@ -26,9 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = command.make_parser("embed", __doc__)
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument("--network", help="an export, the work folder of a run, or 'synthetic'")
-    network.add_argument("--workdir", type=Path, help="work folder of a run")
+    network.add_argument("--workdir", type=command.path, help="work folder of a run")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step of a run; default: the latest")
-    parser.add_argument("--images", required=True, type=Path, help="folder, list of paths, or manifest (.csv)")
+    parser.add_argument("--images", required=True, type=command.path, help="folder, list of paths, or manifest (.csv)")
     parser.add_argument(
         "--modality",
         required=True,
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
         help="of the images; of visible/ and infrared/, or of a manifest, take these",
     )
     parser.add_argument("--split", choices=SPLITS, help="of a manifest, take these only")
-    parser.add_argument("--out", required=True, type=Path, help="a new .npz, or .parquet where pyarrow is installed")
+    parser.add_argument(
+        "--out", required=True, type=command.path, help="a new .npz, or .parquet where pyarrow is installed"
+    )
     parser.add_argument("--flip", action="store_true", help="average in the mirrored images")
     parser.add_argument(
         "--batch_size", type=command.whole_number(1, 4096), default=64, help="images at a time; default: 64"

@@ -25,9 +25,9 @@ from icre_jax.models.removal import PARTS
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("evaluate", __doc__)
-    parser.add_argument("--workdir", required=True, type=Path, help="work folder of a run")
+    parser.add_argument("--workdir", required=True, type=command.path, help="work folder of a run")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
-    parser.add_argument("--out", type=Path, help="for the results; default: the workdir, or e.g. step_90_flip in it")
+    parser.add_argument("--out", type=command.path, help="for the results; default: WORKDIR, or step_90_flip in it")
     parser.add_argument(
         "--feature",
         choices=("embeddings", "features"),

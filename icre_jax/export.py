@@ -7,7 +7,6 @@ Nothing leaves this machine without --push.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.engine.export import FORMATS, NUM_COMPARED, export
 from icre_jax.engine.hub import push, require_hub
@@ -20,8 +19,8 @@ from icre_jax.machine.screen import Screen
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("export", __doc__)
-    parser.add_argument("--workdir", required=True, type=Path, help="work folder of a run")
-    parser.add_argument("--out", required=True, type=Path, help="a new folder for the network")
+    parser.add_argument("--workdir", required=True, type=command.path, help="work folder of a run")
+    parser.add_argument("--out", required=True, type=command.path, help="a new folder for the network")
     parser.add_argument("--checkpoint", type=int, metavar="STEP", help="saved step; default: the latest")
     parser.add_argument(
         "--format", default="orbax", help=f"one or several of {', '.join(FORMATS)}, with commas; default: orbax"

@@ -6,7 +6,6 @@ there; --delete ID removes all images of persons, --delete_image PATH single one
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.data.labelled import DATASETS, SPLITS, Source
 from icre_jax.datasets import MODALITIES
@@ -19,8 +18,8 @@ from icre_jax.machine.screen import Screen
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("index", __doc__)
-    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="folder of the index")
-    parser.add_argument("--images", type=Path, metavar="PATH", help="folder, manifest or list of images")
+    parser.add_argument("--index", required=True, type=command.path, metavar="DIR", help="folder of the index")
+    parser.add_argument("--images", type=command.path, metavar="PATH", help="folder, manifest or list of images")
     parser.add_argument("--modality", choices=MODALITIES, help="of the images")
     parser.add_argument("--network", help="an export, the work folder of a run, or 'synthetic'; --add: the index's own")
     parser.add_argument("--flip", action="store_true", help="average in mirrored images, here and in searches")

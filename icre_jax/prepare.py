@@ -7,7 +7,6 @@
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.data.folders import describe_manifest, write_manifest
 from icre_jax.data.ready import describe_data, prepare_data
@@ -20,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = command.make_parser("prepare", __doc__)
     parser.add_argument(
         "--make_manifest",
-        type=Path,
+        type=command.path,
         metavar="FOLDER",
         help="instead: write FOLDER/manifest.csv from FOLDER/{train,query,gallery}/{visible,infrared}/<person>/",
     )

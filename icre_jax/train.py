@@ -17,10 +17,10 @@ from icre_jax.training.replay import replay
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("train", __doc__)
-    parser.add_argument("--workdir", type=Path, help="where everything goes; default: runs/<name of the config>")
+    parser.add_argument("--workdir", type=command.path, help="for everything; default: runs/<name of the config>")
     hosts.add_flags(parser)
     parser.add_argument(
-        "--replay", type=Path, metavar="FILE", help="run the step again at which the run of --workdir diverged"
+        "--replay", type=command.path, metavar="FILE", help="run the step again at which the run of --workdir diverged"
     )
     flags, config_flags = command.split_config_flags(parser, arguments)
     if flags.replay:

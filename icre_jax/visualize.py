@@ -7,7 +7,6 @@ people to look at where no data is given; --data_dir and --dataset name other da
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.inspection.subjects import add_flags, open_subjects
 from icre_jax.inspection.visualize import FIGURES, choose_figures, visualize
@@ -20,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("visualize", __doc__)
     add_flags(parser)
-    parser.add_argument("--out", required=True, type=Path, help="a new folder for the figures")
+    parser.add_argument("--out", required=True, type=command.path, help="a new folder for the figures")
     parser.add_argument("--only", metavar="NAME,...", help=f"some of {', '.join(FIGURES)}; default: all that apply")
     token_help = "of the deep map, from 0: whose attention is shown; default: one in the upper half"
     parser.add_argument("--token", metavar="ROW,COLUMN", help=token_help)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from icre_jax.data.listener import Listener
 from icre_jax.data.ready import prepare_data
@@ -76,7 +77,8 @@ def read_flags(flags: argparse.Namespace) -> OtherData | None:
             f"{flags.workdir} is not the workdir of a run, where results go by themselves. Name a folder for those of "
             "an export with --out."
         )
-    return OtherData(**{name: getattr(flags, name) for name in names})
+    values: dict[str, Any] = {name: getattr(flags, name) for name in names}
+    return OtherData(**{k: value.expanduser() if isinstance(value, Path) else value for k, value in values.items()})
 
 
 def open_to_score(workdir: Path, other: OtherData | None, *, step: int | None, listener: Listener) -> Trained:

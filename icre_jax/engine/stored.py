@@ -89,7 +89,7 @@ def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
     Raises:
       InputError: nothing of that kind is there, or it is damaged, was changed, or is of another network than it says.
     """
-    place = BOX / path if isinstance(path, str) and path in IN_THE_BOX else Path(path)
+    place = BOX / path if isinstance(path, str) and path in IN_THE_BOX else Path(path).expanduser()
     if place.is_dir() and (place / "checkpoints").is_dir():
         return read_run(place, step=step)
     one = place.name in _FORM_OF and (place.parent / CONFIG).is_file()

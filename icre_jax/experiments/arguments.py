@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import sys
-from pathlib import Path
 
 from icre_jax.errors import InputError
 from icre_jax.experiments.experiment import Experiment, carry_out, command_lines
@@ -24,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser, *, out: str, seeds: str = "") -> 
       out: what the default of --out is, in words.
       seeds: the default of --seeds; empty where the command has no such flag.
     """
-    parser.add_argument("--out", type=Path, help=f"where everything goes; default: {out}")
+    parser.add_argument("--out", type=command.path, help=f"where everything goes; default: {out}")
     if seeds:
         parser.add_argument(
             "--seeds", default=seeds, help=f"one run each for every line of the table; default: {seeds}"

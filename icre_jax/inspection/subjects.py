@@ -139,7 +139,7 @@ def open_subjects(flags: argparse.Namespace, listener: Listener) -> Iterator[Sub
     with contextlib.ExitStack() as stack:
         other = elsewhere.read_flags(flags)
         if flags.workdir is not None:
-            trained = open_to_score(flags.workdir, other, step=step, listener=listener)
+            trained = open_to_score(flags.workdir.expanduser(), other, step=step, listener=listener)
         else:
             other = other or stack.enter_context(_strangers(listener))
             trained = open_elsewhere(place, other, step=step, listener=listener)
