@@ -78,7 +78,8 @@ def read_flags(flags: argparse.Namespace) -> OtherData | None:
             "an export with --out."
         )
     values: dict[str, Any] = {name: getattr(flags, name) for name in names}
-    return OtherData(**{k: value.expanduser() if isinstance(value, Path) else value for k, value in values.items()})
+    places = {name: value.expanduser() for name, value in values.items() if isinstance(value, Path)}
+    return OtherData(**{**values, **places})
 
 
 def open_to_score(workdir: Path, other: OtherData | None, *, step: int | None, listener: Listener) -> Trained:
