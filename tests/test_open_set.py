@@ -181,6 +181,39 @@ def test_searches_whose_mate_may_not_be_seen_are_none():
     found = run_searches(query, one_camera, excluded=exclude_same_id_and_camera, num_draws=2)
     assert len(found.mate) == 2 * 3 * 2  # of three images each, one is of the camera of the mate
     assert np.isfinite(found.mate).all()
+    assert found.num_mated == 3  # everybody can be found by two images
+
+
+def seen_by_some(number_seen, number=20):
+    """Query and gallery in which the first people can be found, and the others were seen by one camera alone."""
+    query, gallery = people(0, number)
+    camid = np.where(query.pid < number_seen, 2, 1)
+    return side(query.features, query.pid, camid), side(gallery.features, gallery.pid, np.ones_like(gallery.pid))
+
+
+def test_who_can_never_be_found_does_not_make_the_interval_narrow():
+    query, gallery = seen_by_some(6)
+    for seed in range(5):
+        found = run_searches(query, gallery, excluded=exclude_same_id_and_camera, seed=seed)
+        drawn = [np.random.default_rng((seed, draw)).permutation(20)[:10] for draw in range(20)]
+        numbers = [np.count_nonzero(chosen < 6) for chosen in drawn]
+        assert len(found.mate) == 3 * sum(numbers)
+        assert found.num_mated == min(number for number in numbers if number) < 6
+        assert found.fnir(-1) == interval(0, found.num_mated)
+        assert found.fnir(-1).high > interval(0, 6).high
+        assert found.num_strangers == 10  # nothing of theirs is hidden
+
+
+def test_a_draw_in_which_nobody_can_be_found_says_nothing_of_fnir():
+    query, gallery = seen_by_some(1)
+    numbers = [0 in np.random.default_rng((0, draw)).permutation(20)[:10] for draw in range(20)]
+    assert 0 < sum(numbers) < 20
+    found = run_searches(query, gallery, excluded=exclude_same_id_and_camera)
+    assert len(found.mate) == 3 * sum(numbers)
+    assert found.num_mated == 1
+    assert (found.fnir(2).low, found.fnir(2).high) == (pytest.approx(0.025), 1)
+    with pytest.raises(InputError, match="No query may see an image of its own person"):
+        run_searches(*seen_by_some(0), excluded=exclude_same_id_and_camera)
 
 
 def test_the_curve_falls_and_leaves_out_what_cannot_be_shown():

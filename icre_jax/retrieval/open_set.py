@@ -50,7 +50,9 @@ class Searches:
       other: [S] float32, largest similarity to anybody, of every search for a person who is not enrolled.
       num_enrolled: N, persons in the gallery of a draw.
       num_images: of them, on average of the draws.
-      num_mated: persons of a draw who are enrolled and searched for.
+      num_mated: persons of a draw who are enrolled and searched for, and of whom a search may see an image: behind FNIR
+        stand no others. Of the draw that has fewest of them, as an interval may rather be too wide; a draw that has
+        none says nothing of FNIR and does not count here.
       num_strangers: persons of a draw who are searched for and not enrolled.
       num_draws: how often people were divided.
     """
@@ -197,7 +199,7 @@ def run_searches(
     images = np.unique(gallery.pid, return_counts=True)[1]
     own = np.searchsorted(persons, query.pid)
     has_own = persons[np.minimum(own, len(persons) - 1)] == query.pid
-    mates, ranks, others, sizes = [], [], [], []
+    mates, ranks, others, sizes, num_mated = [], [], [], [], []
     for draw in range(num_draws):
         drawn = np.random.default_rng((seed, draw)).permutation(both)[:num_drawn]
         enrolled = np.isin(persons, drawn) | ~np.isin(persons, both)
@@ -209,6 +211,7 @@ def run_searches(
         visible = np.isfinite(mate)  # a search whose mate the query may not see is none
         mates.append(mate[visible])
         ranks.append(rank[visible])
+        num_mated.append(len(np.unique(query.pid[is_mated][visible])))
         sizes.append(int(images[enrolled].sum()))
     mate, other = np.concatenate(mates), np.concatenate(others)
     if not mate.size:
@@ -219,7 +222,7 @@ def run_searches(
         other,
         num_enrolled=always + num_drawn,
         num_images=float(np.mean(sizes)),
-        num_mated=num_drawn,
+        num_mated=min(number for number in num_mated if number),
         num_strangers=num_strangers,
         num_draws=num_draws,
     )
