@@ -264,6 +264,13 @@ def wrong(made, own, people, tmp_path):
         "cameras as folder": ((*index, people / "cam1" / ".."), "test_id.txt is none of .jpg"),
         "split": ((*index, own, "--split", "val"), "--split val needs a manifest or --dataset"),
         "too few": ((*calibrate, own, "--fpir", "0.01"), "cannot be measured on 5 strangers"),
+        # What labels alone decide is said before a network is read.
+        "too few, any network": (
+            ("calibrate", "--network", tmp_path, *calibrate[3:], own, "--fpir", "0.15"), "Ask for 0.2 or more"
+        ),
+        "enrolled, any network": (
+            ("calibrate", "--network", tmp_path, *calibrate[3:], own, "--enrolled", "9"), "9 enrolled persons"
+        ),
         "seed": ((*calibrate, own, "--seed", "-1"), "--seed: '-1' is not allowed"),
         "trial of nothing": ((*index, own, "--trial", "1"), "--trial 1 needs a --dataset"),
         "rate": ((*calibrate, own, "--fpir", "2"), "between 0 and 1"),

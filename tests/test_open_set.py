@@ -1,6 +1,7 @@
 """FPIR, FNIR and thresholds against loops and cases by hand, and how often the intervals hold what they say."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -94,6 +95,16 @@ def test_the_threshold_is_the_lowest_that_keeps_the_rate(other, fpir):
 def test_a_rate_is_a_share(fpir):
     with pytest.raises(InputError, match="between 0 and 1"):
         searches([1], [1], [0.5] * 10).threshold(fpir)
+
+
+def test_the_rate_that_a_refusal_names_is_taken():
+    for number in (*range(2, 201), 999, 10**4, 3 * 10**6):
+        found = searches([1], [1], [0.5], strangers=number)
+        with pytest.raises(InputError, match=rf"cannot be measured on {number} strangers") as refusal:
+            found.threshold(0.5 / number)
+        named = re.search(r"Ask for (0\.[0-9]+) or more", str(refusal.value))[1]
+        found.threshold(float(named))
+        assert float(named) <= 1.1 / number  # and it is no larger than two digits make it
 
 
 def test_the_interval_is_that_of_clopper_and_pearson():
