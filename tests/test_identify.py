@@ -24,6 +24,7 @@ from icre_jax.engine.sources import Source as Learned
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
 from icre_jax.identify.calibrating import calibrate_on, require_unseen
+from icre_jax.identify.searching import percent
 from icre_jax.machine.screen import Screen
 from icre_jax.retrieval.calibration import Calibration, calibrate
 from icre_jax.retrieval.index import GalleryIndex
@@ -150,7 +151,8 @@ def test_who_is_not_there_is_said_not_to_be(made, find, people, tmp_path):
         assert search["answer"] == ("candidates" if there else "not in the gallery")
         assert all(candidate["similarity"] >= known.threshold for candidate in search["candidates"])
     assert {search["answer"] for search in found["searches"]} == {"candidates", "not in the gallery"}
-    for words in ("NOT IN THE GALLERY", "rescaled from a gallery of 6 persons, ", "12 held-out"):
+    for words in ("NOT IN THE GALLERY", "rescaled from a gallery of 6 persons, ",
+                  "Intervals of 95 %, over the 6 strangers and the 6 enrolled persons of one draw."):  # fmt: skip
         assert words in printed
 
     trained_on = [f"{int(pid):04d}" for pid in (people / "exp" / "train_id.txt").read_text().split(",")]
@@ -159,6 +161,15 @@ def test_who_is_not_there_is_said_not_to_be(made, find, people, tmp_path):
     alarms = strangers.count("candidates") / len(strangers)
     assert alarms <= found["calibration"]["fpir"]["high"]
     assert strangers.count("not in the gallery") > len(strangers) / 2
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0, "0"), (1e-7, "0.00001"), (0.000123, "0.012"), (0.0499, "5"), (0.0523, "5.2"), (0.0999, "10"),
+     (0.123, "12"), (0.9949, "99"), (0.995, "100"), (0.996, "100"), (1.0, "100")],
+)  # fmt: skip
+def test_rates_are_said_without_exponents(share, words):
+    assert percent(share) == words
 
 
 class Page(html.parser.HTMLParser):
