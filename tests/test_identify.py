@@ -187,11 +187,14 @@ class Page(html.parser.HTMLParser):
         self.texts.append(data.strip())
 
 
-def test_own_folders_a_page_and_what_is_deleted(call, own, tmp_path):
+def test_own_folders_a_page_and_what_is_deleted(call, own, tmp_path, monkeypatch):
     gallery = tmp_path / "gallery"
+    (tmp_path / "synthetic").mkdir()  # a folder that is called like the network in the box
+    monkeypatch.chdir(tmp_path)
     call("index", "--index", gallery, "--images", own, "--modality", "visible", "--network", "synthetic", "--flip")
     first = GalleryIndex.open(gallery)
     assert first.header.preprocessing["flip"]
+    assert first.header.origin == "synthetic"
     assert all(re.fullmatch(r"p \[\d{4}\] <b>", entry.person) for entry in first.entries)
     assert {entry.camid for entry in first.entries} == {1, 2, 4, 5}
     person = first.entries[0].person
