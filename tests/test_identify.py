@@ -260,6 +260,9 @@ def wrong(made, own, people, tmp_path):
         "far larger": ((*search, "--calibration", small), "more than 10 times as many"),
         "no calibration": ((*search, "--calibration", tmp_path / "none.json"), "cannot be read as a calibration"),
         "unwritable": ((*search, "--json", tmp_path / "no" / "x.json"), "Cannot write --json"),
+        "one file for two": (
+            (*search, "--json", tmp_path / "x", "--html", tmp_path / ".." / tmp_path.name / "x"), "Name two files"
+        ),
         "no network": ((*search, "--network", tmp_path), str(tmp_path)),
         "there already": (
             ("index", "--index", gallery, "--modality", "visible", "--network", "synthetic", "--images", own),

@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from icre_jax import verify as command
 from icre_jax.data.verification import verify
 from icre_jax.errors import InputError
 from tests.conftest import run_command
@@ -274,6 +275,9 @@ def test_the_command_and_its_exit_codes(copies, tmp_path):
     process = run_command("icre_jax.verify", "--dataset", "llcm", "--data_dir", str(tmp_path / "absent"))
     assert (process.returncode, "Traceback" in process.stderr) == (2, False)
     assert "No LLCM at" in process.stderr
+    # Before anything is looked at.
+    with pytest.raises(InputError, match="Cannot write --json"):
+        command.main(["--dataset", "llcm", "--data_dir", str(tmp_path / "absent"), "--json", str(tmp_path)])
 
 
 @pytest.mark.slow
