@@ -33,12 +33,14 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--reranking", action="store_true", help="k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)")
     flags = parser.parse_args(arguments)
+    if flags.json is not None:
+        command.require_writable(flags.json, "--json")
     rule = choose_rule(
         flags.protocol, exclude_same_camera=flags.exclude_same_camera, deduplicate_ids=flags.deduplicate_ids
     )
     scores = score_files(rule, flags.query, flags.gallery, reranking=flags.reranking, warn=command.warn)
     open_console().print(to_table(rule, scores, flags.query, flags.gallery, reranking=flags.reranking))
-    if flags.json:
+    if flags.json is not None:
         document = to_document(rule, scores, flags.query, flags.gallery, reranking=flags.reranking)
         command.write_output(flags.json, json.dumps(document, indent=2, allow_nan=False) + "\n", "--json")
         print(f"Scores: {flags.json}")

@@ -46,8 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             )
             searcher.warm_up()
             opened.listen()  # who opens the page at once waits a moment, and is not turned away
-            name = (flags.host_name or [flags.listen])[0]
-            screen.say(f"Open http://{name}:{opened.getsockname()[1]} in a browser; Ctrl-C stops the server.")
+            screen.say(f"Open http://{access.host}:{opened.getsockname()[1]} in a browser; Ctrl-C stops the server.")
         serve(searcher, access, opened, limits)
         print("Stopped. Nothing of what was searched for is kept.")
     return 0

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     command.add_pixels_flag(parser)
     flags = parser.parse_args(arguments)
+    if flags.json is not None:
+        command.require_writable(flags.json, "--json")
     began = time.perf_counter()
     with Screen() as screen:
         report = verify(

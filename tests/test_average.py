@@ -86,6 +86,25 @@ def test_runs_that_differ_in_how_they_were_computed_have_a_mean(tmp_path):
     assert "remat" not in str(caught.value)
 
 
+def test_a_run_on_its_way_is_in_no_mean(tmp_path):
+    """Of best checkpoints each may be of another step, and what says nothing of its step is taken as it is."""
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for checkpoint, steps, refusal in (
+        ("latest", (100, 50), "2: step is 50, not 100; train to the end"),
+        ("chosen", (100, 50), "2: step is 50, not 100; train to the end"),
+        ("latest", (100, 100), None),
+        ("best", (100, 50), None),
+        ("latest", (None, 50), None),
+    ):
+        for trial, (folder, step) in enumerate(zip(folders, steps, strict=True), start=1):
+            write_results(folder, [result(trial / 10)], facts(trial, checkpoint=checkpoint, step=step))
+        if refusal:
+            with pytest.raises(InputError, match=refusal):
+                average_runs(folders)
+        else:
+            assert average_runs(folders)[1]["steps"] == [*steps]
+
+
 def test_the_command(tmp_path):
     for trial in (1, 2, 7):
         write_results(tmp_path / str(trial), [result(trial / 10)], facts(trial))
@@ -102,6 +121,10 @@ def test_the_command(tmp_path):
     def again(*folders: str):
         return run_command("icre_jax.average", "--workdirs", *folders, "--out", str(tmp_path / "x"))
 
+    before = (tmp_path / "1" / "results.json").read_bytes()
+    into = ("--out", str(tmp_path / "mean" / ".." / "1"))
+    refused(run_command("icre_jax.average", "--workdirs", *folders, *into), "is one of --workdirs", "another folder")
+    assert (tmp_path / "1" / "results.json").read_bytes() == before
     refused(again(folders[0], folders[0]), f"{folders[0]}: trial 1, as {folders[0]}")
     refused(again(folders[0], str(tmp_path / "absent")), "absent", "cannot be read")
     other = facts(3)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
-from icre_jax.evals.chosen import choose_identities, choose_images, choose_rows
+from icre_jax.evals.chosen import choose_identities, choose_images, choose_rows, spread
 from icre_jax.evals.distances import cross_modal_distances
 from icre_jax.evals.hardest import Hard, hardest_queries
 from icre_jax.evals.protocol import Setting
@@ -189,6 +189,11 @@ def test_identities_and_rows_are_spread_evenly():
     assert choose_rows(sides["visible"], [5, 2], 1).tolist() == [4, 1]
     with pytest.raises(InputError, match="No identity has test images of both modalities"):
         choose_identities({"visible": side(np.eye(2), [1, 1]), "infrared": side(np.eye(2), [2, 2])}, 2)
+    for length in range(40):
+        rows = 10 * np.arange(length)
+        chosen = spread(rows, 8)
+        assert len(chosen) == min(length, 8)
+        assert (np.diff(chosen) > 0).all()
 
 
 def test_cells_show_their_images_where_they_belong():

@@ -163,8 +163,10 @@ def test_an_embedder_says_what_is_wrong(images, tmp_path):
     assert "no-such" in _Embedder(str(tmp_path / "no-such"), {}, "f", flags)({"first": 0, "files": files})["refused"]
 
 
-def test_embedding_in_order_needs_no_order_of_answers(images, monkeypatch):
-    """Answers come as workers finish."""
+def test_embedding_in_order_needs_no_order_of_answers(images, monkeypatch, tmp_path):
+    """Answers come as workers finish; and a folder that is called like the network in the box is not taken for it."""
+    (tmp_path / "synthetic").mkdir()
+    monkeypatch.chdir(tmp_path)
     net = icre_jax.load("synthetic")
     files = [Path(name) for name in images.read_text().splitlines()]
 

@@ -24,6 +24,7 @@ from icre_jax.engine.sources import Source as Learned
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
 from icre_jax.identify.calibrating import calibrate_on, require_unseen
+from icre_jax.identify.searching import percent
 from icre_jax.machine.screen import Screen
 from icre_jax.retrieval.calibration import Calibration, calibrate
 from icre_jax.retrieval.index import GalleryIndex
@@ -150,7 +151,8 @@ def test_who_is_not_there_is_said_not_to_be(made, find, people, tmp_path):
         assert search["answer"] == ("candidates" if there else "not in the gallery")
         assert all(candidate["similarity"] >= known.threshold for candidate in search["candidates"])
     assert {search["answer"] for search in found["searches"]} == {"candidates", "not in the gallery"}
-    for words in ("NOT IN THE GALLERY", "rescaled from a gallery of 6 persons, ", "12 held-out"):
+    for words in ("NOT IN THE GALLERY", "rescaled from a gallery of 6 persons, ",
+                  "Intervals of 95 %, over the 6 strangers and the 6 enrolled persons of one draw."):  # fmt: skip
         assert words in printed
 
     trained_on = [f"{int(pid):04d}" for pid in (people / "exp" / "train_id.txt").read_text().split(",")]
@@ -159,6 +161,15 @@ def test_who_is_not_there_is_said_not_to_be(made, find, people, tmp_path):
     alarms = strangers.count("candidates") / len(strangers)
     assert alarms <= found["calibration"]["fpir"]["high"]
     assert strangers.count("not in the gallery") > len(strangers) / 2
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0, "0"), (1e-7, "0.00001"), (0.000123, "0.012"), (0.0499, "5"), (0.0523, "5.2"), (0.0999, "10"),
+     (0.123, "12"), (0.9949, "99"), (0.995, "100"), (0.996, "100"), (1.0, "100")],
+)  # fmt: skip
+def test_rates_are_said_without_exponents(share, words):
+    assert percent(share) == words
 
 
 class Page(html.parser.HTMLParser):
@@ -176,11 +187,14 @@ class Page(html.parser.HTMLParser):
         self.texts.append(data.strip())
 
 
-def test_own_folders_a_page_and_what_is_deleted(call, own, tmp_path):
+def test_own_folders_a_page_and_what_is_deleted(call, own, tmp_path, monkeypatch):
     gallery = tmp_path / "gallery"
+    (tmp_path / "synthetic").mkdir()  # a folder that is called like the network in the box
+    monkeypatch.chdir(tmp_path)
     call("index", "--index", gallery, "--images", own, "--modality", "visible", "--network", "synthetic", "--flip")
     first = GalleryIndex.open(gallery)
     assert first.header.preprocessing["flip"]
+    assert first.header.origin == "synthetic"
     assert all(re.fullmatch(r"p \[\d{4}\] <b>", entry.person) for entry in first.entries)
     assert {entry.camid for entry in first.entries} == {1, 2, 4, 5}
     person = first.entries[0].person
@@ -261,6 +275,9 @@ def wrong(made, own, people, tmp_path):
         "far larger": ((*search, "--calibration", small), "more than 10 times as many"),
         "no calibration": ((*search, "--calibration", tmp_path / "none.json"), "cannot be read as a calibration"),
         "unwritable": ((*search, "--json", tmp_path / "no" / "x.json"), "Cannot write --json"),
+        "one file for two": (
+            (*search, "--json", tmp_path / "x", "--html", tmp_path / ".." / tmp_path.name / "x"), "Name two files"
+        ),
         "no network": ((*search, "--network", tmp_path), str(tmp_path)),
         "there already": (
             ("index", "--index", gallery, "--modality", "visible", "--network", "synthetic", "--images", own),
@@ -279,6 +296,13 @@ def wrong(made, own, people, tmp_path):
         "cameras as folder": ((*index, people / "cam1" / ".."), "test_id.txt is none of .jpg"),
         "split": ((*index, own, "--split", "val"), "--split val needs a manifest or --dataset"),
         "too few": ((*calibrate, own, "--fpir", "0.01"), "cannot be measured on 5 strangers"),
+        # What labels alone decide is said before a network is read.
+        "too few, any network": (
+            ("calibrate", "--network", tmp_path, *calibrate[3:], own, "--fpir", "0.15"), "Ask for 0.2 or more"
+        ),
+        "enrolled, any network": (
+            ("calibrate", "--network", tmp_path, *calibrate[3:], own, "--enrolled", "9"), "9 enrolled persons"
+        ),
         "seed": ((*calibrate, own, "--seed", "-1"), "--seed: '-1' is not allowed"),
         "trial of nothing": ((*index, own, "--trial", "1"), "--trial 1 needs a --dataset"),
         "rate": ((*calibrate, own, "--fpir", "2"), "between 0 and 1"),

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from icre_jax.engine import stored
 from icre_jax.errors import InputError
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.storage import Entry
+from icre_jax.settings import lasting_name
 from tests.conftest import ROOT
 
 BOX = ROOT / "icre_jax" / "box" / "synthetic"
@@ -241,6 +243,18 @@ def test_a_path_is_never_the_box(tmp_path, monkeypatch):
     for path in (Path("synthetic"), "./synthetic", f".{os.sep}synthetic"):
         with pytest.raises(InputError, match="holds no trained network"):
             icre_jax.load(path)
+    shutil.copytree(stored.BOX / "synthetic", tmp_path / "synthetic")
+    assert icre_jax.load("synthetic").origin == "synthetic"
+    assert icre_jax.load(Path("synthetic")).origin == str(tmp_path / "synthetic")
+    assert icre_jax.load("./synthetic").origin == "./synthetic"
+
+
+def test_a_name_that_holds_from_other_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("synthetic", "run"):
+        Path(folder).mkdir()
+    names = ("synthetic", "./synthetic", "run", "gone")
+    assert [*map(lasting_name, names)] == ["synthetic", str(tmp_path / "synthetic"), str(tmp_path / "run"), "gone"]
 
 
 def test_the_hash_is_of_every_bit_and_setting_that_decides(net):

@@ -1,6 +1,7 @@
 """FPIR, FNIR and thresholds against loops and cases by hand, and how often the intervals hold what they say."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -96,6 +97,16 @@ def test_a_rate_is_a_share(fpir):
         searches([1], [1], [0.5] * 10).threshold(fpir)
 
 
+def test_the_rate_that_a_refusal_names_is_taken():
+    for number in (*range(2, 201), 999, 10**4, 3 * 10**6):
+        found = searches([1], [1], [0.5], strangers=number)
+        with pytest.raises(InputError, match=rf"cannot be measured on {number} strangers") as refusal:
+            found.threshold(0.5 / number)
+        named = re.search(r"Ask for (0\.[0-9]+) or more", str(refusal.value))[1]
+        found.threshold(float(named))
+        assert float(named) <= 1.1 / number  # and it is no larger than two digits make it
+
+
 def test_the_interval_is_that_of_clopper_and_pearson():
     for errors, number in ((0, 10), (1, 10), (5, 10), (10, 10), (3, 200)):
         expected = stats.binomtest(errors, number).proportion_ci(0.95, method="exact")
@@ -181,6 +192,39 @@ def test_searches_whose_mate_may_not_be_seen_are_none():
     found = run_searches(query, one_camera, excluded=exclude_same_id_and_camera, num_draws=2)
     assert len(found.mate) == 2 * 3 * 2  # of three images each, one is of the camera of the mate
     assert np.isfinite(found.mate).all()
+    assert found.num_mated == 3  # everybody can be found by two images
+
+
+def seen_by_some(number_seen, number=20):
+    """Query and gallery in which the first people can be found, and the others were seen by one camera alone."""
+    query, gallery = people(0, number)
+    camid = np.where(query.pid < number_seen, 2, 1)
+    return side(query.features, query.pid, camid), side(gallery.features, gallery.pid, np.ones_like(gallery.pid))
+
+
+def test_who_can_never_be_found_does_not_make_the_interval_narrow():
+    query, gallery = seen_by_some(6)
+    for seed in range(5):
+        found = run_searches(query, gallery, excluded=exclude_same_id_and_camera, seed=seed)
+        drawn = [np.random.default_rng((seed, draw)).permutation(20)[:10] for draw in range(20)]
+        numbers = [np.count_nonzero(chosen < 6) for chosen in drawn]
+        assert len(found.mate) == 3 * sum(numbers)
+        assert found.num_mated == min(number for number in numbers if number) < 6
+        assert found.fnir(-1) == interval(0, found.num_mated)
+        assert found.fnir(-1).high > interval(0, 6).high
+        assert found.num_strangers == 10  # nothing of theirs is hidden
+
+
+def test_a_draw_in_which_nobody_can_be_found_says_nothing_of_fnir():
+    query, gallery = seen_by_some(1)
+    numbers = [0 in np.random.default_rng((0, draw)).permutation(20)[:10] for draw in range(20)]
+    assert 0 < sum(numbers) < 20
+    found = run_searches(query, gallery, excluded=exclude_same_id_and_camera)
+    assert len(found.mate) == 3 * sum(numbers)
+    assert found.num_mated == 1
+    assert (found.fnir(2).low, found.fnir(2).high) == (pytest.approx(0.025), 1)
+    with pytest.raises(InputError, match="No query may see an image of its own person"):
+        run_searches(*seen_by_some(0), excluded=exclude_same_id_and_camera)
 
 
 def test_the_curve_falls_and_leaves_out_what_cannot_be_shown():

@@ -142,9 +142,9 @@ def test_every_plot_says_what_it_shows(page):
 
 def test_points_of_the_open_set_curve_are_there(page):
     text = Page(page).text
-    assert "20 draws of 10 enrolled persons (44 images) and 11 strangers" in text
+    assert "20 draws of 10 enrolled persons (44 images), 10 of whom stand behind FNIR, and 11 strangers" in text
     assert "49.00 (24.50 to 74.50)" in text
-    assert "with intervals of 95 % over persons" in text
+    assert "with intervals of 95 % over persons of one draw" in text
 
 
 def test_colours_of_figures_follow_the_page(page):

@@ -4,13 +4,17 @@ import dataclasses
 import importlib.util
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from icre_jax.evals import regdb
+from icre_jax.evals.ranking import Embedded
 from icre_jax.report import Evaluation, RankedQuery
 from icre_jax.report.scores import join_best
+from icre_jax.training import page
 from tests.reports import TIMES, Page, make_image, make_result, make_run, make_settings, make_sides, make_small, write
 
 
@@ -127,3 +131,17 @@ def test_names_of_own_images_are_shown_and_no_others(small, tmp_path):
     assert path in parsed.values("title")
     assert f"Query: identity 7 (anna), camera 2, {path}" in parsed.values("alt")
     assert 'class="file"' not in write(tmp_path, **small)
+
+
+def test_of_few_queries_each_has_one_rank_list(monkeypatch):
+    monkeypatch.setattr("icre_jax.training.page._image", lambda run, source, record, *_: record)
+    for number in (1, 3, 8, 9, 30):
+        sides = {
+            modality: Embedded(np.eye(number, dtype=np.float32), *np.full((2, number), camid), np.full(number, ""))
+            for modality, camid in (("visible", 1), ("infrared", 2))
+        }
+        evaluator = SimpleNamespace(protocol=regdb.PROTOCOL, sources=dict.fromkeys(sides))
+        lists = page._rank_lists(SimpleNamespace(evaluators=[evaluator]), sides)
+        shown = [item.query for item in lists]
+        assert len(shown) == len({*shown}) == min(number, 8)
+        assert (shown[0], shown[-1]) == (0, number - 1)

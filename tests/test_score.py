@@ -171,6 +171,7 @@ def test_the_process_refuses_with_clear_words(tmp_path):
     refused(run_command("icre_jax.score", "--protocol", "sysu_mm01", *flags), "camera 1, 2", "swapped")
     refused(run_command("icre_jax.score", "--protocol", "market", *flags), "market", "sysu_mm01")
     process = run_command("icre_jax.score", "--protocol", "regdb", *flags, "--json", str(tmp_path / "no" / "out.json"))
-    refused(process, "cannot be written", "--json")
+    refused(process, "Cannot write --json")
+    assert process.stdout == ""  # before anything is scored
     process = run_command("icre_jax.score", "--protocol", "llcm", "--no-deduplicate_ids", *flags)
     refused(process, "--no-deduplicate_ids cannot be used with --protocol llcm", "regdb, manifest")

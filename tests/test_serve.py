@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,6 +271,25 @@ def test_it_listens_to_this_machine_unless_told_otherwise(tmp_path):
     others = check_access("0.0.0.0", ("Lab.Example",), tmp_path / "token")
     assert "lab.example" in others.names
     assert others.token == "a" * 16
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        ((), "http://127.0.0.1:8765 in"),
+        (("--listen", "::1"), "http://[::1]:8765 in"),
+        (("--listen", "0:0::1"), "http://[::1]:8765 in"),
+        (("--listen", "::1", "--host_name", "Lab.example", "other"), "http://Lab.example:8765 in"),
+        (("--host_name", "[fe80::2]"), "http://[fe80::2]:8765 in"),
+    ],
+)
+def test_the_address_that_is_said_can_be_opened(flags, shown, tmp_path, monkeypatch, capsys):
+    opened = contextlib.nullcontext(SimpleNamespace(listen=lambda: None, getsockname=lambda: ("", 8765)))
+    monkeypatch.setattr("icre_jax.serving.server.bind", lambda access, port: opened)
+    monkeypatch.setattr("icre_jax.serving.server.serve", lambda *_: None)
+    monkeypatch.setattr(Searcher, "load", lambda *_, **__: SimpleNamespace(warm_up=lambda: None))
+    importlib.import_module("icre_jax.serve").main(["--index", str(tmp_path), *flags])
+    assert shown in capsys.readouterr().out
 
 
 def test_the_page_travels_with_the_package():

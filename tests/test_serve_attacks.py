@@ -88,6 +88,7 @@ def test_images_come_by_row_and_only_images(server):
         file.symlink_to(server.folder / "secret.txt")
         status, _, body = server.ask("GET", f"/api/gallery/{part['state']}/0.jpg")
         assert status == 410
+        assert json.loads(body)["error"].startswith("The file of this gallery image cannot be read")
         assert b"nobody" not in body
     finally:
         file.unlink()
@@ -219,7 +220,8 @@ def test_who_is_deleted_is_gone_from_the_page_at_once(server):
     """Last in this file: the gallery is another one afterwards."""
     before = server.get("/api/gallery")
     GalleryIndex.open(server.folder / "gallery").delete(persons=["anna"])
-    assert server.ask("GET", f"/api/gallery/{before['state']}/0.jpg")[0] == 410
+    status, _, body = server.ask("GET", f"/api/gallery/{before['state']}/0.jpg")
+    assert (status, json.loads(body)["error"][-20:]) == (410, "Load the page again.")
     assert server.ask("POST", f"/api/search/{before['state']}/0")[0] == 410
     after = server.get("/api/gallery")
     assert (before["total"], after["total"]) == (9, 6)

@@ -1,15 +1,24 @@
 """Attacks on the page's server by images: too large, explosive, damaged, or none at all."""
 
+import concurrent.futures
+import dataclasses
+import io
 import json
 import struct
+import time
 import zlib
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
+from PIL import Image
 
+from icre_jax.data.reading import decode_file
+from icre_jax.engine.saliency import Explanation
 from icre_jax.serving.searcher import Searcher, UnusableError
 from tests.page_server import (
+    COLOURS,
     RED,
     SEARCH,
     SHORT,
@@ -89,6 +98,73 @@ def test_bombs_do_not_go_off(server, bombs):
         assert status == 422, (name, body)
     assert server.memory("VmHWM") - before < 96 * 2**20
     assert b"4097 x 4096 pixels" in server.ask("POST", SEARCH, bombs["as large as is refused"])[2]
+
+
+def test_what_is_sent_is_limited_and_the_gallery_is_not(tmp_path):
+    """Who made the index has let its images in, perhaps with --max_pixels."""
+    make_gallery(tmp_path)
+    limits = dataclasses.replace(SHORT, pixels=64 * 32 - 1)
+    searcher = Searcher(tmp_path / "gallery", Seeing(), None, top=3, limits=limits)
+    state = searcher.gallery(0)["state"]
+    with Image.open(io.BytesIO(searcher.thumbnail(state, 0))) as image:
+        assert image.size == (96, 192)
+    assert searcher.explain_row(state, 0, 1)["similarity"] == 0.5
+    assert searcher.explain_image(image_bytes(COLOURS["anna"], (8, 8)), "infrared", state, 0)["similarity"] == 0.5
+    with pytest.raises(UnusableError, match="at most 2,047 in all"):
+        searcher.find_image(RED, "infrared")
+    with pytest.raises(UnusableError, match="at most 2,047 in all"):
+        searcher.explain_image(RED, "infrared", state, 0)
+
+
+class Seeing(Colours):
+    """It explains everything alike."""
+
+    def explain(self, first, second, *, modalities):
+        return Explanation(0.5, np.stack([first, second]), np.ones((2, 3, 3), np.float32))
+
+
+def test_one_image_of_the_gallery_is_decoded_at_a_time(tmp_path, monkeypatch):
+    """Also while a small one is made and heat is asked for, which two threads do."""
+    make_gallery(tmp_path)
+    searcher = Searcher(tmp_path / "gallery", Seeing(), None, top=3, limits=SHORT)
+    state, now, most = searcher.gallery(0)["state"], [], []
+
+    def slowly(*args):
+        now.append(args)
+        most.append(len(now))
+        time.sleep(0.05)
+        now.pop()
+        return decode_file(*args)
+
+    monkeypatch.setattr("icre_jax.serving.searcher.decode_file", slowly)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        small = [pool.submit(searcher.thumbnail, state, row) for row in range(3)]
+        heat = [pool.submit(searcher.explain_row, state, row, 0) for row in range(3)]
+        for future in (*small, *heat):
+            future.result()
+    assert (len(most), max(most)) == (9, 1)
+
+
+def test_large_images_of_the_gallery_are_shown_one_at_a_time(server):
+    part = server.get("/api/gallery")
+    files = [server.folder / "images" / image["path"] for image in part["images"]]
+    kept = [file.read_bytes() for file in files]
+    rows = range(len(files))
+
+    def ask(row: int) -> int:
+        return server.ask("GET", f"/api/gallery/{part['state']}/{row}.jpg")[0]
+
+    try:
+        for file in files:
+            file.write_bytes(png(6000, 5000, (b"IDAT", squeezed(90 * 2**20))))
+        assert ask(0) == 200
+        before = server.memory("VmHWM")
+        with concurrent.futures.ThreadPoolExecutor(len(files)) as pool:
+            assert [*pool.map(ask, rows)] == [200 for _ in rows]
+        assert server.memory("VmHWM") - before < 64 * 2**20  # one takes 120 MiB
+    finally:
+        for file, data in zip(files, kept, strict=True):
+            file.write_bytes(data)
 
 
 MALFORMED = {

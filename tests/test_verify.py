@@ -278,6 +278,9 @@ def test_the_command_and_its_exit_codes(copies, tmp_path):
     process = run_command("icre_jax.verify", "--dataset", "llcm", "--data_dir", str(tmp_path / "absent"))
     assert (process.returncode, "Traceback" in process.stderr) == (2, False)
     assert "No LLCM at" in process.stderr
+    # Before anything is looked at.
+    with pytest.raises(InputError, match="Cannot write --json"):
+        command.main(["--dataset", "llcm", "--data_dir", str(tmp_path / "absent"), "--json", str(tmp_path)])
 
 
 def test_a_list_for_testing_only_is_sound(tmp_path, capsys):

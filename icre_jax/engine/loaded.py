@@ -20,6 +20,7 @@ from icre_jax.files.images import MAX_PIXELS, require_max_pixels
 from icre_jax.models.network import ReIDNetwork
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.search import Found
+from icre_jax.settings import IN_THE_BOX
 from icre_jax.settings.fields import Settings
 
 _MOST_IMAGES = 4096  # at a time
@@ -234,7 +235,9 @@ def _require_modality(modality: str) -> None:
 def load(path: str | Path, *, step: int | None = None, max_pixels: int | None = None) -> LoadedNetwork:
     """What `icre_jax.load` does, which says it."""
     limit = require_max_pixels(MAX_PIXELS if max_pixels is None else max_pixels, "max_pixels")
-    return dataclasses.replace(from_stored(read_stored(path, step=step), str(path)), max_pixels=limit)
+    # A folder may be called like a network in the box, which its name as a string would be.
+    origin = str(path.resolve() if isinstance(path, Path) and str(path) in IN_THE_BOX else path)
+    return dataclasses.replace(from_stored(read_stored(path, step=step), origin), max_pixels=limit)
 
 
 def from_stored(stored: Stored, origin: str) -> LoadedNetwork:

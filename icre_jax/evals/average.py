@@ -21,7 +21,7 @@ def average_runs(folders: Sequence[Path]) -> tuple[list[ProtocolResult], dict[st
     """The mean over the runs in `folders`, and where it comes from.
 
     Raises:
-      InputError: no results in a folder, other data than RegDB, a trial twice, or runs of different configs.
+      InputError: no results in a folder, other data than RegDB, a trial twice, or runs of different configs or steps.
     """
     runs, sources = zip(*(read_results(folder) for folder in folders), strict=True)
     findings = []
@@ -44,6 +44,7 @@ def average_runs(folders: Sequence[Path]) -> tuple[list[ProtocolResult], dict[st
         "trials": sorted(seen),
         "missing_trials": missing,
         "workdirs": [str(folder) for folder in folders],
+        "steps": [source.get("step") for source in sources],  # in the order of the folders
     }
 
 
@@ -51,6 +52,13 @@ def _differences(first: dict[str, Any], other: dict[str, Any]) -> list[str]:
     findings = []
     if first.get("checkpoint") != other.get("checkpoint"):
         findings.append(f"checkpoint is {other.get('checkpoint')}, not {first.get('checkpoint')}")
+    steps = first.get("step"), other.get("step")
+    # Trials have equally many images, so that whole runs of one config are equally long. Only the best checkpoint of
+    # each may be of another step.
+    if first.get("checkpoint") != "best" and None not in steps and steps[0] != steps[1]:
+        findings.append(
+            f"step is {steps[1]}, not {steps[0]}; train to the end and evaluate, or evaluate all at one step"
+        )
     ours, theirs = (flatten(source.get("settings", {})) for source in (other, first))
     return findings + [
         f"{name} is {ours.get(name)}, not {theirs.get(name)}"

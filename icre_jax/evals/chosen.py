@@ -7,6 +7,7 @@ import numpy as np
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded, normalize
+from icre_jax.evals.ranks import IntArray
 
 _MOST_IMAGES = 20  # of an identity in a modality
 
@@ -20,16 +21,20 @@ def choose_identities(sides: Mapping[Modality, Embedded], number: int) -> list[i
     both = np.intersect1d(sides["visible"].pid, sides["infrared"].pid)
     if not len(both):
         raise InputError("No identity has test images of both modalities; pairs of one identity are needed.")
-    return both[np.unique(np.linspace(0, len(both) - 1, min(number, len(both))).round().astype(int))].tolist()
+    return spread(both, number).tolist()
 
 
 def choose_rows(side: Embedded, pids: list[int], number: int = _MOST_IMAGES) -> np.ndarray:
     """Rows of at most `number` images of each identity, spread evenly over its images."""
     rows = []
     for pid in pids:
-        of_pid = np.flatnonzero(side.pid == pid)
-        rows.append(of_pid[np.unique(np.linspace(0, len(of_pid) - 1, min(number, len(of_pid))).round().astype(int))])
+        rows.append(spread(np.flatnonzero(side.pid == pid), number))
     return np.concatenate(rows)
+
+
+def spread(rows: IntArray, number: int) -> IntArray:
+    """At most `number` of some rows [N], spread evenly over them and none of them twice."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))]
 
 
 def choose_images(sides: Mapping[Modality, Embedded], pids: list[int]) -> dict[Modality, Embedded]:

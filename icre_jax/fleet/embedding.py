@@ -10,6 +10,7 @@ import numpy as np
 import icre_jax
 from icre_jax.errors import InputError, UnusableImagesError
 from icre_jax.fleet.cluster import Cluster, open_cluster
+from icre_jax.settings import lasting_name
 
 
 def leave_devices_to_workers() -> None:
@@ -71,7 +72,7 @@ def embed_on_workers(
       HostError: a process was lost.
     """
     paths = [str(file.resolve()) for file in files]
-    network = str(Path(net.origin).resolve()) if Path(net.origin).exists() else net.origin
+    network = lasting_name(net.origin)
     batches = [
         {"first": first, "files": paths[first : first + batch_size]} for first in range(0, len(paths), batch_size)
     ]

@@ -17,6 +17,7 @@ from icre_jax.engine.sources import sources_of
 from icre_jax.errors import InputError, join_findings
 from icre_jax.evals.ranking import Embedded
 from icre_jax.retrieval.calibration import Calibration, calibrate
+from icre_jax.retrieval.open_set import divide, require_rate
 
 
 def calibrate_on(
@@ -50,9 +51,15 @@ def calibrate_on(
     """
     listed = {modality: list_labelled(source, modality) for modality in (query, OTHER[query])}
     _require_labels(source.path, [image for _, images in listed.values() for image in images])
+    number = {name: i for i, name in enumerate(sorted({i.person for _, found in listed.values() for i in found}))}
+    pids = {
+        modality: np.array([number[image.person] for image in images], np.int64)
+        for modality, (_, images) in listed.items()
+    }
+    # Labels alone say whether these people are enough, before minutes of embedding.
+    require_rate(fpir, divide(pids[query], pids[OTHER[query]], num_enrolled).num_strangers)
     net = icre_jax.load(network, max_pixels=max_pixels)
     require_unseen(net, source, {image.person for _, images in listed.values() for image in images})
-    number = {name: i for i, name in enumerate(sorted({i.person for _, found in listed.values() for i in found}))}
     sides = {}
     for modality, (root, images) in listed.items():
         vectors = net.embed(
@@ -63,7 +70,7 @@ def calibrate_on(
         )
         sides[modality] = Embedded(
             vectors,
-            pid=np.array([number[image.person] for image in images], np.int64),
+            pid=pids[modality],
             camid=np.array([image.camid or 0 for image in images], np.int64),
             path=np.array([image.path for image in images]),
         )

@@ -14,6 +14,7 @@ from icre_jax.errors import InputError
 from icre_jax.machine.lock import lock_folder
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.storage import Entry
+from icre_jax.settings import lasting_name
 
 _TOGETHER = 256  # images that are embedded before their vectors are written
 
@@ -51,7 +52,7 @@ def make_index(
         _embed(net, entries, modality, flip, listener),
         entries,
         model_hash=net.model_hash,
-        origin=_lasting(network),
+        origin=lasting_name(network),
         preprocessing={"image_size": list(net.image_size), "flip": flip},
     )
 
@@ -132,8 +133,3 @@ def _embed(
         files = [entry.file for entry in entries[start : start + _TOGETHER]]
         yield net.embed(files, modality=modality, flip=flip)
         listener.advance("embedding images", start + len(files), len(entries))
-
-
-def _lasting(network: str) -> str:
-    """A name that holds from other folders as well."""
-    return str(Path(network).resolve()) if Path(network).exists() else network

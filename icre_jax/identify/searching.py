@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from icre_jax.errors import InputError
 from icre_jax.identify.enrolment import load_network
 from icre_jax.retrieval.calibration import Calibration, Held
 from icre_jax.retrieval.index import GalleryIndex
+from icre_jax.retrieval.open_set import Rate
 from icre_jax.retrieval.search import Found
 from icre_jax.retrieval.storage import Entry
 
@@ -175,7 +177,7 @@ def describe_rate(answers: Answers) -> str:
         return "No calibration: whoever is searched for gets candidates, also if they are not in the gallery."
     index = answers.index
     size = f"{index.num_persons} persons, {len(index)} images"
-    rate = f"{100 * held.fpir.value:.2g} % ({100 * held.fpir.low:.2g} to {100 * held.fpir.high:.2g} %)"
+    rate = _in_words(held.fpir)
     calibrated = f"{known.num_enrolled} persons, {known.num_images:.0f} images"
     said = {
         "measured": f"FPIR {rate}, measured at this size of gallery ({size})",
@@ -187,9 +189,19 @@ def describe_rate(answers: Answers) -> str:
     }[held.how]
     return (
         f'Threshold {known.threshold:.4f}, below which the answer is "{NOT_THERE}". {said}; '
-        f"FNIR {100 * known.fnir.value:.2g} % ({100 * known.fnir.low:.2g} to {100 * known.fnir.high:.2g} %). "
-        f"Intervals of {100 * known.confidence:.0f} %, over {known.num_held_out} held-out persons."
+        f"FNIR {_in_words(known.fnir)}. Intervals of {percent(known.confidence)} %, over the {known.num_strangers} "
+        f"strangers and the {known.num_mated} enrolled persons of one draw."
     )
+
+
+def _in_words(rate: Rate) -> str:
+    return f"{percent(rate.value)} % ({percent(rate.low)} to {percent(rate.high)} %)"
+
+
+def percent(share: float) -> str:
+    """A share in percent: whole from 10 % on, two significant digits below, and never with an exponent."""
+    value = 100 * share
+    return f"{value:.0f}" if value >= 9.95 else f"{Decimal(f'{value:.2g}'):f}"
 
 
 def to_document(answers: Answers) -> dict[str, Any]:

@@ -108,8 +108,8 @@ def describe_open_set(open_set: Mapping[str, Any]) -> list[str]:
     """On whom each direction was measured."""
     return [
         f"{found['direction'].replace('->', ' → ')}, {found['left_out']}: {found['draws']} draws of "
-        f"{found['enrolled_persons']:,} enrolled persons ({found['gallery_images']:,.0f} images) and "
-        f"{found['strangers']:,} strangers."
+        f"{found['enrolled_persons']:,} enrolled persons ({found['gallery_images']:,.0f} images), "
+        f"{found['searched_enrolled_persons']:,} of whom stand behind FNIR, and {found['strangers']:,} strangers."
         for found in open_set["directions"]
     ]
 

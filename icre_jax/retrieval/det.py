@@ -94,7 +94,8 @@ def det_table(found: OpenSet, *, dataset: str) -> Table:
     searches = found.searches
     title = (
         f"{dataset}, {found.direction}, {found.left_out}\n{searches.num_draws} draws: {searches.num_enrolled} persons "
-        f"enrolled ({searches.num_images:.0f} images), {searches.num_strangers} strangers"
+        f"enrolled ({searches.num_images:.0f} images), {searches.num_mated} of whom stand behind FNIR, and "
+        f"{searches.num_strangers} strangers"
     )
     return curve_table(found.curve, title)
 
@@ -103,8 +104,8 @@ def curve_table(curve: Sequence[Operating], title: str) -> Table:
     """Points of a DET curve in percent."""
     view = framed_table(
         title,
-        f"In percent, with intervals of {100 * CONFIDENCE:.0f} % over persons (ISO/IEC 19795-1). FPIR: searches for "
-        "strangers that give a candidate. FNIR: searches for enrolled persons that miss them.",
+        f"In percent, with intervals of {100 * CONFIDENCE:.0f} % over persons of one draw (ISO/IEC 19795-1). FPIR: "
+        "searches for strangers that give a candidate. FNIR: searches for enrolled persons that miss them.",
     )
     for name in ("FPIR", "Threshold", "FNIR", "FNIR at rank 1"):
         view.add_column(name, justify="right", overflow="fold")

@@ -18,6 +18,7 @@ Shape letters: Q searches (query images), G images of the gallery, P persons of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 
@@ -50,7 +51,9 @@ class Searches:
       other: [S] float32, largest similarity to anybody, of every search for a person who is not enrolled.
       num_enrolled: N, persons in the gallery of a draw.
       num_images: of them, on average of the draws.
-      num_mated: persons of a draw who are enrolled and searched for.
+      num_mated: persons of a draw who are enrolled and searched for, and of whom a search may see an image: behind FNIR
+        stand no others. Of the draw that has fewest of them, as an interval may rather be too wide; a draw that has
+        none says nothing of FNIR and does not count here.
       num_strangers: persons of a draw who are searched for and not enrolled.
       num_draws: how often people were divided.
     """
@@ -81,13 +84,7 @@ class Searches:
         Raises:
           InputError: so few strangers cannot show so small a rate.
         """
-        if not 0 < fpir < 1:
-            raise InputError(f"The rate FPIR is {fpir:g}; it must be between 0 and 1, for example 0.05.")
-        if fpir * self.num_strangers < 1 - 1e-9:
-            raise InputError(
-                f"A rate FPIR of {fpir:g} cannot be measured on {self.num_strangers} strangers at a time: it is less "
-                f"than one of them. Ask for {1 / self.num_strangers:.2g} or more, or give more people."
-            )
+        require_rate(fpir, self.num_strangers)
         ordered = np.sort(self.other)[::-1]
         allowed = int(fpir * len(ordered) + 1e-9)
         # Just above the first one that is too many.
@@ -103,6 +100,27 @@ class Operating:
     fpir: Rate
     fnir: Rate
     fnir_first: Rate  # with R = 1
+
+
+def require_rate(fpir: float, num_strangers: int) -> None:
+    """Refuse a rate FPIR that is none, or that so few strangers in a draw cannot show.
+
+    Raises:
+      InputError: naming the smallest rate that they can.
+    """
+    if not 0 < fpir < 1:
+        raise InputError(f"The rate FPIR is {fpir:g}; it must be between 0 and 1, for example 0.05.")
+    if not _can_show(fpir, num_strangers):
+        # In decimals and upwards: 1 / 6 rounded to 0.17, as 0.16 would be refused again.
+        smallest = Context(prec=2, rounding=ROUND_CEILING).divide(1, num_strangers)
+        raise InputError(
+            f"A rate FPIR of {fpir:g} cannot be measured on {num_strangers} strangers at a time: it is less than one "
+            f"of them. Ask for {smallest:f} or more, or give more people."
+        )
+
+
+def _can_show(fpir: float, num_strangers: int) -> bool:
+    return fpir * num_strangers >= 1 - 1e-9
 
 
 def interval(rate: float, num_persons: int, confidence: float = CONFIDENCE) -> Rate:
@@ -155,6 +173,52 @@ def best_per_person(
     return pid[starts], best
 
 
+@dataclass(frozen=True, eq=False)
+class Division:
+    """How many people of what kind every draw has.
+
+    Attributes:
+      both: [B] int64, ascending, who has images on both sides: the only ones who are drawn.
+      num_drawn: how many of them a draw enrols; the others are its strangers.
+      num_always: persons with gallery images only, who are always enrolled.
+      num_strangers: of a draw, with those who have query images only.
+    """
+
+    both: IntArray
+    num_drawn: int
+    num_always: int
+    num_strangers: int
+
+    @property
+    def num_enrolled(self) -> int:
+        """N, persons in the gallery of a draw."""
+        return self.num_always + self.num_drawn
+
+
+def divide(query: IntArray, gallery: IntArray, num_enrolled: int | None = None) -> Division:
+    """How `run_searches` will divide people, which labels alone decide.
+
+    Args:
+      query: persons of the images to search with.
+      gallery: persons of the images to enrol.
+      num_enrolled: as of `run_searches`.
+
+    Raises:
+      InputError: fewer than two enrolled persons or two strangers.
+    """
+    both = np.intersect1d(query, gallery)
+    always, only_strangers = len(np.setdiff1d(gallery, query)), len(np.setdiff1d(query, gallery))
+    num_drawn = len(both) // 2 if num_enrolled is None else num_enrolled - always
+    num_strangers = len(both) - num_drawn + only_strangers
+    if num_drawn < 2 or num_drawn > len(both) or num_strangers < 2:
+        raise InputError(
+            f"{always + num_drawn} enrolled persons and {num_strangers} strangers: both must be at least 2. There are "
+            f"{len(both)} persons with query and gallery images, {always} with gallery images only (always enrolled), "
+            f"{only_strangers} with query images only (always strangers)."
+        )
+    return Division(both, num_drawn, always, num_strangers)
+
+
 def run_searches(
     query: Embedded,
     gallery: Embedded,
@@ -182,24 +246,15 @@ def run_searches(
     """
     if seed < 0:
         raise InputError(f"The seed is {seed}; it must be 0 or more.")
+    division = divide(query.pid, gallery.pid, num_enrolled)
+    both = division.both
     persons, best = best_per_person(query, gallery, excluded)
-    both = np.intersect1d(query.pid, persons)
-    always = len(persons) - len(both)
-    only_strangers = len(np.setdiff1d(query.pid, persons))
-    num_drawn = len(both) // 2 if num_enrolled is None else num_enrolled - always
-    num_strangers = len(both) - num_drawn + only_strangers
-    if num_drawn < 2 or num_drawn > len(both) or num_strangers < 2:
-        raise InputError(
-            f"{always + num_drawn} enrolled persons and {num_strangers} strangers: both must be at least 2. There are "
-            f"{len(both)} persons with query and gallery images, {always} with gallery images only (always enrolled), "
-            f"{only_strangers} with query images only (always strangers)."
-        )
     images = np.unique(gallery.pid, return_counts=True)[1]
     own = np.searchsorted(persons, query.pid)
     has_own = persons[np.minimum(own, len(persons) - 1)] == query.pid
-    mates, ranks, others, sizes = [], [], [], []
+    mates, ranks, others, sizes, num_mated = [], [], [], [], []
     for draw in range(num_draws):
-        drawn = np.random.default_rng((seed, draw)).permutation(both)[:num_drawn]
+        drawn = np.random.default_rng((seed, draw)).permutation(both)[: division.num_drawn]
         enrolled = np.isin(persons, drawn) | ~np.isin(persons, both)
         is_mated = has_own & enrolled[np.minimum(own, len(persons) - 1)]
         seen = best[:, enrolled]
@@ -209,6 +264,7 @@ def run_searches(
         visible = np.isfinite(mate)  # a search whose mate the query may not see is none
         mates.append(mate[visible])
         ranks.append(rank[visible])
+        num_mated.append(len(np.unique(query.pid[is_mated][visible])))
         sizes.append(int(images[enrolled].sum()))
     mate, other = np.concatenate(mates), np.concatenate(others)
     if not mate.size:
@@ -217,10 +273,10 @@ def run_searches(
         mate,
         np.concatenate(ranks),
         other,
-        num_enrolled=always + num_drawn,
+        num_enrolled=division.num_enrolled,
         num_images=float(np.mean(sizes)),
-        num_mated=num_drawn,
-        num_strangers=num_strangers,
+        num_mated=min(number for number in num_mated if number),
+        num_strangers=division.num_strangers,
         num_draws=num_draws,
     )
 
@@ -235,4 +291,4 @@ def operate(searches: Searches, fpir: float) -> Operating:
 
 def det_curve(searches: Searches, rates: Sequence[float] = RATES) -> list[Operating]:
     """The points of the curve at several FPIR; those that so few strangers cannot show are left out."""
-    return [operate(searches, rate) for rate in rates if rate * searches.num_strangers >= 1 - 1e-9]
+    return [operate(searches, rate) for rate in rates if _can_show(rate, searches.num_strangers)]

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.serving.guard import discard, refuse
 from icre_jax.serving.limits import Limits
-from icre_jax.serving.searcher import GoneError, Searcher, UnavailableError, UnusableError
+from icre_jax.serving.searcher import GoneError, Searcher, UnavailableError, UnreadableFileError, UnusableError
 from icre_jax.serving.thread import FullError, OneThread
 
 P = ParamSpec("P")
@@ -41,6 +41,10 @@ _FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _AGAIN = {"Retry-After": "2"}
+_LOST = (
+    "The file of this gallery image cannot be read: it was moved, or is damaged. Put it back at its place, or index "
+    "the gallery again."
+)
 _LONGEST_NUMBER = 10  # digits of a row
 
 
@@ -117,6 +121,7 @@ def make_application(searcher: Searcher, limits: Limits) -> Starlette:
             FullError: _answer_with(503, "Too many searches at a time. Try again in a moment.", _AGAIN),
             UnusableError: _say_unusable,
             GoneError: _answer_with(410, "There is no such image in the gallery now. Load the page again."),
+            UnreadableFileError: _answer_with(410, _LOST),
             UnavailableError: _answer_with(503, "The index cannot be searched any more. Start again.", _AGAIN),
             Exception: _answer_with(500, "Something went wrong here; the log has the kind of error."),
         },

@@ -9,7 +9,7 @@ class Limits:
 
     Attributes:
       body_bytes: of an image as it is sent.
-      pixels: of an image, read from its header before anything is decoded.
+      pixels: of an image that is sent, read from its header before anything is decoded.
       head_seconds: until the head of a request is there.
       body_seconds: until its image is there.
       connection_seconds: of a connection, which is one request and its answer.

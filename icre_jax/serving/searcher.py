@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from icre_jax.data.images import decode_checked
-from icre_jax.data.reading import decode_file
+from icre_jax.data.reading import ANY_SIZE, decode_file
 from icre_jax.datasets import MODALITIES, Modality
 from icre_jax.engine.host_search import search_index
 from icre_jax.engine.loaded import LoadedNetwork
@@ -38,6 +38,10 @@ class UnusableError(Exception):
 
 class GoneError(Exception):
     """There is no such row, or the gallery has changed since the page learned of it."""
+
+
+class UnreadableFileError(GoneError):
+    """The row is there, but its file is not, or cannot be read."""
 
 
 class UnavailableError(Exception):
@@ -68,7 +72,7 @@ class Searcher:
           net: the network that made it.
           calibration: None where nobody is ever said not to be in the gallery.
           top: people of an answer at most.
-          limits: of images.
+          limits: of images that are sent.
 
         Raises:
           InputError: they do not belong together.
@@ -76,6 +80,7 @@ class Searcher:
         self._folder, self._net, self._calibration = folder, net, calibration
         self._top, self._limits = top, limits
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._opened = self._open()
         if calibration is not None and self._opened.no_verdict:
             raise InputError(self._opened.no_verdict)
@@ -136,7 +141,7 @@ class Searcher:
         """A small JPEG of an image of the gallery, with nothing of its file but pixels.
 
         Raises:
-          GoneError: no such row, or its file cannot be read any more.
+          GoneError: no such row, or its file cannot be read any more (UnreadableFileError).
         """
         height, width = self._net.image_size
         size = (_THUMBNAIL_HEIGHT, max(1, round(_THUMBNAIL_HEIGHT * width / height)))
@@ -187,7 +192,7 @@ class Searcher:
 
         Raises:
           UnusableError: it is no image, or too large.
-          GoneError: no such row, or its file cannot be read any more.
+          GoneError: no such row, or its file cannot be read any more (UnreadableFileError).
         """
         entry = self._entry(self._current(), state, row)
         return self._explain(self._decode(data), modality, entry)
@@ -215,10 +220,14 @@ class Searcher:
         return pixels
 
     def _read(self, entry: Entry, size: tuple[int, int]) -> np.ndarray:
-        """The pixels of an image of the gallery."""
-        pixels = decode_file(entry.file, size, self._limits.pixels)
+        """The pixels of an image of the gallery, which may be as large as any that can be indexed.
+
+        One at a time, whichever thread asks: the largest takes hundreds of megabytes.
+        """
+        with self._reading:
+            pixels = decode_file(entry.file, size, ANY_SIZE)
         if isinstance(pixels, str):
-            raise GoneError
+            raise UnreadableFileError
         return pixels
 
     def _answer(

@@ -34,11 +34,13 @@ class Access:
 
     Attributes:
       address: that it listens at.
+      host: the first name to call it by, as it stands in a browser: an address of IPv6 in brackets.
       names: that it goes by, as a Host header says them.
       token: that has to be known; None where it listens to this machine only and nobody asked for one.
     """
 
     address: str
+    host: str
     names: tuple[str, ...]
     token: str | None
 
@@ -70,7 +72,8 @@ def check_access(address: str, names: Sequence[str], token_file: Path | None) ->
     if ip.is_unspecified and not names:
         raise InputError(f"--listen {address} is every address of this machine. Say by which names with --host_name.")
     own = f"[{ip.compressed}]" if ip.version == 6 else ip.compressed
-    return Access(address, (*_LOCAL_NAMES, own.lower(), *(name.lower() for name in names)), token)
+    host = (names or [own])[0]
+    return Access(address, host, (*_LOCAL_NAMES, own.lower(), *(name.lower() for name in names)), token)
 
 
 def bind(access: Access, port: int) -> socket.socket:

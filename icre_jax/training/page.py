@@ -18,7 +18,7 @@ from icre_jax.engine.open_set import describe_open_set
 from icre_jax.engine.saliency import explain_pairs
 from icre_jax.engine.state import TrainState
 from icre_jax.errors import InputError
-from icre_jax.evals.chosen import choose_identities, choose_rows
+from icre_jax.evals.chosen import choose_identities, choose_rows, spread
 from icre_jax.evals.hardest import hardest_queries
 from icre_jax.evals.protocol import query_rows, rank_lists
 from icre_jax.evals.ranking import Embedded
@@ -76,8 +76,7 @@ def _rank_lists(run: Run, sides: _Sides) -> list[RankedQuery]:
     evaluator = run.evaluators[0]
     setting = evaluator.protocol.settings[0]
     query, gallery = evaluator.sources[setting.query], evaluator.sources[OTHER[setting.query]]
-    asking = query_rows(setting, sides[setting.query])
-    indices = asking[np.linspace(0, len(asking) - 1, NUM_RANK_LISTS).round().astype(int)].tolist()
+    indices = spread(query_rows(setting, sides[setting.query]), NUM_RANK_LISTS).tolist()
     lists = []
     for index, ranked in zip(indices, rank_lists(setting, sides, indices, top=RANK_LIST_LENGTH), strict=True):
         rows = zip(ranked.gallery_index.tolist(), ranked.similarity.tolist(), ranked.correct.tolist(), strict=True)
