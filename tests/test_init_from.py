@@ -191,6 +191,19 @@ def test_bad_input(config, source, tmp_path):
     assert not list(workdir.glob("checkpoints/*"))
 
 
+@pytest.mark.parametrize("field", ["init_from", "pretrained"])
+def test_a_run_that_could_not_begin_leaves_its_folder_to_the_corrected_config(small, tmp_path, field):
+    small.schedule.num_epochs = 1
+    small[field] = str(tmp_path / "absent.safetensors")
+    with pytest.raises(InputError, match=r"absent\.safetensors"):
+        run(small, tmp_path / "w")
+    assert not (tmp_path / "w" / "config.json").exists()
+    small[field] = None
+    outcome, _ = run(small, tmp_path / "w")
+    assert outcome is not None
+    assert json.loads((tmp_path / "w" / "config.json").read_text())[field] is None
+
+
 def test_a_damaged_export_is_refused(config, source, tmp_path):
     export(source, tmp_path / "exported", step=None, listener=Screen(open_console()), formats=("safetensors",))
     file = tmp_path / "exported" / "network.safetensors"

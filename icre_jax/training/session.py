@@ -55,16 +55,30 @@ class Session:
     saved_step: int | None
 
     def start(self) -> TrainState:
-        """The state to train from: that of the latest checkpoint; or the first one, which is scored and saved."""
+        """The state to train from: that of the latest checkpoint; or the first one, which is scored and saved.
+
+        Raises:
+          InputError: as `restore`; or config.json cannot be written.
+          NotSavedError: the first state could not be saved.
+        """
         run = self.run
         state = hosts.everywhere(lambda: restore(run, self.checkpoints, step=self.saved_step))
         if self.saved_step is None:
             self.screen.say(_describe_start(run))
             with compiled_meanwhile(run.step, run.mesh, state, run.program.abstract_batch(run.plan.batch_size)):
-                self.save(state, self.score(state, 0))
-        elif self.saved_step < run.num_steps:
+                scores = self.score(state, 0)
+                self._claim_workdir()
+                self.save(state, scores)
+            return state
+        self._claim_workdir()
+        if self.saved_step < run.num_steps:
             self.screen.say(f"Continuing after step {self.saved_step} of {run.num_steps}.")
         return state
+
+    def _claim_workdir(self) -> None:
+        # As late as it can be, and before the first checkpoint: a run that cannot begin (no such network to start from,
+        # no memory to score it) must not keep the corrected command out of the folder.
+        hosts.from_first(lambda: write_config(self.run.workdir, self.run.settings))
 
     def is_complete(self, state: TrainState) -> bool:
         """Whether the state is that of the last step."""
@@ -135,7 +149,6 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         run = hosts.everywhere(lambda: assemble(settings, workdir, prepared))
         # Own images may have one direction only.
         _require_score(settings, run.evaluators[0].protocol, VALIDATION.get(dataset))
-        hosts.from_first(lambda: write_config(workdir, settings))
         screen.say(
             f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.program.abstract_state.params):,} "
             f"parameters, {run.plan.num_classes} identities, {run.steps_per_epoch} steps per epoch, batch "
