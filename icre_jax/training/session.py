@@ -31,7 +31,7 @@ from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences, from_json, resolve_paths, to_json
 from icre_jax.settings.fields import Settings
-from icre_jax.training.log import RunLog
+from icre_jax.training.log import RunLog, require_scores, set_aside
 from icre_jax.training.run import Run, assemble, require_same_run, restore, trace_start
 from icre_jax.training.workdir import open_workdir, write_config
 
@@ -169,7 +169,8 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         hosts.everywhere(
             functools.partial(_require_same_start, hosts.from_first(lambda: run.facts.get("init_from")), run)
         )
-        log = stack.enter_context(contextlib.closing(hosts.everywhere(lambda: _open_log(run, saved_step, stack))))
+        log = hosts.everywhere(lambda: _open_log(run, checkpoints, screen, stack))
+        stack.enter_context(contextlib.closing(log))
         yield Session(run, checkpoints, log, screen, saved_step)
 
 
@@ -207,11 +208,20 @@ def _require_score(settings: Settings, test: Protocol, validation: Protocol | No
         )
 
 
-def _open_log(run: Run, saved_step: int | None, stack: contextlib.ExitStack) -> RunLog:
+def _open_log(run: Run, checkpoints: Checkpoints, screen: Screen, stack: contextlib.ExitStack) -> RunLog:
     """The log of the run; in all processes but the first a log that nobody reads, gone with `stack`."""
-    if hosts.is_first():
-        return RunLog(run.workdir, saved_step, tensorboard=run.settings.logging.tensorboard)
-    return RunLog(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, tensorboard=False)
+    saved_step, best_step = checkpoints.latest_step, checkpoints.best_step
+    if not hosts.is_first():
+        return RunLog(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, tensorboard=False)
+    if saved_step is not None:
+        # The best step changes to newer ones alone, and these will be scored.
+        require_scores(run.workdir, {0} if best_step is None else {0, best_step})
+    elif kept := set_aside(run.workdir):
+        screen.say(
+            f"warning: {run.workdir / 'checkpoints'} is empty, and the log has steps of a run that was here. The log "
+            f"is kept as {' and '.join(path.name for path in kept)}; training starts again before the first step."
+        )
+    return RunLog(run.workdir, saved_step, tensorboard=run.settings.logging.tensorboard)
 
 
 def _describe_start(run: Run) -> str:
