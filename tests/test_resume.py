@@ -17,7 +17,7 @@ from icre_jax.engine.evaluator import Evaluator
 from icre_jax.errors import InputError
 from icre_jax.machine.screen import Screen
 from icre_jax.machine.stop import StopRequest
-from icre_jax.training import finish, loop, session
+from icre_jax.training import loop, session
 from icre_jax.training.log import RunLog, require_scores
 from tests.reports import make_result
 from tests.small_runs import assert_same_run, run, saved_steps
@@ -110,7 +110,6 @@ def start(config, workdir: Path, interruption: Interruption | None):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "stop_request", Stop)
-        patch.setattr(finish, "stop_request", Stop)
         patch.setattr(session, "assemble", assemble)
         patch.setattr(Evaluator, "embed", embed)
         patch.setattr(Checkpoints, "save", save)
