@@ -118,6 +118,14 @@ class RunLog:
                 self._board.add_scalar(name, line[name], line["step"])
 
 
+class NoLog(RunLog):
+    """The log of a process that is not to write one: it keeps nothing, needs no disk, and has nothing to read."""
+
+    def __init__(self) -> None:
+        self._metrics = self._timing = _NoLines()
+        self._board = None
+
+
 def require_scores(workdir: Path, steps: Collection[int]) -> None:
     """Look, before anything is cut or trained, whether the log has the scores that the end of the run will need.
 
@@ -217,6 +225,25 @@ class _JsonLines:
 
     def close(self) -> None:
         self._file.close()
+
+
+class _NoLines(_JsonLines):
+    """A file that is not there."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, line: dict[str, Any]) -> None:
+        pass
+
+    def require_written(self) -> None:
+        pass
+
+    def read(self, kind: str | None = None) -> list[dict[str, Any]]:
+        return []
+
+    def close(self) -> None:
+        pass
 
 
 def _read_lines(path: Path, kind: str | None = None) -> list[dict[str, Any]]:

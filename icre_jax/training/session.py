@@ -10,7 +10,6 @@ finds wrong is an error of all.
 import contextlib
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences, from_json, resolve_paths, to_json
 from icre_jax.settings.fields import Settings
-from icre_jax.training.log import RunLog, require_scores, set_aside
+from icre_jax.training.log import NoLog, RunLog, require_scores, set_aside
 from icre_jax.training.run import Run, assemble, require_same_run, restore, trace_start
 from icre_jax.training.workdir import open_workdir, write_config
 
@@ -43,7 +42,7 @@ class Session:
     Attributes:
       run: what it is made of.
       checkpoints: of its workdir.
-      log: its files; in all processes but the first one that nobody reads.
+      log: its files; in all processes but the first, one that keeps nothing.
       screen: where progress goes; in all processes but the first a silent one.
       saved_step: step of the checkpoint that it continues from; None if it starts.
     """
@@ -169,8 +168,7 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         hosts.everywhere(
             functools.partial(_require_same_start, hosts.from_first(lambda: run.facts.get("init_from")), run)
         )
-        log = hosts.everywhere(lambda: _open_log(run, checkpoints, screen, stack))
-        stack.enter_context(contextlib.closing(log))
+        log = stack.enter_context(contextlib.closing(hosts.everywhere(lambda: _open_log(run, checkpoints, screen))))
         yield Session(run, checkpoints, log, screen, saved_step)
 
 
@@ -208,11 +206,11 @@ def _require_score(settings: Settings, test: Protocol, validation: Protocol | No
         )
 
 
-def _open_log(run: Run, checkpoints: Checkpoints, screen: Screen, stack: contextlib.ExitStack) -> RunLog:
-    """The log of the run; in all processes but the first a log that nobody reads, gone with `stack`."""
+def _open_log(run: Run, checkpoints: Checkpoints, screen: Screen) -> RunLog:
+    """The log of the run; in all processes but the first, one that keeps nothing: a full disk there is no matter."""
     saved_step, best_step = checkpoints.latest_step, checkpoints.best_step
     if not hosts.is_first():
-        return RunLog(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, tensorboard=False)
+        return NoLog()
     if saved_step is not None:
         # The best step changes to newer ones alone, and these will be scored.
         require_scores(run.workdir, {0} if best_step is None else {0, best_step})
