@@ -10,6 +10,7 @@ import pytest
 
 from icre_jax.engine import parallel
 from icre_jax.machine import compiler
+from icre_jax.machine.stop import StopRequest
 from icre_jax.settings import parse
 from icre_jax.training.loop import train
 from icre_jax.training.session import open_session
@@ -39,7 +40,7 @@ def test_the_first_step_of_a_run_finds_its_program(config, tmp_path, stages):
     with open_session(parse(config), tmp_path / "run") as session:
         state = session.start()
         assert stages == [(stage, COMPILER) for stage in STAGES]
-        train(session, state)
+        train(session, state, StopRequest())
     assert len(stages) == len(STAGES)
 
 

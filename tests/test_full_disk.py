@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from rich.console import Console
 
 from icre_jax.engine.checkpoint import folder as checkpoint_folder
 from icre_jax.engine.checkpoint import opening
@@ -21,7 +23,10 @@ from icre_jax.engine.state import TrainState
 from icre_jax.errors import NotSavedError
 from icre_jax.machine import hosts
 from icre_jax.machine.stop import StopRequest
+from icre_jax.settings import parse
+from icre_jax.training import session
 from icre_jax.training.log import RunLog
+from icre_jax.training.session import open_session
 from tests.conftest import ROOT, flags_of
 from tests.small_runs import assert_same_run, run, saved_steps
 
@@ -228,6 +233,20 @@ def test_the_log_keeps_its_lines_until_there_is_space(disk):
     log.require_written()
     assert [line["step"] for line in log.read_steps()] == list(range(1, 400))
     log.close()
+
+
+def test_a_process_that_writes_no_log_needs_no_disk_for_one(small, tmp_path, monkeypatch):
+    """Of several, all but the first: a host whose temporary folder is full must not keep the run from saving."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with open_session(parse(small), tmp_path / "w", Console(quiet=True)) as opened:
+        monkeypatch.setattr(hosts, "is_first", lambda: False)
+        log = session._open_log(opened.run, opened.checkpoints, opened.screen)
+    log.write_step({"step": 1, "loss": 0.5})
+    log.write_speed({"step": 1, "seconds": 1.0})
+    log.require_written()
+    assert log.read_steps() == log.read_speed() == log.read_score_curve() == []
+    log.close()
+    assert (tmp_path / "w" / "metrics.jsonl").read_bytes() == b""
 
 
 def start(config, workdir: Path) -> subprocess.Popen:

@@ -16,12 +16,15 @@ import icre_jax
 from icre_jax.data.prepared import open_or_prepare
 from icre_jax.engine import card
 from icre_jax.engine.export import export
+from icre_jax.engine.inherit import _differences
 from icre_jax.engine.stored import flatten, read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
 from icre_jax.health.places import check_start
 from icre_jax.machine.command import read_config
 from icre_jax.machine.screen import Screen, open_console
+from icre_jax.models.network import build_network
+from icre_jax.settings import flatten as fields_of
 from icre_jax.settings import parse, resolve_paths
 from icre_jax.training.loop import train_and_evaluate
 from icre_jax.training.run import _start, assemble, trace_start
@@ -137,6 +140,80 @@ def test_another_network_is_refused_and_what_differs_is_named(config, source, tm
     assert str(refusal.value).count("model.") == len(words)
 
 
+def with_model(config, changes):
+    """Settings with other fields of the model."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.update_from_flattened_dict({f"model.{name}": value for name, value in changes.items()})
+    return parse(config)
+
+
+def program_of(settings):
+    """Names and shapes of the arrays, and what is computed of them in training: the same text gives the same bits."""
+    network = build_network(settings, num_classes=3)
+    images = jax.ShapeDtypeStruct((2, 32, 16, 3), "float32")
+    how = {"modality": "paired", "train": True}
+    arrays = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, **how), images)
+
+    @jax.jit
+    def compute(variables, x):
+        (outputs, _), statistics = network.apply(variables, x, mutable=["batch_stats"], **how)
+        return outputs, statistics
+
+    return jax.tree_util.tree_flatten_with_path(arrays), compute.lower(arrays, images).as_text()
+
+
+MPFR = {"mpfr.channels": 4, "mpfr.taps": (2, 3, 4), "mpfr.mask": "softmax", "mpfr.fusion": "sum"}
+SDCE_STEPS = {"sdce.cross_attention": False, "sdce.self_attention": False, "sdce.refinement": False}
+INSIDE = {"sdce.num_heads": 4, "sdce.mlp_ratio": 2, "sdce.roles": "guide_deep_deep", "sdce.residual": False}
+SDCE = SDCE_STEPS | INSIDE | {"sdce.positions": "tokens"}
+NEITHER = {"mpfr.enabled": False, "sdce.enabled": False}
+LOCAL, OFFSET = ({**NEITHER, "enhancement.control": control} for control in ("local", "offset"))
+WIDTH, CHANNELS = {"sdce.width": 16}, {"non_local_channels": 2}
+JOINED, BEFORE = {"enhancement.join": "concat"}, {"enhancement.placement": "before_layer4"}
+
+
+@pytest.mark.parametrize(
+    ("network", "changes"),
+    [
+        (NEITHER, MPFR | SDCE | WIDTH | JOINED | CHANNELS),
+        (NEITHER, BEFORE),
+        (LOCAL, MPFR | SDCE),
+        (OFFSET, MPFR | SDCE | WIDTH),
+        ({"sdce.enabled": False}, SDCE | WIDTH),
+        ({"mpfr.enabled": False}, MPFR | CHANNELS),
+        (SDCE_STEPS, INSIDE),
+    ],
+)
+def test_a_field_that_the_network_does_not_read_may_differ(config, network, changes):
+    theirs, ours = with_model(config, network), with_model(config, network | changes)
+    for one, other in ((theirs, ours), (ours, theirs)):
+        assert _differences(fields_of(one.model), fields_of(other.model)) == []
+    assert program_of(theirs) == program_of(ours)
+
+
+@pytest.mark.parametrize(
+    ("network", "changes"),
+    [
+        (LOCAL, WIDTH),
+        (LOCAL, JOINED),
+        (OFFSET, BEFORE),
+        ({"sdce.enabled": False}, BEFORE),
+        ({"sdce.enabled": False}, {"mpfr.channels": 4}),
+        ({"mpfr.enabled": False}, JOINED),
+        ({"mpfr.enabled": False}, WIDTH),
+        ({"sdce.cross_attention": False}, {"sdce.num_heads": 4}),
+        ({"non_local_blocks": (0, 1, 0, 0)}, CHANNELS),
+        (NEITHER, {"enhancement.control": "local"}),
+    ],
+)
+def test_a_field_that_the_network_reads_may_not_differ(config, network, changes):
+    theirs, ours = with_model(config, network), with_model(config, network | changes)
+    found = _differences(fields_of(theirs.model), fields_of(ours.model))
+    assert [finding.partition(":")[0] for finding in found] == [f"model.{name}" for name in changes]
+    assert program_of(theirs) != program_of(ours)
+
+
 def test_what_only_says_how_it_is_computed_may_differ(config, source, tmp_path):
     config.init_from = str(source)
     config.model.remat = True
@@ -189,6 +266,19 @@ def test_bad_input(config, source, tmp_path):
     flags = (*flags_of(config), "--workdir", str(workdir), f"--config.init_from={tmp_path / 'no'}")
     refused(run_command("icre_jax.train", *flags), f"{tmp_path / 'no'} holds no trained network", "Give the workdir")
     assert not list(workdir.glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize("field", ["init_from", "pretrained"])
+def test_a_run_that_could_not_begin_leaves_its_folder_to_the_corrected_config(small, tmp_path, field):
+    small.schedule.num_epochs = 1
+    small[field] = str(tmp_path / "absent.safetensors")
+    with pytest.raises(InputError, match=r"absent\.safetensors"):
+        run(small, tmp_path / "w")
+    assert not (tmp_path / "w" / "config.json").exists()
+    small[field] = None
+    outcome, _ = run(small, tmp_path / "w")
+    assert outcome is not None
+    assert json.loads((tmp_path / "w" / "config.json").read_text())[field] is None
 
 
 def test_a_damaged_export_is_refused(config, source, tmp_path):

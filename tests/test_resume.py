@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from icre_jax.engine.checkpoint.folder import Checkpoints
 from icre_jax.engine.evaluator import Evaluator
 from icre_jax.errors import InputError
+from icre_jax.machine.screen import Screen
 from icre_jax.machine.stop import StopRequest
-from icre_jax.training import finish, loop, session
+from icre_jax.training import loop, session
+from icre_jax.training.log import RunLog, require_scores
+from tests.reports import make_result
 from tests.small_runs import assert_same_run, run, saved_steps
 
 
@@ -105,7 +110,6 @@ def start(config, workdir: Path, interruption: Interruption | None):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "stop_request", Stop)
-        patch.setattr(finish, "stop_request", Stop)
         patch.setattr(session, "assemble", assemble)
         patch.setattr(Evaluator, "embed", embed)
         patch.setattr(Checkpoints, "save", save)
@@ -129,6 +133,7 @@ def check(config, reference, tmp_path_factory, plan) -> None:
 
 quietly = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 MID_EPOCH = Interruption("stop", "step", 4, num_workers=1, num_threads=2)
+EARLY = dataclasses.replace(MID_EPOCH, num_workers=0)
 IN_EVALUATION = Interruption("stop", "evaluation", 1, num_workers=0, num_threads=1)
 AFTER_SAVE = Interruption("die", "saved", 2, num_workers=0, num_threads=3)
 IN_SAVE = Interruption("die", "save", 2, num_workers=0, num_threads=1)
@@ -166,3 +171,53 @@ def test_a_stop_saves_the_very_step_and_says_so(small, tmp_path):
     _, screen = start(small, tmp_path, at_once)
     assert "Continuing after step 4 of 12" in screen
     assert "Stopped on request; step 5 is saved" in screen
+
+
+def test_a_log_without_the_scores_that_the_end_needs_is_refused_before_training(small, tmp_path):
+    start(small, tmp_path, EARLY)
+    log, saved = tmp_path / "metrics.jsonl", saved_steps(tmp_path)
+    whole = log.read_bytes()
+    for content in (None, b"".join(whole.splitlines(keepends=True)[1:])):
+        log.unlink()
+        if content is not None:
+            log.write_bytes(content)
+        with pytest.raises(InputError, match=r"metrics\.jsonl lacks the scores of step 0, .*a copy of the whole file"):
+            run(small, tmp_path)
+        assert (log.read_bytes() if log.exists() else None) == content  # nothing was cut or begun
+        assert saved_steps(tmp_path) == saved
+        log.write_bytes(whole)
+    assert run(small, tmp_path)[0] is not None
+
+
+def test_the_log_needs_the_scores_of_the_best_step(tmp_path):
+    with contextlib.closing(RunLog(tmp_path, None, tensorboard=False)) as log:
+        log.write_evaluation(0, 0.0, [make_result(0.5)], Screen(Console(quiet=True)))
+        log.write_step({"step": 5, "loss": 1.0})
+    require_scores(tmp_path, {0})
+    with pytest.raises(InputError, match=r"lacks the scores of step 5, 9,"):
+        require_scores(tmp_path, {0, 9, 5})
+
+
+def test_the_log_of_a_run_whose_checkpoints_are_gone_is_kept_beside(small, tmp_path):
+    start(small, tmp_path / "w", EARLY)
+    names = {path.name for path in (tmp_path / "w").iterdir()}
+    for number in (1, 2):
+        old = {name: (tmp_path / "w" / f"{name}.jsonl").read_bytes() for name in ("metrics", "timing")}
+        shutil.rmtree(tmp_path / "w" / "checkpoints")
+        _, screen = start(small, tmp_path / "w", EARLY)
+        said = " ".join(screen.split())
+        assert "checkpoints is empty, and the log has steps of a run that was here" in said
+        assert f"kept as metrics_before_{number}.jsonl and timing_before_{number}.jsonl" in said
+        names |= {f"{name}_before_{number}.jsonl" for name in old}
+        assert {path.name for path in (tmp_path / "w").iterdir()} == names
+        for name, content in old.items():
+            assert (tmp_path / "w" / f"{name}_before_{number}.jsonl").read_bytes() == content
+        assert (tmp_path / "w" / "metrics.jsonl").read_bytes() == old["metrics"]  # the same steps again
+
+
+def test_killed_before_its_first_checkpoint_a_run_starts_again_without_a_word(small, tmp_path):
+    start(small, tmp_path, Interruption("die", "save", 1, num_workers=0, num_threads=1))
+    assert (tmp_path / "metrics.jsonl").read_bytes().count(b"\n") == 1
+    _, screen = start(small, tmp_path, EARLY)
+    assert "is kept as" not in screen
+    assert not list(tmp_path.glob("*_before_*"))

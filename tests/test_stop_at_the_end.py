@@ -1,11 +1,13 @@
-"""A request to stop that comes while the last state is scored: that state is saved first."""
+"""A request to stop that comes in the last step or while the last state is scored: that state is saved first."""
 
 import os
 import signal
 
 import pytest
 
+from icre_jax.training.divergence import FiniteWatch
 from icre_jax.training.run import Run
+from icre_jax.training.session import Session
 from tests.small_runs import assert_same_run, run, saved_steps
 
 
@@ -33,3 +35,33 @@ def test_what_was_trained_last_is_saved_before_the_run_stops(config, tmp_path, m
     assert outcome is not None
     assert "Stopped" not in screen
     assert_same_run(tmp_path / "in_peace", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (FiniteWatch, "follow"),  # in the last step
+        (FiniteWatch, "check_state"),  # after it, while the loop looks at the last state
+        (Session, "is_complete"),  # between the loop and the last scores
+    ],
+)
+def test_a_signal_after_the_loop_has_last_asked_is_not_lost(small, tmp_path, monkeypatch, owner, name):
+    small.schedule.num_epochs = 1
+    original, calls = getattr(owner, name), []
+
+    def act(self, *args):
+        calls.append(args)
+        if len(calls) == (3 if name == "follow" else 1):  # an epoch has three steps
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, act)
+        outcome, screen = run(small, tmp_path)
+    assert outcome is None
+    assert "Stopped on request; step 3 is saved." in screen
+    assert 3 in saved_steps(tmp_path)
+    assert not (tmp_path / "results.json").exists()
+    outcome, screen = run(small, tmp_path)
+    assert outcome is not None
+    assert "Stopped" not in screen

@@ -16,6 +16,14 @@ from icre_jax.settings.fields import Settings
 # Fields of the model that say how it is computed or where it starts, not which network it is.
 _FREE = ("dtype", "precision", "remat", "neck_init_std", "enhancement.gate_init")
 
+# Fields of SDCE that count where one of these of its steps is there.
+_OF_STEPS = {
+    "sdce.num_heads": ("cross_attention", "self_attention"),
+    "sdce.roles": ("cross_attention",),
+    "sdce.residual": ("cross_attention",),
+    "sdce.mlp_ratio": ("refinement",),
+}
+
 
 def require_same_model(stored: Stored, settings: Settings) -> None:
     """Refuse a network that is another one than the config's.
@@ -32,19 +40,32 @@ def require_same_model(stored: Stored, settings: Settings) -> None:
 
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    # What a part is like counts where it is there; the control "local" has the width of SDCE.
-    absent = [
-        f"{part}."
-        for part in ("mpfr", "sdce")
-        if not (theirs[f"{part}.enabled"] and ours[f"{part}.enabled"]) and ours["enhancement.control"] != "local"
-    ]
     return [
         f"model.{name}: {theirs[name]} -> {ours[name]}"
         for name in ours
-        if theirs[name] != ours[name]
-        and name not in _FREE
-        and (name.endswith(".enabled") or not name.startswith(tuple(absent)))
+        if theirs[name] != ours[name] and _counts(name, theirs) and _counts(name, ours)
     ]
+
+
+def _counts(name: str, model: dict[str, Any]) -> bool:
+    """Whether the network of a model, all of its fields by name, is another one with another value of this field.
+
+    What `icre_jax.models.network` does not read does not count; a switch that decides what is read always does.
+    """
+    if name in _FREE:
+        return False
+    control = model["enhancement.control"]
+    if name == "sdce.width" and control == "local":
+        return True  # the width of that branch, too
+    group, _, field = name.partition(".")
+    if group in ("mpfr", "sdce") and field != "enabled" and not model[f"{group}.enabled"]:
+        return False
+    if name in ("enhancement.join", "enhancement.placement"):
+        return control != "none" or model["mpfr.enabled"] or model["sdce.enabled"]
+    if name == "non_local_channels":
+        return any(model["non_local_blocks"])
+    steps = _OF_STEPS.get(name)
+    return steps is None or any(model[f"sdce.{step}"] for step in steps)
 
 
 def require_new_test_people(stored: Stored, settings: Settings, prepared: PreparedDataset, listener: Listener) -> None:

@@ -12,7 +12,6 @@ from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult, write_results
 from icre_jax.evals.tables import table
 from icre_jax.machine import hosts
-from icre_jax.machine.stop import stop_request
 from icre_jax.report import Evaluation
 from icre_jax.training.page import write_page
 from icre_jax.training.session import Session
@@ -28,41 +27,51 @@ class Outcome:
     best_step: int
 
 
-def finish(session: Session, state: TrainState) -> Outcome | None:
-    """Score the last state, save it if that was not done, and write what a finished run leaves.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Last:
+    """Of the state after the last step: its scores, and the test images embedded by it."""
+
+    results: list[ProtocolResult]
+    embedded: dict[Modality, Embedded]
+
+
+def save_last(session: Session, state: TrainState) -> Last:
+    """Score the last state, and save it if that was not done: whoever asks to stop meanwhile, this is done first.
+
+    Every process takes part.
+
+    Raises:
+      NotSavedError: the last state could not be saved.
+    """
+    run, log = session.run, session.log
+    embedded = run.embed(state)
+    results = _shared(lambda: run.score(embedded))
+    if run.num_steps not in session.checkpoints.steps:
+        num_epochs = run.settings.schedule.num_epochs
+        session.save(
+            state, hosts.from_first(lambda: log.write_evaluation(run.num_steps, num_epochs, results, session.screen))
+        )
+    return Last(results, embedded[0])
+
+
+def finish(session: Session, state: TrainState, last: Last) -> Outcome:
+    """Write what a finished run leaves.
 
     Every process takes part; process 0 writes. Safe to call again on a finished run: results and report are then
     written anew from the same numbers.
 
-    Returns:
-      The scores; None if a process was asked to stop (SIGINT, SIGTERM) before the last state was scored and saved.
-
     Raises:
-      NotSavedError: the last state could not be saved.
       InputError: the log lacks scores that belong into the results.
     """
-    run, log, checkpoints = session.run, session.log, session.checkpoints
-    # What was trained since the last checkpoint is saved first, whoever asks to stop.
-    with stop_request() as stop:
-        embedded = run.embed(state)
-        last = _shared(lambda: run.score(embedded))
-        if run.num_steps not in checkpoints.steps:
-            num_epochs = run.settings.schedule.num_epochs
-            session.save(
-                state, hosts.from_first(lambda: log.write_evaluation(run.num_steps, num_epochs, last, session.screen))
-            )
-    if any(hosts.exchange(stop.requested)):
-        return None
-
-    best_step = checkpoints.best_step
+    best_step = session.checkpoints.best_step
     assert best_step is not None  # the last state was just saved with its scores
     outcome = Outcome(
         untrained=_shared(lambda: _logged(session, 0)),
-        last=last,
+        last=last.results,
         best=_shared(lambda: _logged(session, best_step)),
         best_step=best_step,
     )
-    hosts.from_first(lambda: _write(session, state, embedded[0], outcome))
+    hosts.from_first(lambda: _write(session, state, last.embedded, outcome))
     return outcome
 
 

@@ -5,12 +5,13 @@ timing.jsonl   how fast it did so: never equal
 """
 
 import contextlib
+import itertools
 import json
 import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from icre_jax.machine.screen import Screen
 
 # Curves of fewer points say little; a run of fewer steps logs each of them.
 FEWEST_LINES = 50
+_FILES = _METRICS, _TIMING = "metrics.jsonl", "timing.jsonl"
 _WORDS = ("kind", "results")  # of a line, which holds numbers otherwise
 _LARGEST_FILE = 2**30  # bytes; a run of days has a hundredth of that
 
@@ -45,9 +47,9 @@ class RunLog:
         """
         keep_to = -1 if saved_step is None else saved_step
         with contextlib.ExitStack() as opened:
-            self._metrics = _JsonLines(workdir / "metrics.jsonl", keep_to)
+            self._metrics = _JsonLines(workdir / _METRICS, keep_to)
             opened.callback(self._metrics.close)
-            self._timing = _JsonLines(workdir / "timing.jsonl", keep_to)
+            self._timing = _JsonLines(workdir / _TIMING, keep_to)
             opened.callback(self._timing.close)
             self._board = _open_tensorboard(workdir / "tensorboard", keep_to + 1) if tensorboard else None
             opened.pop_all()
@@ -116,6 +118,67 @@ class RunLog:
                 self._board.add_scalar(name, line[name], line["step"])
 
 
+class NoLog(RunLog):
+    """The log of a process that is not to write one: it keeps nothing, needs no disk, and has nothing to read."""
+
+    def __init__(self) -> None:
+        self._metrics = self._timing = _NoLines()
+        self._board = None
+
+
+def require_scores(workdir: Path, steps: Collection[int]) -> None:
+    """Look, before anything is cut or trained, whether the log has the scores that the end of the run will need.
+
+    Args:
+      workdir: of the run.
+      steps: whose scores these are.
+
+    Raises:
+      InputError: the log lacks some, or is damaged.
+    """
+    path = workdir / _METRICS
+    logged = {line["step"] for line in _read_lines(path, "evaluation")}
+    if missing := sorted({*steps} - logged):
+        raise InputError(
+            f"{path} lacks the scores of step {', '.join(map(str, missing))}, which results.json will need. Put a copy "
+            "of the whole file back, or train again in another --workdir."
+        )
+
+
+def set_aside(workdir: Path) -> list[Path]:
+    """Rename the logs of a run that has no checkpoint any more, so that the run that starts does not cut them.
+
+    The first checkpoint is older than the first step. So lines of steps without any checkpoint are those of a run whose
+    checkpoints somebody took away; the scores before the first step alone are computed again.
+
+    Returns:
+      The files under their new names; none if there was no step.
+
+    Raises:
+      InputError: the log is damaged, or the folder cannot be written.
+    """
+    if not _read_lines(workdir / _METRICS, "train"):
+        return []
+    # One number for both, which neither has.
+    number = next(n for n in itertools.count(1) if not any(_aside(workdir / name, n).exists() for name in _FILES))
+    kept = []
+    for name in _FILES:
+        path = workdir / name
+        if path.exists():
+            try:
+                kept.append(path.rename(_aside(path, number)))
+            except OSError as error:
+                raise InputError(
+                    f"{path} cannot be renamed ({error.strerror}), and {workdir / 'checkpoints'} is empty: training "
+                    "would overwrite it. Use another --workdir."
+                ) from error
+    return kept
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}_before_{number}{path.suffix}")
+
+
 class _JsonLines:
     """A file of one JSON object per line, each with its "step", in ascending order.
 
@@ -158,19 +221,42 @@ class _JsonLines:
         self._waiting = b""
 
     def read(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Every line, or those of one kind; an evaluation has its results."""
-        if not self._path.exists():
-            return []
-        # The last piece is empty, or half a line of a process that was killed.
-        try:
-            complete = read_bytes(self._path, most_bytes=_LARGEST_FILE).split(b"\n")[:-1]
-            lines = [_parse_line(line) for line in complete]
-            return [line for line in lines if kind in (None, line.get("kind"))]
-        except (UnreadableError, ValueError) as error:
-            raise InputError(f"{self._path} is damaged ({error}). Restore it, or use another --workdir.") from error
+        return _read_lines(self._path, kind)
 
     def close(self) -> None:
         self._file.close()
+
+
+class _NoLines(_JsonLines):
+    """A file that is not there."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, line: dict[str, Any]) -> None:
+        pass
+
+    def require_written(self) -> None:
+        pass
+
+    def read(self, kind: str | None = None) -> list[dict[str, Any]]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def _read_lines(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Every line, or those of one kind; an evaluation has its results."""
+    if not path.exists():
+        return []
+    # The last piece is empty, or half a line of a process that was killed.
+    try:
+        complete = read_bytes(path, most_bytes=_LARGEST_FILE).split(b"\n")[:-1]
+        lines = [_parse_line(line) for line in complete]
+        return [line for line in lines if kind in (None, line.get("kind"))]
+    except (UnreadableError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}). Restore it, or use another --workdir.") from error
 
 
 def _parse_line(text: bytes) -> dict[str, Any]:

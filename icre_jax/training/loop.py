@@ -10,10 +10,10 @@ from rich.console import Console
 from icre_jax.data.pipeline import training_batches
 from icre_jax.engine.state import TrainState
 from icre_jax.machine import hosts
-from icre_jax.machine.stop import stop_request
+from icre_jax.machine.stop import StopRequest, stop_request
 from icre_jax.settings.fields import Settings
 from icre_jax.training.divergence import FiniteWatch
-from icre_jax.training.finish import Outcome, finish
+from icre_jax.training.finish import Outcome, finish, save_last
 from icre_jax.training.log import Stopwatch, describe_step, steps_between_lines
 from icre_jax.training.session import Session, open_session
 
@@ -40,17 +40,21 @@ def train_and_evaluate(settings: Settings, workdir: Path, *, console: Console | 
       HostError: another process of the run is lost.
     """
     with open_session(settings, workdir, console) as session:
-        state = train(session, session.start())
-        outcome = finish(session, state) if session.is_complete(state) else None
-        if outcome is None:
+        state = session.start()
+        # One request from the first step to the save of the last state: none is lost between its parts.
+        with stop_request() as stop:
+            state = train(session, state, stop)
+            last = save_last(session, state) if session.is_complete(state) else None
+        if last is None or any(hosts.exchange(stop.requested)):
             session.screen.say(
                 f"Stopped on request; step {int(state.step)} is saved. The same command continues the run."
             )
-        return outcome
+            return None
+        return finish(session, state, last)
 
 
-def train(session: Session, state: TrainState) -> TrainState:
-    """Train to the end or to a request to stop (SIGINT, SIGTERM); the state then, saved in the second case."""
+def train(session: Session, state: TrainState, stop: StopRequest) -> TrainState:
+    """Train to the end, or until `stop` is requested in a process; the state then, saved if it is not the last one."""
     run, settings = session.run, session.run.settings
     start = step = int(state.step)
     speed = Stopwatch(run.plan.batch_size)
@@ -69,7 +73,6 @@ def train(session: Session, state: TrainState) -> TrainState:
     vote = hosts.Vote()
     with (
         contextlib.closing(batches),
-        stop_request() as stop,
         # A transfer that nobody asked for makes the device wait for the host in every step.
         jax.transfer_guard("disallow"),
     ):

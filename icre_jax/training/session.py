@@ -10,7 +10,6 @@ finds wrong is an error of all.
 import contextlib
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences, from_json, resolve_paths, to_json
 from icre_jax.settings.fields import Settings
-from icre_jax.training.log import RunLog
+from icre_jax.training.log import NoLog, RunLog, require_scores, set_aside
 from icre_jax.training.run import Run, assemble, require_same_run, restore, trace_start
 from icre_jax.training.workdir import open_workdir, write_config
 
@@ -43,7 +42,7 @@ class Session:
     Attributes:
       run: what it is made of.
       checkpoints: of its workdir.
-      log: its files; in all processes but the first one that nobody reads.
+      log: its files; in all processes but the first, one that keeps nothing.
       screen: where progress goes; in all processes but the first a silent one.
       saved_step: step of the checkpoint that it continues from; None if it starts.
     """
@@ -55,16 +54,30 @@ class Session:
     saved_step: int | None
 
     def start(self) -> TrainState:
-        """The state to train from: that of the latest checkpoint; or the first one, which is scored and saved."""
+        """The state to train from: that of the latest checkpoint; or the first one, which is scored and saved.
+
+        Raises:
+          InputError: as `restore`; or config.json cannot be written.
+          NotSavedError: the first state could not be saved.
+        """
         run = self.run
         state = hosts.everywhere(lambda: restore(run, self.checkpoints, step=self.saved_step))
         if self.saved_step is None:
             self.screen.say(_describe_start(run))
             with compiled_meanwhile(run.step, run.mesh, state, run.program.abstract_batch(run.plan.batch_size)):
-                self.save(state, self.score(state, 0))
-        elif self.saved_step < run.num_steps:
+                scores = self.score(state, 0)
+                self._claim_workdir()
+                self.save(state, scores)
+            return state
+        self._claim_workdir()
+        if self.saved_step < run.num_steps:
             self.screen.say(f"Continuing after step {self.saved_step} of {run.num_steps}.")
         return state
+
+    def _claim_workdir(self) -> None:
+        # As late as it can be, and before the first checkpoint: a run that cannot begin (no such network to start from,
+        # no memory to score it) must not keep the corrected command out of the folder.
+        hosts.from_first(lambda: write_config(self.run.workdir, self.run.settings))
 
     def is_complete(self, state: TrainState) -> bool:
         """Whether the state is that of the last step."""
@@ -135,7 +148,6 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         run = hosts.everywhere(lambda: assemble(settings, workdir, prepared))
         # Own images may have one direction only.
         _require_score(settings, run.evaluators[0].protocol, VALIDATION.get(dataset))
-        hosts.from_first(lambda: write_config(workdir, settings))
         screen.say(
             f"{settings.name}: ResNet-{settings.model.depth}, {num_parameters(run.program.abstract_state.params):,} "
             f"parameters, {run.plan.num_classes} identities, {run.steps_per_epoch} steps per epoch, batch "
@@ -156,7 +168,7 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
         hosts.everywhere(
             functools.partial(_require_same_start, hosts.from_first(lambda: run.facts.get("init_from")), run)
         )
-        log = stack.enter_context(contextlib.closing(hosts.everywhere(lambda: _open_log(run, saved_step, stack))))
+        log = stack.enter_context(contextlib.closing(hosts.everywhere(lambda: _open_log(run, checkpoints, screen))))
         yield Session(run, checkpoints, log, screen, saved_step)
 
 
@@ -194,11 +206,20 @@ def _require_score(settings: Settings, test: Protocol, validation: Protocol | No
         )
 
 
-def _open_log(run: Run, saved_step: int | None, stack: contextlib.ExitStack) -> RunLog:
-    """The log of the run; in all processes but the first a log that nobody reads, gone with `stack`."""
-    if hosts.is_first():
-        return RunLog(run.workdir, saved_step, tensorboard=run.settings.logging.tensorboard)
-    return RunLog(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, tensorboard=False)
+def _open_log(run: Run, checkpoints: Checkpoints, screen: Screen) -> RunLog:
+    """The log of the run; in all processes but the first, one that keeps nothing: a full disk there is no matter."""
+    saved_step, best_step = checkpoints.latest_step, checkpoints.best_step
+    if not hosts.is_first():
+        return NoLog()
+    if saved_step is not None:
+        # The best step changes to newer ones alone, and these will be scored.
+        require_scores(run.workdir, {0} if best_step is None else {0, best_step})
+    elif kept := set_aside(run.workdir):
+        screen.say(
+            f"warning: {run.workdir / 'checkpoints'} is empty, and the log has steps of a run that was here. The log "
+            f"is kept as {' and '.join(path.name for path in kept)}; training starts again before the first step."
+        )
+    return RunLog(run.workdir, saved_step, tensorboard=run.settings.logging.tensorboard)
 
 
 def _describe_start(run: Run) -> str:
