@@ -6,7 +6,6 @@ results.csv and results.tex into --out.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.errors import InputError
 from icre_jax.evals.average import average_runs
@@ -21,9 +20,14 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("average", __doc__)
     parser.add_argument(
-        "--workdirs", required=True, nargs="+", type=Path, metavar="DIR", help="work folders, one for each trial"
+        "--workdirs",
+        required=True,
+        nargs="+",
+        type=command.path,
+        metavar="DIR",
+        help="work folders, one for each trial",
     )
-    parser.add_argument("--out", required=True, type=Path, help="for the results")
+    parser.add_argument("--out", required=True, type=command.path, help="for the results")
     flags = parser.parse_args(arguments)
     if flags.out.resolve() in {workdir.resolve() for workdir in flags.workdirs}:
         raise InputError(

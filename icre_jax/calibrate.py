@@ -6,7 +6,6 @@ thresholds, and writes the one of --fpir, with the size of gallery it holds for,
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.data.labelled import DATASETS, SPLITS, Source
 from icre_jax.datasets import INFRARED, MODALITIES
@@ -21,8 +20,10 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("calibrate", __doc__)
     parser.add_argument("--network", required=True, help="an export, the work folder of a run, or 'synthetic'")
-    parser.add_argument("--images", required=True, type=Path, metavar="PATH", help="labelled images of held-out people")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="for the calibration")
+    parser.add_argument(
+        "--images", required=True, type=command.path, metavar="PATH", help="labelled images of held-out people"
+    )
+    parser.add_argument("--out", required=True, type=command.path, metavar="FILE", help="for the calibration")
     parser.add_argument(
         "--fpir", type=float, default=0.05, help="share of strangers' searches that may give a candidate; default: 0.05"
     )

@@ -7,7 +7,6 @@ the protocol decides what a query may not see and how the CMC counts. Prints a t
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.evals.scoring import RULES, choose_rule, score_files, to_document, to_table
 from icre_jax.machine import command
@@ -18,9 +17,9 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("score", __doc__)
     parser.add_argument("--protocol", required=True, choices=RULES, help="whose rules")
-    parser.add_argument("--query", required=True, type=Path, metavar="FILE.npz", help="features, pid, camid")
-    parser.add_argument("--gallery", required=True, type=Path, metavar="FILE.npz", help="features, pid, camid")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the numbers as well")
+    parser.add_argument("--query", required=True, type=command.path, metavar="FILE.npz", help="features, pid, camid")
+    parser.add_argument("--gallery", required=True, type=command.path, metavar="FILE.npz", help="features, pid, camid")
+    parser.add_argument("--json", type=command.path, metavar="FILE", help="where to keep the numbers as well")
     parser.add_argument(
         "--deduplicate_ids",
         action=argparse.BooleanOptionalAction,

@@ -9,7 +9,6 @@ rate of false alarms that this was calibrated to. Candidates, not identification
 import functools
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.datasets import MODALITIES
 from icre_jax.errors import InputError
@@ -25,10 +24,9 @@ from icre_jax.machine.screen import Screen
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("search", __doc__)
-    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="folder of the index")
-    parser.add_argument(
-        "--images", required=True, nargs="+", type=Path, metavar="PATH", help="images, folders, lists, manifests"
-    )
+    parser.add_argument("--index", required=True, type=command.path, metavar="DIR", help="folder of the index")
+    images_help = "images, folders, lists, manifests"
+    parser.add_argument("--images", required=True, nargs="+", type=command.path, metavar="PATH", help=images_help)
     parser.add_argument(
         "--modality",
         required=True,
@@ -36,10 +34,12 @@ def main(arguments: Sequence[str]) -> int:
         help="of the images; of visible/ and infrared/, or of a manifest, take these",
     )
     parser.add_argument("--top", type=int, default=10, help="candidates of an image at most; default: 10")
-    parser.add_argument("--calibration", type=Path, metavar="FILE", help='say "not in the gallery" below its threshold')
+    parser.add_argument(
+        "--calibration", type=command.path, metavar="FILE", help='say "not in the gallery" below its threshold'
+    )
     parser.add_argument("--network", help="where the index's network is, if it was moved")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the answers as well")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with all images, in one file")
+    parser.add_argument("--json", type=command.path, metavar="FILE", help="where to keep the answers as well")
+    parser.add_argument("--html", type=command.path, metavar="FILE", help="a page with all images, in one file")
     parser.add_argument("--engine", choices=(*ENGINES, "ray"), default="host", help="who searches; default: host")
     add_flags(parser)
     command.add_pixels_flag(parser)

@@ -6,7 +6,6 @@ with the verdict of --calibration ("candidates, not identifications", or "not in
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.errors import InputError
 from icre_jax.machine import command
@@ -17,14 +16,18 @@ from icre_jax.machine.screen import Screen
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("serve", __doc__)
-    parser.add_argument("--index", required=True, type=Path, metavar="DIR", help="folder of the index")
-    parser.add_argument("--calibration", type=Path, metavar="FILE", help='say "not in the gallery" below its threshold')
+    parser.add_argument("--index", required=True, type=command.path, metavar="DIR", help="folder of the index")
+    parser.add_argument(
+        "--calibration", type=command.path, metavar="FILE", help='say "not in the gallery" below its threshold'
+    )
     parser.add_argument("--network", help="where the index's network is, if it was moved")
     parser.add_argument("--top", type=int, default=10, help="people of an answer at most; default: 10")
     parser.add_argument("--port", type=int, default=8765, help="0 for any that is free; default: 8765")
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="for others too; needs --token_file")
     parser.add_argument("--host_name", nargs="+", default=[], metavar="NAME", help="by which others call this machine")
-    parser.add_argument("--token_file", type=Path, metavar="FILE", help="a secret that has to be typed into the page")
+    parser.add_argument(
+        "--token_file", type=command.path, metavar="FILE", help="a secret that has to be typed into the page"
+    )
     flags = parser.parse_args(arguments)
     try:
         from icre_jax.serving.server import bind, check_access, serve

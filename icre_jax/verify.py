@@ -8,7 +8,6 @@ Reads layout and lists, counts, decodes every image, and lists all that is wrong
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from icre_jax.data.verification import CHECKS, verify
 from icre_jax.machine import command
@@ -19,9 +18,9 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = command.make_parser("verify", __doc__)
     parser.add_argument("--dataset", required=True, choices=tuple(CHECKS))
-    parser.add_argument("--data_dir", required=True, type=Path, help="the data set as it was delivered")
+    parser.add_argument("--data_dir", required=True, type=command.path, help="the data set as it was delivered")
     parser.add_argument("--trial", type=int, metavar="K", help="of RegDB: check this trial only; default: all ten")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write findings and counts there as well")
+    parser.add_argument("--json", type=command.path, metavar="FILE", help="write findings and counts there as well")
     parser.add_argument(
         "--num_workers",
         type=command.workers,

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+import icre_jax
+from icre_jax.__main__ import COMMANDS
 from icre_jax.errors import InputError
 from icre_jax.experiments.arguments import read_seeds
 from icre_jax.machine import command
@@ -254,3 +256,21 @@ def test_training_refuses_them(flags, words, tmp_path):
     assert words in process.stderr
     assert "Traceback" not in process.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_home_is_what_a_shell_would_make_of_it(tmp_path, monkeypatch):
+    """bash expands ~ in `--flag ~/x` and not in `--flag=~/x`: an index was changed past its lock, results went to ./~."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "gallery").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"{tmp_path}/home/gallery is not the index of a gallery"):
+        importlib.import_module("icre_jax.index").main(["--index=~/gallery", "--delete", "anna"])
+    with pytest.raises(InputError, match=f"{tmp_path}/home/nowhere holds no trained network"):
+        icre_jax.load("~/nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_that_takes_a_path_knows_home(name):
+    text = (ROOT / "icre_jax" / f"{name}.py").read_text(encoding="utf-8")
+    assert "type=Path" not in text
