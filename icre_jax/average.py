@@ -7,8 +7,7 @@ results.csv and results.tex into --out.
 
 from collections.abc import Sequence
 
-from icre_jax.errors import InputError
-from icre_jax.evals.average import average_runs
+from icre_jax.evals.average import average_runs, require_other_folder
 from icre_jax.evals.latex import write_latex
 from icre_jax.evals.results import write_results
 from icre_jax.evals.tables import table
@@ -29,11 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--out", required=True, type=command.path, help="for the results")
     flags = parser.parse_args(arguments)
-    if flags.out.resolve() in {workdir.resolve() for workdir in flags.workdirs}:
-        raise InputError(
-            f"--out {flags.out} is one of --workdirs, and the mean would replace the results of that run. Name another "
-            "folder."
-        )
+    require_other_folder(flags.out, flags.workdirs)
     results, facts = average_runs(flags.workdirs)
     write_results(flags.out, results, facts)
     write_latex(flags.out, results)

@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 
 from icre_jax.datasets import MODALITIES
-from icre_jax.errors import InputError
 from icre_jax.fleet.cluster import add_flags, read_flags
 from icre_jax.fleet.searching import search_shards
 from icre_jax.identify.searching import ENGINES, search_for, to_document
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         if getattr(flags, flag) is not None:
             command.require_writable(getattr(flags, flag), f"--{flag}")
     if flags.json is not None and flags.html is not None and flags.json.resolve() == flags.html.resolve():
-        raise InputError(f"--json and --html are both {flags.html}, and the page would replace it. Name two files.")
+        parser.error(f"--json and --html are both {flags.html}, and the page would replace it. Name two files.")
     keep_compiled_programs()
     with Screen() as screen:
         answers = search_for(

@@ -20,7 +20,6 @@ from icre_jax.engine import stored
 from icre_jax.errors import InputError
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.storage import Entry
-from icre_jax.settings import lasting_name
 from tests.conftest import ROOT
 
 BOX = ROOT / "icre_jax" / "box" / "synthetic"
@@ -244,17 +243,10 @@ def test_a_path_is_never_the_box(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="holds no trained network"):
             icre_jax.load(path)
     shutil.copytree(stored.BOX / "synthetic", tmp_path / "synthetic")
-    assert icre_jax.load("synthetic").origin == "synthetic"
-    assert icre_jax.load(Path("synthetic")).origin == str(tmp_path / "synthetic")
-    assert icre_jax.load("./synthetic").origin == "./synthetic"
-
-
-def test_a_name_that_holds_from_other_folders(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("synthetic", "run"):
-        Path(folder).mkdir()
-    names = ("synthetic", "./synthetic", "run", "gone")
-    assert [*map(lasting_name, names)] == ["synthetic", str(tmp_path / "synthetic"), str(tmp_path / "run"), "gone"]
+    by_name, by_path, below = (icre_jax.load(path) for path in ("synthetic", Path("synthetic"), "./synthetic"))
+    assert (by_name.origin, by_name.place) == ("synthetic", "synthetic")
+    assert by_path.origin == by_path.place == str(tmp_path / "synthetic")
+    assert (below.origin, below.place) == ("./synthetic", str(tmp_path / "synthetic"))
 
 
 def test_the_hash_is_of_every_bit_and_setting_that_decides(net):

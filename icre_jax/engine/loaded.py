@@ -65,6 +65,11 @@ class LoadedNetwork:
         return f"<LoadedNetwork {self.origin!r}: step {self.step}, images {height}x{width} -> {self.size} numbers>"
 
     @property
+    def place(self) -> str:
+        """`origin` as it holds from other folders as well: a whole path, or the name of a network in the box."""
+        return self.origin if self.origin in IN_THE_BOX else str(Path(self.origin).resolve())
+
+    @property
     def size(self) -> int:
         """D, the numbers of an embedding."""
         return self.variables["params"]["head"]["neck"]["scale"].shape[-1]

@@ -17,6 +17,19 @@ from icre_jax.settings import FREE_TO_CHANGE, flatten
 _OF_A_RUN = ("name", "seed", "perturbation", "data.trial")
 
 
+def require_other_folder(out: Path, folders: Sequence[Path]) -> None:
+    """Refuse to write the mean to where one of the runs in `folders` has its own results.
+
+    Raises:
+      InputError: `out` is one of them.
+    """
+    if out.resolve() in {folder.resolve() for folder in folders}:
+        raise InputError(
+            f"--out {out} is one of --workdirs, and the mean would replace the results of that run. Name another "
+            "folder."
+        )
+
+
 def average_runs(folders: Sequence[Path]) -> tuple[list[ProtocolResult], dict[str, Any]]:
     """The mean over the runs in `folders`, and where it comes from.
 

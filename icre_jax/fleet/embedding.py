@@ -10,7 +10,6 @@ import numpy as np
 import icre_jax
 from icre_jax.errors import InputError, UnusableImagesError
 from icre_jax.fleet.cluster import Cluster, open_cluster
-from icre_jax.settings import lasting_name
 
 
 def leave_devices_to_workers() -> None:
@@ -72,7 +71,6 @@ def embed_on_workers(
       HostError: a process was lost.
     """
     paths = [str(file.resolve()) for file in files]
-    network = lasting_name(net.origin)
     batches = [
         {"first": first, "files": paths[first : first + batch_size]} for first in range(0, len(paths), batch_size)
     ]
@@ -87,7 +85,7 @@ def embed_on_workers(
         context.enable_progress_bars = False
         embedded = ray.data.from_items(batches).map(
             _Embedder,
-            fn_constructor_args=(network, {"step": step, "max_pixels": net.max_pixels}, net.model_hash, flags),
+            fn_constructor_args=(net.place, {"step": step, "max_pixels": net.max_pixels}, net.model_hash, flags),
             compute=ray.data.ActorPoolStrategy(size=place.num_workers),
             **place.resources,
         )

@@ -14,7 +14,6 @@ from icre_jax.errors import InputError
 from icre_jax.machine.lock import lock_folder
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.storage import Entry
-from icre_jax.settings import lasting_name
 
 _TOGETHER = 256  # images that are embedded before their vectors are written
 
@@ -52,7 +51,7 @@ def make_index(
         _embed(net, entries, modality, flip, listener),
         entries,
         model_hash=net.model_hash,
-        origin=lasting_name(network),
+        origin=net.place,
         preprocessing={"image_size": list(net.image_size), "flip": flip},
     )
 

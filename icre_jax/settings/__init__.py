@@ -36,14 +36,6 @@ FREE_TO_CHANGE = (
 )
 
 
-def lasting_name(network: str) -> str:
-    """What `icre_jax.load` takes, as a name that holds from other folders as well.
-
-    The name of a network in the box is one already, whatever folder of that name may lie here.
-    """
-    return network if network in IN_THE_BOX or not Path(network).exists() else str(Path(network).resolve())
-
-
 def parse(config: ConfigDict | dict[str, Any]) -> Settings:
     """Check a config and give it types.
 
