@@ -235,6 +235,24 @@ def test_the_log_keeps_its_lines_until_there_is_space(disk):
     log.close()
 
 
+def test_the_log_is_on_the_disk_before_a_checkpoint_counts_on_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    log = RunLog(tmp_path, None, tensorboard=False)
+    log.write_step({"step": 1, "loss": 0.5})
+    assert synced == []  # a step does not wait for the disk
+    log.require_written()
+    assert synced == [tmp_path / "metrics.jsonl", tmp_path / "timing.jsonl"]
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(NotSavedError, match=r"metrics\.jsonl could not be written: .*Input/output"):
+        log.require_written()
+    log.close()
+
+
 def test_a_process_that_writes_no_log_needs_no_disk_for_one(small, tmp_path, monkeypatch):
     """Of several, all but the first: a host whose temporary folder is full must not keep the run from saving."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))

@@ -14,6 +14,6 @@ Nobody else in the package opens a file to read it, unless `tests/test_architect
 exception that the format makes safe: safetensors and orbax are read in `icre_jax.engine`. SECURITY.md has every limit.
 """
 
-from icre_jax.files.writing import new_folder, sync_folder, whole_file, write_file
+from icre_jax.files.writing import new_folder, sync, sync_folder, whole_file, write_file
 
-__all__ = ["new_folder", "sync_folder", "whole_file", "write_file"]
+__all__ = ["new_folder", "sync", "sync_folder", "whole_file", "write_file"]

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever ends the process that writes them."""
+"""Files and folders that are there whole or not at all, whatever ends the process, or the machine, that writes them."""
 
 import concurrent.futures
 import contextlib
@@ -32,6 +32,7 @@ def whole_file(path: Path, *, locked: bool = False) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial" if locked else f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
+        sync(partial)  # else a machine that loses its power may have the name without the content
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -43,24 +44,25 @@ def write_file(path: Path, content: str | bytes, *, locked: bool = False) -> Non
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def sync_folder(folder: Path, *, below: bool = True) -> None:
-    """Wait until `folder` is on the disk as it is now, so that a machine may lose its power after that.
-
-    Args:
-      folder: whose names, of files and folders, are to stay.
-      below: the content of its files, and all folders in it, as well.
+def sync_folder(folder: Path) -> None:
+    """Wait until `folder` and all that is in it are on the disk, so that a machine may lose its power after that.
 
     Raises:
       OSError: the disk cannot write them.
     """
-    found = sorted(folder.rglob("*")) if below else []
+    found = sorted(folder.rglob("*"))
     folders = [folder, *(path for path in found if path.is_dir())]
     with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:  # the waits of several are hardly longer than of one
-        list(pool.map(_sync, [path for path in found if not path.is_dir()]))
-        list(pool.map(_sync, reversed(folders)))
+        list(pool.map(sync, [path for path in found if not path.is_dir()]))
+        list(pool.map(sync, reversed(folders)))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises:
+      OSError: the disk cannot write them.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -85,6 +87,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o755)  # mkdtemp makes it private
+        sync_folder(partial)
         if path.is_dir():
             path.rmdir()
         partial.rename(path)

@@ -20,6 +20,7 @@ import jax
 
 from icre_jax.errors import InputError, NotSavedError, UnreadableError
 from icre_jax.evals.results import ProtocolResult, from_records
+from icre_jax.files import sync
 from icre_jax.files.json_files import parse_json
 from icre_jax.files.regular import read_bytes
 from icre_jax.machine.screen import Screen
@@ -97,13 +98,13 @@ class RunLog:
         return {line["step"]: line["results"] for line in self._metrics.read("evaluation")}
 
     def require_written(self) -> None:
-        """Write what a full disk has kept back so far.
+        """Write what a full disk has kept back so far, and wait until all of it is there: a checkpoint counts on it.
 
         Raises:
-          NotSavedError: the disk is still full.
+          NotSavedError: the disk is still full, or cannot write.
         """
-        self._metrics.require_written()
-        self._timing.require_written()
+        self._metrics.require_on_disk()
+        self._timing.require_on_disk()
 
     def close(self) -> None:
         """Close all files."""
@@ -220,6 +221,13 @@ class _JsonLines:
         self._size += len(self._waiting)
         self._waiting = b""
 
+    def require_on_disk(self) -> None:
+        self.require_written()
+        try:
+            sync(self._path)
+        except OSError as error:
+            raise NotSavedError(f"{self._path} could not be written: {error}.") from error
+
     def read(self, kind: str | None = None) -> list[dict[str, Any]]:
         return _read_lines(self._path, kind)
 
@@ -236,7 +244,7 @@ class _NoLines(_JsonLines):
     def write(self, line: dict[str, Any]) -> None:
         pass
 
-    def require_written(self) -> None:
+    def require_on_disk(self) -> None:
         pass
 
     def read(self, kind: str | None = None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from icre_jax.engine.checkpoint.damage import NOTES
 from icre_jax.engine.checkpoint.quiet import quiet_orbax, reason_of
 from icre_jax.errors import InputError
-from icre_jax.files import sync_folder
+from icre_jax.files import sync, sync_folder
 from icre_jax.sums import write_sums
 
 ARRAYS = ("params", "batch_stats", "opt_state", "ema")
@@ -117,7 +117,7 @@ class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
             named = super().finalize()
             if inspect.isawaitable(named):
                 return self._sync_name(named)
-            sync_folder(Path(self.get_final()).parent, below=False)
+            sync(Path(self.get_final()).parent)
             return named
         except OSError as error:
             failed_last.append(error)
@@ -125,5 +125,5 @@ class _Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
     async def _sync_name(self, named: Awaitable[Any]) -> Any:
         given = await named
-        sync_folder(Path(self.get_final()).parent, below=False)
+        sync(Path(self.get_final()).parent)
         return given
