@@ -143,6 +143,7 @@ def test_damaged_scores_are_said_with_the_step_that_is_left(tmp_path, state):
         Checkpoints(tmp_path, best_metric=METRIC)
 
 
+@pytest.mark.versions
 def test_a_step_is_on_the_disk_before_it_has_a_name_and_named_before_the_older_one_goes(tmp_path, state, monkeypatch):
     folder, synced = tmp_path / "checkpoints", []
 

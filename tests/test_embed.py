@@ -11,6 +11,7 @@ from PIL import Image
 import icre_jax
 from icre_jax.data.collection import collect
 from icre_jax.data.folders import write_manifest
+from icre_jax.data.labelled import Source, list_labelled
 from icre_jax.engine.embed_files import embed_files
 from icre_jax.errors import InputError
 from icre_jax.evals import features
@@ -192,6 +193,16 @@ def test_of_a_folder_with_both_modalities_one_is_taken(folder):
     shutil.rmtree(people / "visible")
     with pytest.raises(InputError, match="has no folder 'visible' beside the other modality's"):
         collect(people, "visible")
+
+
+def test_folders_of_splits_are_no_folder_of_images(folder):
+    """As they lie before --make_manifest: images of the other modality are among them, and training images."""
+    (folder / "manifest.csv").unlink()
+    with pytest.raises(InputError, match=r"holds gallery, query, train with .* --make_manifest"):
+        collect(folder, "infrared")
+    with pytest.raises(InputError, match=r"holds gallery, query, train with .* --make_manifest"):
+        list_labelled(Source(folder), "infrared")
+    assert len(collect(folder / "query", "infrared")) > 0
 
 
 def test_training_images_of_a_manifest_may_be_left_out(folder):

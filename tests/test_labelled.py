@@ -64,7 +64,7 @@ def test_a_folder_that_cannot_be_read_is_named(name, locked, tmp_path):
     touch(tmp_path, "train/visible/bo/1.jpg", f"train/visible/{name}")
     place = f"{name[: name.index('locked')]}locked/ cannot be read (Permission denied); it must be a folder that you"
     for attempt, above in (
-        (lambda: collect(tmp_path, "visible"), "train/visible/"),
+        (lambda: collect(tmp_path / "train", "visible"), ""),
         (lambda: list_labelled(Source(tmp_path / "train" / "visible"), "visible"), ""),
         (lambda: write_manifest(tmp_path), "train/visible/"),
     ):
@@ -133,7 +133,7 @@ def test_a_manifest_without_its_training_images(tmp_path):
         list_labelled(Source(tmp_path), "visible")
 
 
-@pytest.mark.parametrize("name", ["cam3/1.jpg", "cam3/0001/1.jpg", "gallery/anna/1.jpg", "train/visible/1.jpg"])
+@pytest.mark.parametrize("name", ["cam3/1.jpg", "cam3/0001/1.jpg", "gallery/anna/1.jpg"])
 def test_a_folder_that_is_no_person_is_refused(name, tmp_path):
     touch(tmp_path, name)
     with pytest.raises(

@@ -129,7 +129,13 @@ def _of_folder(folder: Path, modality: Modality) -> Collection:
 def _choose_folder(folder: Path, modality: Modality) -> Path:
     """Its folder of the modality where it has one for either: images of the other would pass the wrong stem."""
     entries = list_folder(folder, folder, [])  # one that cannot be read is named by the walk
-    if not any(entry.name in MODALITIES and is_folder(entry) for entry in entries):
+    splits = [entry.name for entry in entries if entry.name in manifest.SPLITS and _has_modalities(folder / entry.name)]
+    if splits:
+        raise InputError(
+            f"{folder} holds {', '.join(splits)} with a folder for each modality. Name one of them, for example "
+            f"{folder / splits[0]}, or have a list of all written: python -m icre_jax.prepare --make_manifest {folder}"
+        )
+    if not _has_modalities(folder):
         return folder
     if not any(entry.name == modality and is_folder(entry) for entry in entries):
         raise InputError(f"{folder} has no folder {modality!r} beside the other modality's.")
@@ -137,6 +143,10 @@ def _choose_folder(folder: Path, modality: Modality) -> Path:
     if others:
         raise InputError(f"{folder} holds {', '.join(others[:10])} beside {' and '.join(MODALITIES)}. Remove it.")
     return folder / modality
+
+
+def _has_modalities(folder: Path) -> bool:
+    return any(entry.name in MODALITIES and is_folder(entry) for entry in list_folder(folder, folder, []))
 
 
 def _of_list(file: Path) -> Collection:
