@@ -247,6 +247,9 @@ def test_a_path_is_never_the_box(tmp_path, monkeypatch):
     assert (by_name.origin, by_name.place) == ("synthetic", "synthetic")
     assert by_path.origin == by_path.place == str(tmp_path / "synthetic")
     assert (below.origin, below.place) == ("./synthetic", str(tmp_path / "synthetic"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    at_home = icre_jax.load("~/synthetic")
+    assert (at_home.origin, at_home.place) == ("~/synthetic", str(tmp_path / "synthetic"))
 
 
 def test_the_hash_is_of_every_bit_and_setting_that_decides(net):

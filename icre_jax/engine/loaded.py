@@ -67,7 +67,7 @@ class LoadedNetwork:
     @property
     def place(self) -> str:
         """`origin` as it holds from other folders as well: a whole path, or the name of a network in the box."""
-        return self.origin if self.origin in IN_THE_BOX else str(Path(self.origin).resolve())
+        return self.origin if self.origin in IN_THE_BOX else str(Path(self.origin).expanduser().resolve())
 
     @property
     def size(self) -> int:
