@@ -43,7 +43,7 @@ def test_names_that_no_list_can_hold(name, tmp_path):
     folder.mkdir(parents=True)
     (folder / name).write_bytes(image_bytes((1, 2, 3)))
     for attempt in (
-        lambda: collect(tmp_path, "visible"),
+        lambda: collect(tmp_path / "train", "visible"),
         lambda: list_labelled(Source(folder.parent), "visible"),
         lambda: write_manifest(tmp_path),
         lambda: check_entries([Entry(name, "p", 1, "visible", "/r")]),

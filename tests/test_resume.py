@@ -173,6 +173,7 @@ def test_a_stop_saves_the_very_step_and_says_so(small, tmp_path):
     assert "Stopped on request; step 5 is saved" in screen
 
 
+@pytest.mark.long
 def test_a_log_without_the_scores_that_the_end_needs_is_refused_before_training(small, tmp_path):
     start(small, tmp_path, EARLY)
     log, saved = tmp_path / "metrics.jsonl", saved_steps(tmp_path)
@@ -198,6 +199,7 @@ def test_the_log_needs_the_scores_of_the_best_step(tmp_path):
         require_scores(tmp_path, {0, 9, 5})
 
 
+@pytest.mark.long
 def test_the_log_of_a_run_whose_checkpoints_are_gone_is_kept_beside(small, tmp_path):
     start(small, tmp_path / "w", EARLY)
     names = {path.name for path in (tmp_path / "w").iterdir()}

@@ -11,7 +11,7 @@ from icre_jax.training.session import Session
 from tests.small_runs import assert_same_run, run, saved_steps
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_what_was_trained_last_is_saved_before_the_run_stops(config, tmp_path, monkeypatch, number):
     config.evaluation.every_epochs = config.checkpoint.every_epochs = 100
     run(config, tmp_path / "in_peace")
