@@ -1,7 +1,7 @@
 """A ResNet-50 from ImageNet's weights on few rendered people: does it hold from the start that real runs have?
 
-    python -m icre_jax.ablate --config configs/instrument_imagenet.py --rows baseline,icg,mpfr_sdce,icre --seeds 0,1,2 \
-        --out runs/ablation_imagenet
+    python -m icre_jax.ablate --config configs/instrument_imagenet.py --seeds 0,1,2 \
+        --rows baseline,agw,icg,mpfr_sdce,icre --out runs/ablation_imagenet
 
 Needs the weights (docs/pretrained.md) as data/resnet50_imagenet.safetensors. One run is 237 steps of 32 images of 96x48
 pixels, about 7 minutes on 2 CPU cores; its 180 identities and few steps make it noisier than the other instruments,
