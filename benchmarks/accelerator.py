@@ -1,7 +1,7 @@
 """One accelerator, or all of a host: speed, share of its peak, memory, and whether its numbers are the CPU's.
 
     python -m benchmarks.accelerator                                      # the recipe of LLCM
-    python -m benchmarks.accelerator --config configs/synthetic.py --image_size 96 48 --batch 64 --seconds 2
+    python -m benchmarks.accelerator --config configs/synthetic.py --image_size 112 56 --batch 64 --seconds 2
 
 Random images; the batch goes from the host to the devices in every step, as in training. A step is that of
 `icre_jax.train`. The last line is a row for docs/scale.md. On a CPU, whose peak nobody publishes in this form, the

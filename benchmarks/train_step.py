@@ -1,7 +1,7 @@
 """Time of a training step and of embedding, against a hand-written PyTorch baseline and a plain matrix product.
 
     python -m benchmarks.train_step                                  # ResNet-50, 288x144, 16 images, float32
-    python -m benchmarks.train_step --config configs/synthetic.py --image_size 96 48 --batch 64   # the demo's network
+    python -m benchmarks.train_step --config configs/synthetic.py --image_size 112 56 --batch 64   # the demo's network
     python -m benchmarks.train_step --dtype bfloat16 --task embed
 
 Everything runs in one process, in turns. "plain" is the baseline with the library's convolutions, max-pool and

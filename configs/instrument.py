@@ -44,11 +44,13 @@ def full(name: str) -> ConfigDict:
     config.pretrained = START
     config.data.data_dir = f"data/{name}/tree"
     config.data.prepared_dir = f"data/{name}/prepared"
+    config.data.image_size = (96, 48)
     config.data.synthetic.seed = SEED
     config.data.synthetic.difficulty = DIFFICULTY
     config.data.synthetic.num_train_ids = NUM_TRAIN_IDS
     config.data.synthetic.num_val_ids = NUM_VAL_IDS
     config.data.synthetic.num_test_ids = NUM_TEST_IDS
+    config.loss.icg_weight = 1.0
     config.optimizer.backbone_learning_rate = LEARNING_RATE
     config.optimizer.enhancement_learning_rate = LEARNING_RATE
     config.schedule.num_epochs = NUM_EPOCHS

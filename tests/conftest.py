@@ -127,6 +127,7 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
     config.model.mpfr.channels = 8
     config.model.sdce.width = 8
     config.model.sdce.num_heads = 2
+    config.loss.icg_weight = 1.0
     config.optimizer.ema_decay = 0.0
     config.schedule.num_epochs = 3
     config.schedule.warmup_epochs = 1

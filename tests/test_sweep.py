@@ -28,7 +28,7 @@ WEIGHT, RHO = "loss.icg_weight", "loss.icg_rho1"
 
 @pytest.fixture(scope="module")
 def space():
-    return Space.open(["--config=configs/synthetic.py"])
+    return Space.open(["--config=configs/llcm.py"])
 
 
 # What it says
@@ -200,7 +200,7 @@ def test_bad_input_leaves_with_exit_code_2(tmp_path):
 
 def test_print_commands_has_a_line_per_run_and_touches_nothing(tmp_path):
     arguments = ["--config", "configs/synthetic.py:icg", "--config.data.data_dir=/nowhere", "--print_commands"]
-    arguments += ["--out", str(tmp_path / "out"), "--seeds", "5", "--vary", "loss.icg_weight=0.5,1.0"]
+    arguments += ["--out", str(tmp_path / "out"), "--seeds", "5", "--vary", "loss.icg_weight=0.5,4.0"]
     process = run_command("icre_jax.sweep", *arguments, "--vary", "loss.icg_form=absolute", "--grid")
     assert (process.returncode, process.stderr) == (0, "")
     first, second = map(shlex.split, process.stdout.splitlines())
