@@ -135,7 +135,7 @@ def start(flags, out, variations, seeds=(0,), **more):
 
 
 def test_a_finished_point_is_not_repeated_and_the_tables_grow(stand_in, one_epoch, tmp_path):
-    done, screen = start(one_epoch, tmp_path, {WEIGHT: ["0.5", "1.0"]})
+    done, screen = start(one_epoch, tmp_path, {WEIGHT: ["0.5", "4.0"]})
     assert done
     assert "[2/2] config seed 0: all/single Rank-1 10.0%  mAP 50.0%" in screen
     assert "loss.icg_weight varied alone" in screen
@@ -159,7 +159,7 @@ def test_fields_of_an_earlier_sweep_stay_columns(stand_in, one_epoch, tmp_path):
     start(one_epoch, tmp_path, {WEIGHT: ["0.5"]})
     start(one_epoch, tmp_path, {RHO: ["0.1"]})
     lines = read_csv(tmp_path / "sweep_summary.csv")
-    assert [(line[RHO], line[WEIGHT]) for line in lines] == [("0.1", "1.0"), ("0.3", "0.5")]
+    assert [(line[RHO], line[WEIGHT]) for line in lines] == [("0.1", "4.0"), ("0.3", "0.5")]
 
 
 def test_no_part_is_taken_out(stand_in, one_epoch, tmp_path):
