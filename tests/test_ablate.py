@@ -87,17 +87,21 @@ def test_a_failed_run_ends_the_command_and_the_others_save(stand_in, one_epoch, 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_runs_once_and_the_same_command_continues(stand_in, one_epoch, tmp_path, number):
     stand_in.waits = {"icg"}
+    over = threading.Event()
 
     def send():
-        deadline = time.monotonic() + 60
-        while not notes(tmp_path, "icg") and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while not notes(tmp_path, "icg"):
+            if over.wait(0.02):
+                return  # it would reach another test
         os.kill(os.getpid(), number)
 
     sender = threading.Thread(target=send)
     sender.start()
-    done, screen = start(one_epoch, tmp_path, seeds=[0, 1])
-    sender.join()
+    try:
+        done, screen = start(one_epoch, tmp_path, seeds=[0, 1])
+    finally:
+        over.set()
+        sender.join()
     assert not done
     assert "The same command continues" in screen
     assert notes(tmp_path, "icg") == ["began", "saved"]
