@@ -114,6 +114,7 @@ from rich.console import Console
 
 people = {"seed": 1, "num_train_ids": 12, "num_val_ids": 1, "num_test_ids": 1, "num_images_per_camera": 1}
 config = synthetic.get_config()
+config.data.image_size, config.loss.icg_weight = (96, 48), 1.0
 config.data.update(data_dir="people", prepared_dir="prepared", train_splits=("train",))
 config.data.synthetic.update(people, num_workers=0)
 config.sampling.update(num_ids_per_batch=4, num_images_per_id=2)
