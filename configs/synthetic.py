@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.sdce.width = 64
     config.model.sdce.num_heads = 4
 
-    config.loss.icg_weight = 4.0  # at 1 seeds end ten points apart (docs/measured.md)
+    config.loss.icg_weight = 4.0  # at 1 two seeds ended eight points apart (docs/measured.md)
 
     config.optimizer.name = "adam"
     config.optimizer.enhancement_name = "adam"

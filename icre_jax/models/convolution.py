@@ -2,7 +2,8 @@
 
 XLA's CPU backend runs the forward pass and the input gradient of a convolution near the speed of a matrix product, but
 the weight gradient at a fraction of that. It is a few matrix products in disguise: 1.4 to 2.3 times as fast for 3x3 and
-7x7, 4 to 17 times for 1x1 (`python -m benchmarks.convolution`, `docs/benchmarks.md`). Which form is taken is decided
+7x7, 4 to 17 times for 1x1, on a CPU with AVX2. With AVX-512 1x1 still gains, and most of 3x3 and 7x7 lose (`python -m
+benchmarks.convolution`, `docs/benchmarks.md`). Which form is taken is decided
 when a program is lowered for its platform, so one traced function serves all of them.
 """
 
