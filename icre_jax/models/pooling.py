@@ -59,12 +59,14 @@ def _maximum_of_slices(x: Array) -> Array:
 
 
 def _gradient_by_slices(x: Array, y: Array, g: Array) -> Array:
-    shares, taken = {}, jnp.zeros(y.shape, bool)
-    for tap, seen in zip(TAPS, _slices(x), strict=True):
-        is_maximum = (seen == y) & ~taken
-        taken |= is_maximum
-        # A row and a column more at either end: what an even row of the padded input gets, it gets from two windows.
-        shares[tap] = jnp.pad(jnp.where(is_maximum, g, 0), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    first = jnp.full(y.shape, -1, jnp.int8)
+    for number, seen in reversed(list(enumerate(_slices(x)))):
+        first = jnp.where(seen == y, jnp.int8(number), first)
+    # Written down as one byte: else XLA looks for it anew in each of the windows that a pixel belongs to.
+    first = lax.optimization_barrier(first)
+    # A row and a column more at either end: what an even row of the padded input gets, it gets from two windows.
+    edges = ((0, 0), (1, 1), (1, 1), (0, 0))
+    shares = {tap: jnp.pad(jnp.where(first == number, g, 0), edges) for number, tap in enumerate(TAPS)}
 
     def phase(row: int, column: int) -> Array:
         """Rows 2 i + row and columns 2 j + column of the padded input."""
