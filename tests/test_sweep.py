@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from configs import synthetic
 from icre_jax import sweep as door
 from icre_jax.errors import InputError
 from icre_jax.experiments import sweep_plot, sweep_tables
@@ -24,6 +25,7 @@ from tests.stand_in import start as carry_out
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 
 WEIGHT, RHO = "loss.icg_weight", "loss.icg_rho1"
+OWN_WEIGHT = str(synthetic.get_config().loss.icg_weight)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def start(flags, out, variations, seeds=(0,), **more):
 
 
 def test_a_finished_point_is_not_repeated_and_the_tables_grow(stand_in, one_epoch, tmp_path):
-    done, screen = start(one_epoch, tmp_path, {WEIGHT: ["0.5", "4.0"]})
+    done, screen = start(one_epoch, tmp_path, {WEIGHT: ["0.5", OWN_WEIGHT]})
     assert done
     assert "[2/2] config seed 0: all/single Rank-1 10.0%  mAP 50.0%" in screen
     assert "loss.icg_weight varied alone" in screen
@@ -159,7 +161,7 @@ def test_fields_of_an_earlier_sweep_stay_columns(stand_in, one_epoch, tmp_path):
     start(one_epoch, tmp_path, {WEIGHT: ["0.5"]})
     start(one_epoch, tmp_path, {RHO: ["0.1"]})
     lines = read_csv(tmp_path / "sweep_summary.csv")
-    assert [(line[RHO], line[WEIGHT]) for line in lines] == [("0.1", "4.0"), ("0.3", "0.5")]
+    assert [(line[RHO], line[WEIGHT]) for line in lines] == [("0.1", OWN_WEIGHT), ("0.3", "0.5")]
 
 
 def test_no_part_is_taken_out(stand_in, one_epoch, tmp_path):
@@ -200,7 +202,7 @@ def test_bad_input_leaves_with_exit_code_2(tmp_path):
 
 def test_print_commands_has_a_line_per_run_and_touches_nothing(tmp_path):
     arguments = ["--config", "configs/synthetic.py:icg", "--config.data.data_dir=/nowhere", "--print_commands"]
-    arguments += ["--out", str(tmp_path / "out"), "--seeds", "5", "--vary", "loss.icg_weight=0.5,4.0"]
+    arguments += ["--out", str(tmp_path / "out"), "--seeds", "5", "--vary", f"loss.icg_weight=0.5,{OWN_WEIGHT}"]
     process = run_command("icre_jax.sweep", *arguments, "--vary", "loss.icg_form=absolute", "--grid")
     assert (process.returncode, process.stderr) == (0, "")
     first, second = map(shlex.split, process.stdout.splitlines())
