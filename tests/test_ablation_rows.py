@@ -116,7 +116,12 @@ def test_every_part_that_a_network_has_can_be_taken_out():
 def test_the_parts_are_those_of_the_network():
     """The rule here reads the config; the weights say what there is to take out."""
     assert list(PARTS) == list(removal.PARTS)
-    for row in plan_rows(["mpfr", "sdce", "icre"], [*SYNTHETIC, "--config.model.sdce.self_attention=False"]):
+    less = [
+        row
+        for step, names in (("self_attention", ["mpfr", "sdce", "icre"]), ("cross_attention", ["mpfr_sdce", "sdce"]))
+        for row in plan_rows(names, [*SYNTHETIC, f"--config.model.sdce.{step}=False"])
+    ]
+    for row in less:
         network = build_network(row.settings, num_classes=3)
         images = jax.ShapeDtypeStruct((2, 32, 16, 3), "float32")
         init = functools.partial(network.init, modality="paired", train=True)

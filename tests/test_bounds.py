@@ -54,6 +54,7 @@ def altered(**changes):
         ("model__non_local_blocks", (0, 10**6, 0, 0), "64"),
         ("model__non_local_channels", 1_000_000, "8192"),
         ("model__gem_p", 7.0, "less than or equal to 6"),
+        ("model__gem_p", 1e-3, "greater than or equal to 0.01"),
         ("data__image_size", 384, "tuple"),
         ("model__mpfr__taps", 1, "tuple"),
         ("schedule__boundaries", None, "tuple"),

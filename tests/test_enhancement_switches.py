@@ -74,13 +74,10 @@ def test_the_gradient_of_the_vector_has_no_dead_zone():
     np.testing.assert_allclose(on_vector.ravel(), 0.5)
 
 
-@pytest.mark.parametrize("variant", ["", "mpfr", "sdce", "local", "offset"])
+@pytest.mark.parametrize("variant", ["", "mpfr", "sdce", "local"])
 def test_before_layer4_the_rest_of_the_backbone_sees_the_enhancement(variant):
-    def opened(params):
-        return params if variant != "offset" else {**params, "control": {"offset": jnp.full(32, 0.5)}}
-
     closed = small(variant, placement="before_layer4", gate_init=0.0)
-    outputs, maps, params = build(small(variant, placement="before_layer4", gate_init=0.5), change=opened)
+    outputs, maps, params = build(small(variant, placement="before_layer4", gate_init=0.5))
     plain, plain_maps, _ = build(closed)
     np.testing.assert_array_equal(maps["stages"]["layer3"], plain_maps["stages"]["layer3"])
     assert np.abs(maps["stages"]["layer4"] - plain_maps["stages"]["layer4"]).max() > 1e-3
@@ -90,6 +87,15 @@ def test_before_layer4_the_rest_of_the_backbone_sees_the_enhancement(variant):
     shared = {name: params[name] for name in ("backbone", "head")}
     baseline, _, _ = build(small("baseline"), change=lambda _: shared)
     np.testing.assert_allclose(plain["features"], baseline["features"], rtol=1e-4, atol=1e-5)
+
+
+def test_without_cross_attention_nothing_is_made_for_it_to_read():
+    config = small("sdce")
+    config.model.sdce.cross_attention = False
+    outputs, maps, params = build(config)
+    assert "projection" not in params
+    assert set(maps["attention"]) == {"self"}
+    assert np.isfinite(outputs["features"]).all()
 
 
 def test_the_offset_is_the_same_for_every_image_and_place():
@@ -169,6 +175,9 @@ def test_the_classifier_of_the_map_is_for_training_alone():
     np.testing.assert_allclose(trained["guide_logits"], expected, rtol=1e-3, atol=1e-5)
 
 
+OFFSET = {"model.mpfr.enabled": False, "model.sdce.enabled": False, "model.enhancement.control": "offset"}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -184,6 +193,9 @@ def test_the_classifier_of_the_map_is_for_training_alone():
         ({"model.enhancement.placement": "before_layer4", "model.mpfr.taps": (2, 3, 4)}, r"Set them to \(1, 2, 3\)"),
         ({"model.enhancement.placement": "before_layer4", "loss.icg_form": "guided"}, "before and after"),
         ({"model.mpfr.enabled": False, "loss.guide_weight": 0.5}, r"guide_weight is 0\.5; it is of MPFR's map"),
+        (OFFSET | {"model.enhancement.join": "vector"}, "'offset' with join 'vector'"),
+        (OFFSET | {"model.enhancement.join": "concat"}, "'offset' with join 'concat'"),
+        (OFFSET | {"model.enhancement.placement": "before_layer4"}, "'offset' with .* placement 'before_layer4'"),
         ({"model.enhancement.gate_init": -0.1}, "gate_init = -0.1"),
         ({"model.sdce.roles": "deep_deep_deep"}, "roles = 'deep_deep_deep': .*'guide_guide_deep'"),
     ],

@@ -182,7 +182,7 @@ JOINED, BEFORE = {"enhancement.join": "concat"}, {"enhancement.placement": "befo
         (OFFSET, MPFR | SDCE | WIDTH),
         ({"sdce.enabled": False}, SDCE | WIDTH),
         ({"mpfr.enabled": False}, MPFR | CHANNELS),
-        (SDCE_STEPS, INSIDE),
+        ({"mpfr.enabled": False} | SDCE_STEPS, INSIDE),
     ],
 )
 def test_a_field_that_the_network_does_not_read_may_differ(config, network, changes):
@@ -197,12 +197,12 @@ def test_a_field_that_the_network_does_not_read_may_differ(config, network, chan
     [
         (LOCAL, WIDTH),
         (LOCAL, JOINED),
-        (OFFSET, BEFORE),
+        (LOCAL, BEFORE),
         ({"sdce.enabled": False}, BEFORE),
         ({"sdce.enabled": False}, {"mpfr.channels": 4}),
         ({"mpfr.enabled": False}, JOINED),
         ({"mpfr.enabled": False}, WIDTH),
-        ({"sdce.cross_attention": False}, {"sdce.num_heads": 4}),
+        ({"mpfr.enabled": False, "sdce.cross_attention": False}, {"sdce.num_heads": 4}),
         ({"non_local_blocks": (0, 1, 0, 0)}, CHANNELS),
         (NEITHER, {"enhancement.control": "local"}),
     ],

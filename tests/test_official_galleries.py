@@ -1,6 +1,7 @@
 """The official gallery draws: a MATLAB file of the true shape, from the tree to the scores."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,11 @@ from icre_jax.evals import PROTOCOLS, choose_protocol
 from icre_jax.evals.galleries import group_into_folders, make_official_source
 from icre_jax.evals.protocol import evaluate
 from icre_jax.evals.ranking import Embedded, score
+from icre_jax.evals.results import read_results
 from icre_jax.evals.sysu_mm01 import exclude_same_place
+from icre_jax.settings import parse
+from icre_jax.training.run import assemble, keep_galleries, require_same_run
+from tests.small_runs import run
 
 # Images of each (camera, id) in a data set of five ids; none of id 2 at camera 4, nothing of id 3 but at camera 6.
 COUNTS = {(1, 1): 3, (1, 2): 12, (1, 5): 1, (2, 1): 2, (2, 2): 1, (3, 1): 4, (4, 1): 11, (5, 5): 2, (6, 3): 1}
@@ -226,3 +231,80 @@ def test_preparing_a_rendered_tree_keeps_the_draws(tree, tmp_path):
         number = permutations[int(index.pid[row]), int(index.camid[row])][3][0]
         assert index.path[row].endswith(f"{number:04d}.jpg")
     assert len(drawn) == len(counts)
+
+
+@pytest.fixture
+def own_tree(config, tree, tmp_path):
+    """The config on a copy of the tree, and a function that gives the copy official draws."""
+    config.data.data_dir, config.data.prepared_dir = str(tmp_path / "tree"), str(tmp_path / "prepared")
+    shutil.copytree(tree, tmp_path / "tree")
+
+    def add_draws(seed):
+        counts = {}
+        for image in (tmp_path / "tree").glob("cam*/*/*.jpg"):
+            place = int(image.parts[-3][3:]), int(image.parts[-2])
+            counts[place] = counts.get(place, 0) + 1
+        write(tmp_path / "tree", nest(counts, max(pid for _, pid in counts), seed))
+
+    return config, add_draws
+
+
+class Said(list):
+    """Checkpoints of one run, of which only the facts are asked for; and who is told."""
+
+    def __init__(self, facts):
+        super().__init__()
+        self._facts = facts
+
+    def read_facts(self, step):
+        return self._facts
+
+    say = list.append
+
+
+def test_a_run_keeps_the_galleries_that_it_began_with(own_tree, tmp_path):
+    config, add_draws = own_tree
+    settings = parse(config)
+
+    def opened():
+        data = settings.data
+        prepared = open_or_prepare(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+        return assemble(settings, tmp_path / "run", prepared)
+
+    def sources(run):
+        return {setting.gallery_source for setting in run.evaluators[0].protocol.settings}
+
+    before = opened()
+    assert (before.facts["official_draws"], sources(before)) == (None, {"python-random"})
+    add_draws(seed=1)
+    now = opened()
+    assert re.fullmatch("[0-9a-f]{64}", now.facts["official_draws"])
+    assert sources(now) == {"official"}
+
+    saved = Said(before.facts)
+    kept = keep_galleries(now, saved, 2, saved)
+    assert (kept.facts, sources(kept)) == (before.facts, {"python-random"})
+    assert "began without the official gallery draws" in saved[0]
+    require_same_run(kept, saved, 2)
+
+    older = {name: value for name, value in before.facts.items() if name != "official_draws"}
+    for facts, step in ((now.facts, 2), (older, 2), (before.facts, None)):
+        assert keep_galleries(now, Said(facts), step, Said(facts)) is now
+    require_same_run(now, Said(older), 2)
+
+    add_draws(seed=2)
+    for other in (opened(), before):
+        with pytest.raises(InputError, match=r"is of another run:\n.*official gallery draws, by their SHA-256"):
+            require_same_run(other, Said(now.facts), 2)
+
+
+@pytest.mark.long
+def test_draws_that_come_later_change_no_score_of_a_run(own_tree, tmp_path):
+    config, add_draws = own_tree
+    run(config, tmp_path / "run")
+    results, _ = read_results(tmp_path / "run")
+    add_draws(seed=1)
+    _, screen = run(config, tmp_path / "run")
+    assert "goes on with those of python-random" in screen
+    assert read_results(tmp_path / "run")[0] == results
+    assert {result.gallery_source for result in results} == {"python-random"}

@@ -71,7 +71,7 @@ def test_every_part_changes_what_a_network_says_and_its_shapes_stay(variant, cha
 @pytest.mark.parametrize("step", ["cross_attention", "self_attention", "refinement"])
 def test_without_a_step_it_is_the_network_that_never_had_it(step):
     network, variables, images = make(settings_of())
-    bare = build_network(settings_of(**{f"sdce__{step}": False}), num_classes=5)
+    bare = network.clone(sdce=network.sdce.clone(**{step: False}))
     outputs = call(network, removal.without(variables, step), images)[0]
     expected = call(bare, variables, images)[0]
     np.testing.assert_allclose(outputs["embeddings"], expected["embeddings"], rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ The file is read as data: MATLAB files hold no code.
 """
 
 import contextlib
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,11 @@ def read_permutations(folder: Path) -> Permutations | None:
         reason = error.reason if isinstance(error, UnreadableError) else error
         raise InputError(f"{stored} is damaged ({reason}). Delete it; with {SOURCE} it is made anew.") from error
     return permutations
+
+
+def hash_permutations(permutations: Permutations) -> str:
+    """SHA-256 of the draws, whatever the order in which ids and cameras stand."""
+    return hashlib.sha256(json.dumps(sorted(permutations.items())).encode()).hexdigest()
 
 
 def describe_official_draws(dataset: str, folder: Path) -> str | None:

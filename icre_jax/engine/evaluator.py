@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jax.sharding import Mesh
 
 from icre_jax.data.listener import Listener
-from icre_jax.data.permutations import read_permutations
+from icre_jax.data.permutations import hash_permutations, read_permutations
 from icre_jax.data.pipeline import RecordSource
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.data.tracks import choose_frames
@@ -19,6 +19,7 @@ from icre_jax.engine.embedder import embed_records
 from icre_jax.engine.trained import Trained
 from icre_jax.errors import InputError
 from icre_jax.evals import VALIDATION, choose_protocol
+from icre_jax.evals.galleries import OFFICIAL
 from icre_jax.evals.latex import write_latex
 from icre_jax.evals.protocol import evaluate
 from icre_jax.evals.ranking import Embedded
@@ -66,6 +67,7 @@ class Evaluator:
     Attributes:
       protocol: by which they are scored.
       sources: the images of each modality; of a track the one frame that stands for it.
+      official_draws: SHA-256 of the published gallery draws, where its galleries are these; None otherwise.
     """
 
     def __init__(
@@ -120,15 +122,19 @@ class Evaluator:
         if validation:
             self._dataset += ", validation identities"
             self.protocol = VALIDATION[prepared.dataset]
+            self.official_draws = None
             return
         present = {(split, modality) for modality, source in self.sources.items() for split in source.split.tolist()}
+        permutations = read_permutations(prepared.folder)
         self.protocol = choose_protocol(
             prepared.dataset,
-            read_permutations(prepared.folder),
+            permutations,
             self._measure.gallery_source,
             exclude_same_camera=settings.evaluation.exclude_same_camera,
             frames_per_track=settings.data.frames_per_track,
         ).restrict(present)
+        official = any(setting.gallery_source == OFFICIAL for setting in self.protocol.settings)
+        self.official_draws = hash_permutations(permutations) if permutations and official else None
 
     def embed(self, variables: Any) -> dict[Modality, Embedded]:
         """All images, each by the stem of its modality, rows in the order of the index; of tracks a row for each."""

@@ -29,7 +29,7 @@ def parts_of(settings: Settings) -> list[str]:
     mpfr, sdce = settings.model.mpfr, settings.model.sdce
     there = {
         "masks": mpfr.enabled,
-        "guide": mpfr.enabled or sdce.enabled,  # SDCE alone takes them from layer3
+        "guide": mpfr.enabled or (sdce.enabled and sdce.cross_attention),  # SDCE alone takes them from layer3
         "cross_attention": sdce.enabled and sdce.cross_attention,
         "self_attention": sdce.enabled and sdce.self_attention,
         "refinement": sdce.enabled and sdce.refinement,

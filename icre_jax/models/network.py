@@ -131,17 +131,18 @@ class ReIDNetwork(nn.Module):
         remat = self.backbone.remat
         if self.control is not None:
             return rematerialized(self.control, deep, train=train, remat=remat)
+        guide: Array | None = None
         if self.mpfr is not None:
             guide, maps["masks"] = rematerialized(self.mpfr, stages, deep, train=train, remat=remat)
             maps["guide"] = guide
         if self.sdce is not None:
-            if self.mpfr is None:
+            if self.mpfr is None and self.sdce.cross_attention:
                 _, height, width, _ = deep.shape
                 projection = Projection(self.sdce.width, name="projection", **layer)
                 guide = projection(stages["layer3"], (height, width), train=train)
             delta, maps["attention"] = rematerialized(self.sdce, deep, guide, train=train, remat=remat)
             return delta
-        if self.mpfr is not None:
+        if guide is not None:
             return Gate(deep.shape[-1], self.gate_init, name="gate", **layer)(guide, train=train)
         return None
 

@@ -98,12 +98,12 @@ class SDCE(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, deep: Array, guide: Array, *, train: bool) -> tuple[Array, dict[str, Array]]:
+    def __call__(self, deep: Array, guide: Array | None, *, train: bool) -> tuple[Array, dict[str, Array]]:
         """What is to be added to the deep features.
 
         Args:
           deep: F4 [B, h, w, D].
-          guide: F_ig [B, h, w, C].
+          guide: F_ig [B, h, w, C]; None where no cross-attention reads it.
           train: use (and update) the statistics of the batch.
 
         Returns:
@@ -128,6 +128,7 @@ class SDCE(nn.Module):
         maps = {}
         if self.cross_attention:
             attend = Attention(self.width, self.num_heads, self.dtype, name="cross_attention")
+            assert guide is not None
             guide = guide.reshape(batch, height * width, -1)
             tokens = {"deep": norm(x, "deep_norm"), "guide": norm(guide, "guide_norm")}
             if self.positions == "tokens":

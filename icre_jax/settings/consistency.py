@@ -112,6 +112,13 @@ def _check_enhancement(settings: Settings) -> list[str]:
             f"model.enhancement.control is {enhancement.control!r} and stands in the place of MPFR and SDCE. Set "
             "model.mpfr.enabled and model.sdce.enabled to False, or the control to 'none'."
         )
+    if enhancement.control == "offset" and (enhancement.join, enhancement.placement) != ("map", "after_layer4"):
+        findings.append(
+            f"model.enhancement.control is 'offset' with join {enhancement.join!r} and placement "
+            f"{enhancement.placement!r}, where the BatchNorm that follows takes an offset out again. It needs join "
+            "'map' and placement 'after_layer4'; set these, or choose another control (in an ablation: leave the row "
+            "out)."
+        )
     if enhancement.placement == "before_layer4":
         if enhancement.join != "map":
             findings.append(

@@ -217,8 +217,8 @@ class Model(Group):
     mpfr: Mpfr
     sdce: Sdce
     enhancement: Enhancement
-    # Beyond 6, the smallest value to that power is 0 in float32, where the root has no slope.
-    gem_p: Annotated[float, Field(gt=0, le=6)]
+    # In float32, beyond 6 the smallest value to that power is 0, where the root has no slope; near 0 all powers are 1.
+    gem_p: Annotated[float, Field(ge=0.01, le=6)]
     neck_init_std: NotNegativeFloat  # the neck's scale starts as N(1, neck_init_std)
     dtype: Literal["float32", "bfloat16"]
     precision: Literal["highest", "high", "default"]  # of products of float32 numbers, on GPUs and TPUs

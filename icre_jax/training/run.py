@@ -16,7 +16,7 @@ from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import Modality
 from icre_jax.engine.checkpoint.folder import Checkpoints
-from icre_jax.engine.evaluator import Evaluator
+from icre_jax.engine.evaluator import Evaluator, Measure
 from icre_jax.engine.inherit import inherit, require_new_test_people, require_same_model
 from icre_jax.engine.optimizer import learning_rates
 from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
@@ -113,7 +113,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     program = build_program(settings, num_classes=plan.num_classes, steps_per_epoch=steps_per_epoch)
     rates = learning_rates(settings.optimizer, settings.schedule, steps_per_epoch)
     mesh = make_mesh(plan.batch_size, program.accumulate_steps)
-    scored = (False, True) if settings.checkpoint.best_metric.startswith("val/") else (False,)
+    evaluators = _make_evaluators(settings, prepared, program, mesh, Measure())
     return Run(
         settings=settings,
         workdir=workdir,
@@ -129,16 +129,50 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
         rows=local_rows(mesh, plan.batch_size),
         # One program, not one for each operation.
         rates=jax.jit(lambda step: {name: rate(step) for name, rate in rates.items()}),
-        evaluators=tuple(
-            Evaluator(program.network, prepared, settings, mesh=mesh, validation=validation) for validation in scored
-        ),
+        evaluators=evaluators,
         facts={
             "settings": settings.model_dump(mode="json"),
             "class_pids": plan.class_pids.tolist(),
             "data_fingerprint": prepared.fingerprint,
             "data": dataset_label(prepared),
+            "official_draws": evaluators[0].official_draws,
         },
     )
+
+
+def _make_evaluators(
+    settings: Settings, prepared: PreparedDataset, program: Program, mesh: Mesh, measure: Measure
+) -> tuple[Evaluator, ...]:
+    scored = (False, True) if settings.checkpoint.best_metric.startswith("val/") else (False,)
+    return tuple(
+        Evaluator(program.network, prepared, settings, measure, mesh=mesh, validation=validation)
+        for validation in scored
+    )
+
+
+def keep_galleries(run: Run, checkpoints: Checkpoints, step: int | None, listener: Listener) -> Run:
+    """The run with the galleries that it began with: official draws that came since then are left aside.
+
+    Scores of two kinds of galleries do not compare, and the best checkpoint is chosen among all of them.
+
+    Args:
+      run: as assembled.
+      checkpoints: of its workdir.
+      step: of the checkpoint that it continues from, which knows; None for a new run.
+      listener: who is told.
+    """
+    # Checkpoints of older versions do not say.
+    if step is None or hosts.everywhere(lambda: checkpoints.read_facts(step).get("official_draws", "")) is not None:
+        return run
+    if run.facts["official_draws"] is None:
+        return run
+    listener.say(
+        "This run began without the official gallery draws and goes on with those of python-random, so that its scores "
+        "compare; icre_jax.evaluate scores its checkpoints with the official ones."
+    )
+    measure = Measure(gallery_source="python-random")
+    evaluators = _make_evaluators(run.settings, run.prepared, run.program, run.mesh, measure)
+    return dataclasses.replace(run, evaluators=evaluators, facts=run.facts | {"official_draws": None})
 
 
 def trace_start(run: Run, checkpoints: Checkpoints, step: int | None, listener: Listener) -> Run:
@@ -230,6 +264,9 @@ def require_same_run(run: Run, checkpoints: Checkpoints, step: int) -> None:
         for name in ("class_pids", "data_fingerprint")
         if saved.get(name) != run.facts[name]
     ]
+    draws = saved.get("official_draws", run.facts["official_draws"])  # those of older versions do not say
+    if draws != run.facts["official_draws"]:
+        changed.append(f"official gallery draws, by their SHA-256: {draws} -> {run.facts['official_draws']}")
     if changed:
         raise InputError(
             f"The checkpoint of step {step} in {run.workdir} is of another run:\n{join_findings(changed)}\n"

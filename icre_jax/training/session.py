@@ -31,7 +31,7 @@ from icre_jax.machine.screen import Screen
 from icre_jax.settings import differences, from_json, resolve_paths, to_json
 from icre_jax.settings.fields import Settings
 from icre_jax.training.log import NoLog, RunLog, require_scores, set_aside
-from icre_jax.training.run import Run, assemble, require_same_run, restore, trace_start
+from icre_jax.training.run import Run, assemble, keep_galleries, require_same_run, restore, trace_start
 from icre_jax.training.workdir import open_workdir, write_config
 
 
@@ -161,6 +161,7 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
             )
         )
         saved_step = checkpoints.latest_step
+        run = keep_galleries(run, checkpoints, saved_step, screen)
         if saved_step is not None:
             # Before the log is cut to where this checkpoint is.
             hosts.everywhere(lambda: require_same_run(run, checkpoints, saved_step))
