@@ -57,6 +57,19 @@ def test_a_finished_run_is_not_repeated_and_the_tables_grow(stand_in, one_epoch,
     assert contents(tmp_path) == before
 
 
+def test_a_run_whose_results_were_written_over_is_named(stand_in, one_epoch, tmp_path):
+    """As `icre_jax.evaluate --workdir` does, which cannot know how many steps the run was to have."""
+    start(one_epoch, tmp_path, names=["baseline", "icg"], seeds=[0])
+    file = tmp_path / "icg" / "seed_0" / "results.json"
+    file.write_text(file.read_text().replace('"checkpoint": "last"', '"checkpoint": "latest"'))
+    _, screen = start(one_epoch, tmp_path, names=["baseline"], seeds=[0])
+    assert f"Not in the tables: {file.parent}" in screen
+    assert [line["row"] for line in read_csv(tmp_path / "ablation.csv")] == ["baseline"]
+    _, screen = start(one_epoch, tmp_path, names=["icg"], seeds=[0])
+    assert "Not in the tables" not in screen
+    assert [line["row"] for line in read_csv(tmp_path / "ablation.csv")] == ["baseline", "icg"]
+
+
 def test_a_failed_run_ends_the_command_and_the_others_save(stand_in, one_epoch, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "share_cores", lambda num_parallel: [None] * num_parallel)
     stand_in.codes["icg"], stand_in.waits = 3, {"baseline"}

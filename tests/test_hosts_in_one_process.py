@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from configs import synthetic
 from icre_jax.data.pipeline import RecordSource, evaluation_batches, training_batches
 from icre_jax.data.plan import BalancedPlan
 from icre_jax.engine.parallel import make_mesh
 from icre_jax.errors import HostError, InputError, NotSavedError
 from icre_jax.machine import hosts
-from icre_jax.settings import parse
+from icre_jax.settings import parse, to_json
+from icre_jax.training.session import _require_same_settings
 from tests.conftest import free_port
 
 
@@ -200,3 +202,17 @@ def test_devices_of_hosts_in_turns(monkeypatch):
     monkeypatch.setattr(parallel, "NamedSharding", Shards)
     mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
     assert parallel.local_rows(mesh, 16) == [0, 1, 2, 3, 8, 9, 10, 11]
+
+
+def test_processes_of_one_run_need_one_config():
+    """A run may continue with another `parallel`; processes that run together may not differ in it."""
+    settings = parse(synthetic.get_config())
+    same = settings.model_copy(update={"logging": settings.logging.model_copy(update={"every_steps": 7})})
+    _require_same_settings(to_json(settings), same)
+    for changes, words in (
+        ({"parallel": "pmap"}, "parallel: jit -> pmap"),
+        ({"model": settings.model.model_copy(update={"remat": True})}, "model.remat: False -> True"),
+        ({"seed": 3}, "seed: 0 -> 3"),
+    ):
+        with pytest.raises(InputError, match=words):
+            _require_same_settings(to_json(settings), settings.model_copy(update=changes))

@@ -76,3 +76,31 @@ def test_a_bad_input_leaves_it_empty():
 def test_a_full_device_is_said():
     with pytest.raises(InputError, match=r"--json /dev/full cannot be written: .*No space left"):
         command.write_output(Path("/dev/full"), "x" * 2**20, "--json")
+
+
+@pytest.mark.parametrize(
+    ("statement", "out", "error", "code"),
+    [
+        ("return 0", "/dev/null", "/dev/null", 0),
+        ("print('lost'); return 0", "/dev/full", "/dev/null", command.EXIT_BAD_INPUT),
+        ("print('lost'); return 0", "/dev/full", "/dev/full", command.EXIT_BAD_INPUT),
+        ("raise NotSavedError('No room.')", "/dev/null", "/dev/full", command.EXIT_NOT_SAVED),
+        (
+            "Screen(may_fail=True).say('lost'); raise NotSavedError('No room.')",
+            "/dev/full",
+            "/dev/full",
+            command.EXIT_NOT_SAVED,
+        ),
+        ("Screen(may_fail=True).say('lost'); return command.EXIT_STOPPED", "/dev/full", "/dev/full", 75),
+        ("Screen().say('lost'); return 0", "/dev/full", "/dev/null", command.EXIT_BAD_INPUT),
+    ],
+)
+def test_the_exit_code_is_the_same_where_nothing_can_be_written(statement, out, error, code):
+    """As in a job whose log lies on the disk that is full."""
+    program = (
+        "from icre_jax.errors import NotSavedError\nfrom icre_jax.machine import command\n"
+        f"from icre_jax.machine.screen import Screen\ndef main(_):\n    {statement}\ncommand.run(main)\n"
+    )
+    with Path(out).open("w") as stdout, Path(error).open("w") as stderr:
+        process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=stdout, stderr=stderr, timeout=120)
+    assert process.returncode == code

@@ -18,7 +18,7 @@ from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
 from icre_jax.settings import parse
 from icre_jax.training import session
-from icre_jax.training.log import steps_between_lines
+from icre_jax.training.log import reaches_screen, steps_between_lines
 from tests.conftest import ROOT
 from tests.small_runs import assert_same_checkpoint, run
 
@@ -101,6 +101,17 @@ def test_the_log_has_fifty_lines_or_one_for_each_step(num_steps):
     lines = {step for step in range(1, num_steps + 1) if step % every == 0 or step == num_steps}
     assert len(lines) >= min(50, num_steps)
     assert every == 50 or len(lines) < 2 * 50
+
+
+@pytest.mark.parametrize(("num_steps", "most"), [(784, 20), (880, 20), (2460, 50), (2500, 50), (100, 1000), (5000, 7)])
+def test_the_screen_waits_for_no_step_that_the_log_passes_over(num_steps, most):
+    every = steps_between_lines(most, num_steps)
+    logged = [step for step in range(1, num_steps + 1) if step % every == 0 or step == num_steps]
+    shown = [step for step in logged if reaches_screen(step, every=every, most=most, num_steps=num_steps)]
+    assert shown[-1] == num_steps
+    gaps = [after - before for before, after in zip([0, *shown], shown, strict=False)]
+    assert max(gaps) < min(most + every, num_steps + 1)
+    assert len(shown) <= num_steps // most + 1
 
 
 @pytest.mark.long

@@ -100,6 +100,12 @@ def carry_out(experiment: Experiment, *, num_parallel: int, screen: Screen) -> b
             f"{num_runs} runs, {num_done} of them finished already; "
             f"{num_parallel} at a time, output in {out}/NAME/seed_N/output.txt"
         )
+        for run in experiment.others:
+            if run.folder not in scores and (run.folder / "results.json").is_file():
+                screen.say(
+                    f"Not in the tables: {run.folder}, whose results.json is not what its training wrote at its end "
+                    "(icre_jax.evaluate writes there too). Ask for its row and seed, and it is scored again."
+                )
         if any(jobs):
             # Once, not by several runs at a time; tables of what is finished need no data.
             prepare_data(experiment.runs[0].settings.data, screen)

@@ -275,6 +275,23 @@ def _collect_less() -> None:
     gc.set_threshold(50_000)
 
 
+def _complain(text: str) -> None:
+    """Say what went wrong; where that cannot be written, the exit code still says it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _let_go(stream: TextIO) -> bool:
+    """Write what a stream still holds; if that fails, False, and Python finds nothing left to fail at when it ends."""
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
+
+
 def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = sys.exit) -> None:
     """Run a command and leave the process with its exit code: 0 done, or one of the EXIT_ codes above.
 
@@ -287,7 +304,7 @@ def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = s
         _require_names(sys.argv[1:])
         code = main(sys.argv[1:])
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         code = EXIT_BAD_INPUT
     except OSError as error:
         if error.errno not in _OF_THE_USER:
@@ -296,22 +313,24 @@ def run(main: Callable[[Sequence[str]], int], *, leave: Callable[[int], Any] = s
         advice = "Free space or choose another folder, and start the same command again."
         if error.errno == errno.ENAMETOOLONG:
             advice = "Choose a shorter name: a path has at most 4,095 bytes, and a part of it 255."
-        print(f"error: {error.strerror}{': ' if shown else ''}{shown}. {advice}", file=sys.stderr)
+        _complain(f"error: {error.strerror}{': ' if shown else ''}{shown}. {advice}")
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("Interrupted. What was finished is kept; start the same command again.", file=sys.stderr)
+        _complain("Interrupted. What was finished is kept; start the same command again.")
         code = EXIT_INTERRUPTED
     except DivergenceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         code = EXIT_DIVERGED
     except NotSavedError as error:
-        print(f"error: {error} Free space and start the same command again.", file=sys.stderr)
+        _complain(f"error: {error} Free space and start the same command again.")
         code = EXIT_NOT_SAVED
     except HostError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         code = EXIT_HOST_LOST
+    if not _let_go(sys.stdout) and code == 0:
+        _complain("error: Not all of the output could be written. Free space, or choose another place for it.")
+        code = EXIT_BAD_INPUT
+    _let_go(sys.stderr)
     if compiler.is_busy():  # nothing can interrupt it, and Python would wait for it
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     leave(code)

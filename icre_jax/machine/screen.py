@@ -1,5 +1,6 @@
 """What people see of a command: lines that stay, and a bar that moves where there is a terminal."""
 
+import contextlib
 from typing import Any
 
 from rich.console import Console
@@ -17,10 +18,16 @@ def open_console() -> Console:
 class Screen:
     """Progress for people: a live bar on a terminal, plain lines anywhere else."""
 
-    def __init__(self, console: Console | None = None):
-        """Take the console to write to; standard output by default."""
+    def __init__(self, console: Console | None = None, *, may_fail: bool = False):
+        """Take the console to write to.
+
+        Args:
+          console: standard output by default.
+          may_fail: whether work goes on where a line cannot be written, as when the disk with the log is full.
+        """
         console = open_console() if console is None else console
         self.console = console
+        self._may_fail = may_fail
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -35,7 +42,8 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line (or a few) that stays."""
-        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(*(OSError,) if self._may_fail else ()):
+            self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, title: str, done: int, total: int, note: str = "") -> None:
         """Move the bar of one activity; without a terminal, say so at every tenth of the way."""

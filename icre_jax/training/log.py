@@ -297,6 +297,11 @@ def steps_between_lines(most: int, num_steps: int) -> int:
     return min(most, max(1, num_steps // FEWEST_LINES))
 
 
+def reaches_screen(step: int, *, every: int, most: int, num_steps: int) -> bool:
+    """Whether a step with a line of the log, every `every`-th, has one on the screen: the first from each `most` on."""
+    return step // most > (step - every) // most or step == num_steps
+
+
 def peak_memory_bytes() -> int:
     """Most memory ever held: of the first device where it counts, else of this process."""
     stats = jax.local_devices()[0].memory_stats()

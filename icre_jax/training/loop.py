@@ -14,7 +14,7 @@ from icre_jax.machine.stop import StopRequest, stop_request
 from icre_jax.settings.fields import Settings
 from icre_jax.training.divergence import FiniteWatch
 from icre_jax.training.finish import Outcome, finish, save_last
-from icre_jax.training.log import Stopwatch, describe_step, steps_between_lines
+from icre_jax.training.log import Stopwatch, describe_step, reaches_screen, steps_between_lines
 from icre_jax.training.session import Session, open_session
 
 
@@ -91,7 +91,7 @@ def train(session: Session, state: TrainState, stop: StopRequest) -> TrainState:
             epoch, step_of_epoch = divmod(step, run.steps_per_epoch)
             if step % every == 0 or step == run.num_steps:
                 finite.check()  # reading the numbers waits for them anyway, and the log is to stay strict JSON
-                _report(session, step, metrics, speed)
+                _report(session, step, metrics, speed, every)
             session.screen.advance("training", step, run.num_steps, note=f"epoch {step / run.steps_per_epoch:.1f}")
             if step_of_epoch == 0 and step < run.num_steps:
                 with speed.paused(), jax.transfer_guard("allow"):
@@ -107,8 +107,8 @@ def train(session: Session, state: TrainState, stop: StopRequest) -> TrainState:
     return state
 
 
-def _report(session: Session, step: int, metrics: dict[str, Any], speed: Stopwatch) -> None:
-    """A line in the log; and one on the screen, at the steps of `logging.every_steps` alone."""
+def _report(session: Session, step: int, metrics: dict[str, Any], speed: Stopwatch, every: int) -> None:
+    """A line in the log, as `every` so many steps; and one on the screen, about every `logging.every_steps`."""
     run, log = session.run, session.log
     line = {"step": step, "epoch": step / run.steps_per_epoch}
     line |= {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -119,6 +119,6 @@ def _report(session: Session, step: int, metrics: dict[str, Any], speed: Stopwat
     if since is None:
         return
     log.write_speed({"step": step} | since)
-    if step % run.settings.logging.every_steps == 0 or step == run.num_steps:
+    if reaches_screen(step, every=every, most=run.settings.logging.every_steps, num_steps=run.num_steps):
         num_epochs = run.settings.schedule.num_epochs
         session.screen.say(describe_step(line, since, num_epochs=num_epochs, num_steps=run.num_steps))

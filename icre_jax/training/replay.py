@@ -21,7 +21,7 @@ from icre_jax.settings import differences as differences_of_settings
 from icre_jax.settings import from_json
 from icre_jax.training.divergence import name_not_finite
 from icre_jax.training.failure import Failure, no_replay_file, read_failure
-from icre_jax.training.run import Run, assemble, restore
+from icre_jax.training.run import Run, assemble, keep_galleries, restore
 
 _JAX_NAMES = {"gpu": "cuda"}
 
@@ -65,6 +65,7 @@ def replay(workdir: Path, file: Path, screen: Screen) -> bool:
     with contextlib.closing(
         Checkpoints(workdir, best_metric=settings.checkpoint.best_metric, read_only=True)
     ) as checkpoints:
+        run = keep_galleries(run, checkpoints, failure.checkpoint_step, screen)
         state = restore(run, checkpoints, step=failure.checkpoint_step)
     screen.say(
         f"Replaying step {failure.step} from the checkpoint of step {failure.checkpoint_step}: {failure.finding}."

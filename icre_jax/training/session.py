@@ -28,7 +28,7 @@ from icre_jax.evals.protocol import Protocol
 from icre_jax.machine import hosts, memory
 from icre_jax.machine.lock import lock_folder
 from icre_jax.machine.screen import Screen
-from icre_jax.settings import differences, from_json, resolve_paths, to_json
+from icre_jax.settings import differences, flatten, from_json, resolve_paths, to_json
 from icre_jax.settings.fields import Settings
 from icre_jax.training.log import NoLog, RunLog, require_scores, set_aside
 from icre_jax.training.run import Run, assemble, keep_galleries, require_same_run, restore, trace_start
@@ -133,7 +133,8 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
     _require_score(settings, PROTOCOLS[dataset], VALIDATION.get(dataset))
     settings = resolve_paths(settings)
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(Screen(console if hosts.is_first() else Console(quiet=True)))
+        # A disk that is too full for what is said may have room again by the next save.
+        screen = stack.enter_context(Screen(console if hosts.is_first() else Console(quiet=True), may_fail=True))
         hosts.everywhere(
             functools.partial(_require_same_settings, hosts.from_first(lambda: to_json(settings)), settings)
         )
@@ -174,7 +175,11 @@ def open_session(settings: Settings, workdir: Path, console: Console | None = No
 
 
 def _require_same_settings(theirs: str, settings: Settings) -> None:
-    changed = differences(from_json(theirs), settings)
+    first, own = from_json(theirs), settings
+    changed = differences(first, own)
+    # A run may continue with another program, but all processes need the same one.
+    programs = ((name, flatten(first)[name], flatten(own)[name]) for name in ("model.remat", "parallel"))
+    changed += [f"{name}: {there} -> {here}" for name, there, here in programs if there != here]
     if changed:
         raise InputError(
             f"Process 0 was started with another config:\n{join_findings(changed)}\nStart all with the same flags."
