@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
             listener=screen,
         )
         screen.console.print(calibration_table(known))
-        known.write(flags.out)
+        command.write_output(flags.out, known.to_json(), "--out")
         screen.say(f"Threshold {known.threshold:.4f}, for galleries of {known.num_enrolled} persons: {flags.out}")
     return 0
 

@@ -82,6 +82,7 @@ class Card:
       official_draws: whether its authors published the gallery draws.
       terms: under which its authors give it away, for whoever passes on a network that was trained on it.
       own_images: whether it is a user's own data: nothing is published, and the config says what the protocol excludes.
+      halves_numbered_apart: whether one number may be two people, one of the training and one of the test identities.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Card:
     official_draws: bool = False
     terms: str = ""
     own_images: bool = False
+    halves_numbered_apart: bool = False
 
     @property
     def has_validation(self) -> bool:
@@ -160,6 +162,7 @@ LLCM = Card(
         Published("infrared_to_visible", "DNS", 0.5745, 0.6411),
     ),
     terms=_ON_REQUEST,
+    halves_numbered_apart=True,
 )
 REGDB = Card(
     name="regdb",
@@ -176,6 +179,7 @@ REGDB = Card(
     ),
     note="Means over the ten trials.",
     terms=_ON_REQUEST,
+    halves_numbered_apart=True,
 )
 HITSZ_VCM = Card(
     name="hitsz_vcm",

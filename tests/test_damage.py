@@ -150,7 +150,7 @@ def test_an_index(tmp_path, num_flips, monkeypatch):
 )
 def test_a_calibration(tmp_path, num_flips):
     known = make_calibration()
-    known.write(tmp_path / "calibration.json")
+    (tmp_path / "calibration.json").write_text(known.to_json())
     assert Calibration.read(tmp_path / "calibration.json") == known
     check_damages(tmp_path, lambda: Calibration.read(tmp_path / "calibration.json"), num_flips=num_flips)
 
@@ -204,7 +204,7 @@ def test_commands_say_what_is_damaged(config, tree, prepared, tmp_path):
     entries = [Entry("a.jpg", "anna", None, "visible", "/a"), Entry("b.jpg", "bo", None, "visible", "/a")]
     vectors = np.random.default_rng(0).normal(size=(2, net.size))
     GalleryIndex.create(index, vectors, entries, model_hash=net.model_hash, origin="synthetic")
-    make_calibration(model_hash=net.model_hash).write(known)
+    known.write_text(make_calibration(model_hash=net.model_hash).to_json())
     network = Path(shutil.copytree(BOX / "synthetic", tmp_path / "network"))
     searching = ("--index", str(index), "--images", str(image), "--modality", "infrared")
     folder = Path(shutil.copytree(prepared.folder, tmp_path / "sysu_mm01" / "1.0.0"))

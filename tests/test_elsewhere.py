@@ -17,8 +17,11 @@ from icre_jax.data.prepared import PreparedDataset, open_or_prepare
 from icre_jax.data.rendered import rendered_seed
 from icre_jax.engine import elsewhere, unseen
 from icre_jax.engine.elsewhere import OtherData, open_elsewhere
+from icre_jax.engine.evaluator import evaluate_checkpoint
+from icre_jax.engine.export import export
 from icre_jax.engine.provenance import RENDERED
 from icre_jax.engine.sources import Source, sources_of
+from icre_jax.engine.stored import read_stored
 from icre_jax.errors import InputError
 from icre_jax.evals import PROTOCOLS
 from icre_jax.evals.protocol import evaluate
@@ -152,9 +155,49 @@ def test_data_that_does_not_fit_its_name(workdir, strangers, tmp_path, flags, wo
         )
 
 
-def test_the_networks_own_data_is_no_other_data(workdir, tree, tmp_path):
-    with pytest.raises(InputError, match=r"is the data that the network .* was trained on\. Leave out --data_dir"):
-        open_elsewhere(str(workdir), other("sysu_mm01", tree, tmp_path), step=None, listener=Listener())
+def test_the_networks_own_data_is_scored_as_always_wherever_it_lies(workdir, tree, tmp_path):
+    exported, moved = tmp_path / "exported", tmp_path / "moved"
+    export(workdir, exported, step=None, listener=Listener())
+    shutil.copytree(tree, moved)
+    expected = [dataclasses.asdict(result) for result in read_results(workdir)[0]]
+    for place in (workdir, exported):
+        given = other("sysu_mm01", moved, tmp_path)
+        found = open_elsewhere(str(place), given, step=None, listener=Listener())
+        assert found.elsewhere is None
+        assert found.settings.data.train_splits == ("train", "val")
+        evaluate_checkpoint(place, step=None, out=tmp_path / place.name, listener=Listener(), other=given)
+        results, provenance = read_results(tmp_path / place.name)
+        assert [dataclasses.asdict(result) for result in results] == expected
+        assert "trained_on" not in provenance
+
+
+def test_what_is_said_of_the_protocol_holds_for_the_own_images_of_a_run(config):
+    own = parse(config)
+    own = own.model_copy(update={"evaluation": own.evaluation.model_copy(update={"exclude_same_camera": False})})
+    for said, expected in ((None, False), (True, True)):
+        there = elsewhere._at_another_place(own, own.data, said)
+        assert there.evaluation.exclude_same_camera is expected
+
+
+def test_an_export_knows_no_place(workdir, own_images, tmp_path, monkeypatch):
+    """A folder of the same name is nothing to it."""
+    folder, _ = own_images
+    export(workdir, tmp_path / "exported", step=None, listener=Listener())
+    stored = read_stored(tmp_path / "exported")
+    assert stored.is_export
+    data = stored.settings.data.model_copy(update={"dataset": "manifest", "data_dir": folder.name})
+    stored = dataclasses.replace(
+        stored, settings=stored.settings.model_copy(update={"data": data}), class_pids=[2, *stored.class_pids]
+    )
+    monkeypatch.chdir(folder.parent)
+    prepared = open_or_prepare("manifest", folder, tmp_path / "records")
+    listener = Listener()
+    assert unseen.require_unseen(stored, data, prepared, listener) is None
+    assert listener.said == [
+        "Not compared with the training images one by one: an export does not say where they are, the workdir of its "
+        "run does."
+    ]
+    assert not (folder.parent / data.prepared_dir).exists()
 
 
 def test_own_images_need_no_training_images(workdir, own_images, tmp_path):
@@ -225,7 +268,7 @@ def test_results_of_an_export_need_a_folder(strangers):
 def test_a_changed_list_of_the_same_folder(workdir, own_images, tmp_path, monkeypatch):
     folder, _ = own_images
     stored = unseen.Stored(
-        *[getattr(icre_jax.load(workdir), name) for name in ("settings", "step", "network")], {}, [2, 9], {}
+        *[getattr(icre_jax.load(workdir), name) for name in ("settings", "step", "network")], {}, [2, 9], {}, False
     )
     data = stored.settings.data.model_copy(update={"dataset": "manifest", "data_dir": str(folder)})
     stored = dataclasses.replace(stored, settings=stored.settings.model_copy(update={"data": data}))
@@ -266,7 +309,7 @@ def test_who_is_known(source, dataset, trial, synthetic, seed, words):
 def test_the_data_of_networks_it_started_from_counts_too(config):
     about = {"dataset": "sysu_mm01", "trial": None, "data": RENDERED, "data_fingerprint": "c" * 64}
     about["init_from"] = json.loads(json.dumps({"sources": [REAL.to_facts(), PEOPLE.to_facts()]}))
-    stored = unseen.Stored(parse(config), 6, None, {}, [1], about)
+    stored = unseen.Stored(parse(config), 6, None, {}, [1], about, False)
     assert sources_of(stored.settings, stored.about)[1:] == [REAL, PEOPLE]
     prepared = PreparedDataset("regdb", 2, Path("records"), "b" * 64, False, {}, {}, "tree")
     data = stored.settings.data.model_copy(update={"synthetic": None, "dataset": "regdb", "trial": 2})

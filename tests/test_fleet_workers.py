@@ -104,6 +104,11 @@ def test_a_lost_worker_is_said(tmp_path):
     assert "A worker of Ray was lost" in run_python(LOST, tmp_path / "index")
 
 
+def test_reading_a_share_may_take_longer_than_a_place(tmp_path):
+    make_index(tmp_path / "index")
+    assert run_python(PATIENCE, tmp_path / "index") == "5\n"
+
+
 @contextlib.contextmanager
 def two_machines(address):
     """A cluster of two with a CPU each."""
@@ -146,6 +151,25 @@ try:
     )
 except HostError as error:
     print(error)
+"""
+
+
+PATIENCE = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from icre_jax.fleet import cluster, searching
+from icre_jax.retrieval.index import GalleryIndex
+
+class Slow(searching._Shard):
+    def open(self, *index):
+        time.sleep(25)
+        return super().open(*index)
+
+cluster._PLACE_SECONDS, searching._Shard = 20, Slow
+index = GalleryIndex.open(Path(sys.argv[1]))
+found = searching.search_shards(np.ones((1, 40)), index, 5, cluster=cluster.Cluster(None, 1))
+print(found.indices.size)
 """
 
 

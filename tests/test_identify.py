@@ -72,6 +72,7 @@ def made(people, tmp_path_factory):
     """An index of the visible test images and a calibration on the validation people, by the commands."""
     folder = tmp_path_factory.mktemp("made")
     tree = ("--images", str(people), "--dataset", "sysu_mm01", "--network", "synthetic")
+    (folder / "calibration.json").symlink_to(folder / "linked.json")
     processes = [
         run_command("icre_jax.index", "--index", str(folder / "gallery"), "--modality", "visible", *tree),
         run_command(
@@ -137,7 +138,8 @@ def test_search_finds_the_person_and_says_what_it_rests_on(made, people, tmp_pat
 
 
 def test_who_is_not_there_is_said_not_to_be(made, find, people, tmp_path):
-    known = Calibration.read(made[0] / "calibration.json")
+    assert (made[0] / "calibration.json").is_symlink()
+    known = Calibration.read(made[0] / "linked.json")
     assert (known.num_enrolled, known.num_strangers, known.num_held_out, known.target) == (6, 6, 12, 0.2)
     assert "FNIR at rank 1" in made[2].stdout
     folders = [people / "cam6" / person for person in test_folders(people)]
@@ -357,6 +359,8 @@ NOT_LEARNED = Learned("llcm", None, "LLCM", "b" * 64, None, ("train",))
         (RENDERED, [{}], "sysu_mm01", None, "test", None, None),
         (SYSU, [], "sysu_mm01", None, "val", None, "2 of the 3 persons"),
         (SYSU, [{"dataset": "llcm"}], "llcm", None, "test", None, None),
+        (SYSU | {"dataset": "llcm"}, [], "llcm", None, "test", None, None),
+        (RENDERED | {"dataset": "llcm"}, [], "llcm", None, "test", 5, None),
         (REGDB, [{"train_splits": ("train", "val")}], "sysu_mm01", None, "val", None, "started from a network trained"),
         (REGDB, [{}], "sysu_mm01", None, "val", None, None),
         (REGDB, [], "regdb", 2, "test", None, "perhaps divided in another way"),

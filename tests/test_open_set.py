@@ -267,7 +267,7 @@ def test_a_calibration_says_what_it_was_measured_on(tmp_path):
     assert found.fnir_first == measured.fnir(found.threshold, rank=1)
     numbers = (found.num_enrolled, found.num_images, found.num_mated, found.num_strangers, found.num_held_out)
     assert numbers == (20, 60, 20, 20, 40)
-    found.write(tmp_path / "calibration.json")
+    (tmp_path / "calibration.json").write_text(found.to_json())
     assert Calibration.read(tmp_path / "calibration.json") == found
     assert json.loads((tmp_path / "calibration.json").read_text())["threshold"] == found.threshold
 

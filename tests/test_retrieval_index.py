@@ -119,6 +119,15 @@ def test_what_is_deleted_is_in_no_file(index):
     np.testing.assert_array_equal(index.embeddings, rows)  # who had it open may read on
 
 
+def test_an_image_is_deleted_from_the_folder_that_is_named(index):
+    added = index.add(vectors(2), entries_of(["anna/1.jpg", "cy/1.jpg"], root="/other"))
+    with pytest.raises(InputError, match=r"several images of this path.*\n  - /gallery/anna/1.jpg\n  - /other/anna/1"):
+        added.delete(paths=["anna/1.jpg"])
+    assert len(GalleryIndex.open(index.folder)) == len(added)
+    smaller = added.delete(paths=["/other/anna/1.jpg", "cy/1.jpg"])
+    assert smaller.entries == index.entries
+
+
 def test_a_root_that_nobody_uses_any_more_is_forgotten(index):
     added = index.add(vectors(1), entries_of(["cy/1.jpg"], root="/secret"))
     assert added.header.roots == ["/gallery", "/secret"]

@@ -52,7 +52,7 @@ def network_of(config):
 
 def stored_of(config):
     network, variables = network_of(config)
-    return Stored(parse(config), 6, network, variables, [1, 2, 3, 4, 5], {})
+    return Stored(parse(config), 6, network, variables, [1, 2, 3, 4, 5], {}, False)
 
 
 def images_of(config, number=2):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from icre_jax.engine.evaluator import evaluate_checkpoint
 from icre_jax.engine.open_set import evaluate_open_set
 from icre_jax.errors import InputError
 from icre_jax.evals.results import read_results
@@ -185,6 +186,12 @@ def test_the_best_can_be_chosen_on_validation_identities(config, tmp_path):
     assert next(result for result in results if result.setting == "val/all/single").num_queries == 2 * 3 * 2
     report = (tmp_path / "w" / "report.html").read_text()
     assert "it was chosen on validation identities" in report
+    # What `evaluate` writes into the place of the run's results is as much.
+    expected, _ = read_results(tmp_path / "w")
+    with Screen(Console(quiet=True)) as screen:
+        again = evaluate_checkpoint(tmp_path / "w", step=None, out=tmp_path / "again", listener=screen)
+    assert again == expected
+    assert {"val/all/single", "all/single"} <= {result.setting for result in again}
 
 
 def test_training_on_the_validation_identities_forbids_choosing_by_them(config):

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -200,8 +201,11 @@ def test_labels_tell_networks_apart():
     assert _labels(["runs/icre", "runs/plain"]) == ["icre", "plain"]
     assert _labels(["a/net", "b/net", "c"]) == ["a/net", "b/net", "c"]
     assert _labels(["runs/untrained"]) == ["runs/untrained"]
-    with pytest.raises(InputError, match=r"^a/net cannot be told apart\."):
-        _labels(["a/net", "a/net"])
+    assert _labels([".", "..", "synthetic"]) == [Path.cwd().name, Path.cwd().parent.name, "synthetic"]
+    assert _labels(["synthetic", "runs/synthetic"]) == ["box/synthetic", "runs/synthetic"]
+    for same in ("a/net", "x/../a/net"):
+        with pytest.raises(InputError, match=r"^a/net.* cannot be told apart\. Give each"):
+            _labels(["a/net", "c", same])
 
 
 @pytest.mark.long

@@ -14,7 +14,7 @@ from icre_jax.engine.trained import Trained, open_trained
 from icre_jax.engine.unseen import require_unseen
 from icre_jax.errors import InputError
 from icre_jax.settings import parse
-from icre_jax.settings.fields import Settings
+from icre_jax.settings.fields import Data, Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +83,16 @@ def read_flags(flags: argparse.Namespace) -> OtherData | None:
 
 
 def open_to_score(workdir: Path, other: OtherData | None, *, step: int | None, listener: Listener) -> Trained:
-    """A network with its own data, or with other data if that is given; see `open_trained` and `open_elsewhere`."""
+    """A network with its own data, or with data that is given; see `open_trained` and `open_elsewhere`."""
     if other is None:
         return open_trained(workdir, step=step, listener=listener)
     return open_elsewhere(str(workdir), other, step=step, listener=listener)
 
 
 def open_elsewhere(path: str, other: OtherData, *, step: int | None, listener: Listener) -> Trained:
-    """A network with data that it was not trained on; the data is prepared if it is not.
+    """A network with data that is given with it; the data is prepared if it is not.
+
+    If that is the data set of the network itself, wherever it lies now, then its test identities are scored as always.
 
     Args:
       path: a workdir, an export, or the name of a network that comes with the package; see `icre_jax.load`.
@@ -99,17 +101,14 @@ def open_elsewhere(path: str, other: OtherData, *, step: int | None, listener: L
       listener: who is told how it goes.
 
     Raises:
-      InputError: no such network; the data cannot be used; or it is the network's own, or holds people that it was
-        trained on.
+      InputError: no such network; the data cannot be used; or it holds people that the network was trained on.
     """
     stored = read_stored(path, step=step)
     settings = _settings(stored.settings, other)
     prepared = prepare_data(settings.data, listener)
     if prepared.fingerprint == stored.about["data_fingerprint"]:
-        raise InputError(
-            f"{other.data_dir} is the data that the network of {path} was trained on. Leave out --data_dir and "
-            "--dataset to score its test identities."
-        )
+        own = _at_another_place(stored.settings, settings.data, other.exclude_same_camera)
+        return Trained(**vars(stored) | {"settings": own}, prepared=prepared)
     compared = require_unseen(stored, settings.data, prepared, listener)
     sources = sources_of(stored.settings, stored.about)
     facts = {
@@ -118,6 +117,15 @@ def open_elsewhere(path: str, other: OtherData, *, step: int | None, listener: L
         "training_images_compared": compared,
     }
     return Trained(**vars(stored) | {"settings": settings}, prepared=prepared, elsewhere=facts)
+
+
+def _at_another_place(own: Settings, given: Data, exclude_same_camera: bool | None) -> Settings:
+    """The settings of a run with the place where its data is now, and what was said of the protocol."""
+    places = {name: getattr(given, name) for name in ("data_dir", "prepared_dir", "synthetic", "store_resized")}
+    evaluation = own.evaluation
+    if exclude_same_camera is not None:
+        evaluation = evaluation.model_copy(update={"exclude_same_camera": exclude_same_camera})
+    return own.model_copy(update={"data": own.data.model_copy(update=places), "evaluation": evaluation})
 
 
 def _settings(settings: Settings, other: OtherData) -> Settings:

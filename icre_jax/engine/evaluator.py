@@ -174,6 +174,26 @@ class Evaluator:
         )
 
 
+def make_evaluators(
+    network: ReIDNetwork,
+    prepared: PreparedDataset,
+    settings: Settings,
+    measure: Measure | None = None,
+    *,
+    mesh: Mesh | None = None,
+) -> tuple[Evaluator, ...]:
+    """Of the test identities of a run's own data, and of its validation identities if they choose its best checkpoint.
+
+    Args:
+      network, prepared, settings, measure, mesh: as of `Evaluator`.
+
+    Raises:
+      InputError: as `Evaluator`.
+    """
+    halves = (False, True) if settings.checkpoint.best_metric.startswith("val/") else (False,)
+    return tuple(Evaluator(network, prepared, settings, measure, mesh=mesh, validation=half) for half in halves)
+
+
 def evaluate_checkpoint(
     workdir: Path,
     *,
@@ -241,11 +261,10 @@ def evaluate_without(
 
 
 def _score_and_write(trained: Trained, measure: Measure | None, out: Path, *, checkpoint: str) -> list[ProtocolResult]:
-    facts = trained.elsewhere or {}
-    evaluator = Evaluator(
-        trained.network, trained.prepared, trained.settings, measure, trained_on=facts.get("trained_on")
-    )
-    results = evaluator.score(evaluator.embed(trained.variables))
+    facts, what = trained.elsewhere, (trained.network, trained.prepared, trained.settings, measure)
+    evaluators = make_evaluators(*what) if facts is None else (Evaluator(*what, trained_on=facts["trained_on"]),)
+    results = [result for each in evaluators for result in each.score(each.embed(trained.variables))]
+    facts = facts or {}
     facts |= provenance.collect(trained.settings, trained.prepared, step=trained.step, checkpoint=checkpoint)
     write_results(out, results, facts | {"init_from": trained.about.get("init_from")})
     write_latex(out, results)

@@ -63,6 +63,7 @@ class Stored:
       network, variables: what `network.apply` takes, float32 on the first device of this process.
       class_pids: class -> identity of the training data.
       about: what is known of how it was made, JSON-able; see `icre_jax.engine.provenance.describe_run`.
+      is_export: whether it is an export, whose settings have the last name alone of every place.
     """
 
     settings: Settings
@@ -71,6 +72,7 @@ class Stored:
     variables: dict[str, Any]
     class_pids: list[int]
     about: dict[str, Any]
+    is_export: bool
 
     @property
     def parts(self) -> list[str]:
@@ -136,7 +138,7 @@ def read_run(
 
     chosen, facts, network, variables = read_checkpoint(workdir, step, read)
     about = describe_run(settings, facts, workdir=workdir, step=chosen)
-    return Stored(settings, chosen, network, variables, facts["class_pids"], about)
+    return Stored(settings, chosen, network, variables, facts["class_pids"], about, is_export=False)
 
 
 def read_settings(workdir: Path) -> Settings:
@@ -220,7 +222,7 @@ def _read_export(folder: Path, form: str) -> Stored:
             f"{folder / form} is of another network than {PROVENANCE} and {CONFIG} beside it: its hash is "
             f"{found[:12]}, and {expected[_FORM_OF[form]][:12]} was written. {_AGAIN}"
         )
-    return Stored(settings, step, network, variables, pids, about)
+    return Stored(settings, step, network, variables, pids, about, is_export=True)
 
 
 def _require_whole(folder: Path, form: str) -> None:

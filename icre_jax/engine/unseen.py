@@ -86,6 +86,8 @@ def _known_people(source: Source, prepared: PreparedDataset, seed: int | None) -
 
 def _require_other_identities(stored: Stored, data: Data, prepared: PreparedDataset) -> None:
     """Of own images in one folder, whose list was changed, the numbers of people still mean the same."""
+    if stored.is_export:
+        return  # nobody can say whether it was this folder
     ours, theirs = (Path(place.data_dir).expanduser().resolve() for place in (stored.settings.data, data))
     if ours != theirs or stored.settings.data.dataset != data.dataset:
         return
@@ -100,6 +102,10 @@ def _require_other_identities(stored: Stored, data: Data, prepared: PreparedData
 
 def _training_data(stored: Stored, listener: Listener) -> PreparedDataset | None:
     """The data that the network was trained on, if it is at hand; nothing is rendered for that."""
+    said = "Not compared with the training images one by one"
+    if stored.is_export:
+        listener.say(f"{said}: an export does not say where they are, the workdir of its run does.")
+        return None
     data = stored.settings.data
     data_dir, prepared_dir = (Path(path).expanduser().resolve() for path in (data.data_dir, data.prepared_dir))
     where: dict[str, Any] = {"trial": data.trial, "stored_size": data.stored_size}
@@ -120,5 +126,5 @@ def _training_data(stored: Stored, listener: Listener) -> PreparedDataset | None
             reason = f"{folder} holds other data"
         except InputError as error:
             reason = str(error).splitlines()[0]
-    listener.say(f"Not compared with the training images one by one: {reason}.")
+    listener.say(f"{said}: {reason}.")
     return None

@@ -127,9 +127,14 @@ def open_cluster(cluster: Cluster, *, use_gpus: bool) -> Iterator[Place]:
             ) from error
 
 
-def wait_for(ray: Any, started: Sequence[Any]) -> list[Any]:
-    """What workers give that have just been started; they may have to wait for their places."""
-    return ray.get(list(started), timeout=_PLACE_SECONDS)
+def wait_for_places(ray: Any, ready: Sequence[Any]) -> None:
+    """Wait until workers that have just been started have their places; for their first work there is no limit.
+
+    Args:
+      ray: the module.
+      ready: an answer of each worker that takes it no time.
+    """
+    ray.get(list(ready), timeout=_PLACE_SECONDS)
 
 
 def _start(cluster: Cluster, stack: contextlib.ExitStack) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icre_jax.errors import InputError
-from icre_jax.fleet.cluster import Cluster, open_cluster, wait_for
+from icre_jax.fleet.cluster import Cluster, open_cluster, wait_for_places
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.merging import divide, merge
 from icre_jax.retrieval.search import Found, check_queries, search
@@ -16,6 +16,9 @@ from icre_jax.retrieval.storage import Header, compare_embeddings, open_embeddin
 
 class _Shard:
     """A share of the rows, in a process of its own; what is wrong with them is said in words, not raised."""
+
+    def ready(self) -> None:
+        """Return once this process has its place."""
 
     def open(self, folder: Path, header: Header, rows: range) -> str:
         try:
@@ -56,10 +59,11 @@ def search_shards(queries: npt.NDArray[np.floating], index: GalleryIndex, top: i
         shares = divide(len(index), place.num_workers)
         remote: Any = ray.remote(_Shard)
         shards = [remote.options(**place.resources, scheduling_strategy="SPREAD").remote() for _ in shares]
+        wait_for_places(ray, [shard.ready.remote() for shard in shards])
         opened = [
             shard.open.remote(index.folder, index.header, rows) for shard, rows in zip(shards, shares, strict=True)
         ]
-        for finding in wait_for(ray, opened):
+        for finding in ray.get(opened):  # however long it takes to read and compare them
             if finding:
                 raise InputError(f"A worker cannot use the index {index.folder}: {finding}.")
         shared = ray.put(queries)

@@ -22,7 +22,6 @@ import pydantic
 from icre_jax.datasets import Modality
 from icre_jax.errors import InputError, UnreadableError
 from icre_jax.evals.ranking import Embedded
-from icre_jax.files import write_file
 from icre_jax.files.json_files import read_json
 from icre_jax.retrieval.open_set import CONFIDENCE, NUM_DRAWS, Operating, Rate, det_curve, operate, run_searches
 from icre_jax.sums import seal, unseal
@@ -149,20 +148,13 @@ class Calibration(pydantic.BaseModel):
                 f"index {'with' if flip else 'without'}. Calibrate {'with' if flip else 'without'} --flip."
             )
 
-    def write(self, path: Path) -> None:
-        """Write it, whole or not at all.
-
-        Raises:
-          InputError: the file cannot be written.
-        """
-        try:
-            write_file(path, json.dumps(seal(self.model_dump(mode="json")), indent=2) + "\n")
-        except OSError as error:
-            raise InputError(f"The calibration {path} cannot be written: {error}.") from error
+    def to_json(self) -> str:
+        """What stands in its file; inverse of `read`."""
+        return json.dumps(seal(self.model_dump(mode="json")), indent=2) + "\n"
 
     @staticmethod
     def read(path: Path) -> "Calibration":
-        """What `write` wrote.
+        """What `to_json` wrote.
 
         Raises:
           InputError: there is no such file, or it is none of a calibration.

@@ -161,19 +161,30 @@ class GalleryIndex:
 
         Args:
           persons: labels.
-          paths: of images, as entries have them.
+          paths: of images, as entries have them, or whole as `Entry.file` has them.
 
         Raises:
-          InputError: a person or image that is not there, or nothing would be left; nothing is deleted then.
+          InputError: a person or image that is not there, a path that two folders have, or nothing would be left;
+            nothing is deleted then.
         """
         remove_other_versions(self.folder, self.header.version)  # of a deletion that was interrupted
-        known = {entry.person for entry in self.entries} - {""}, {entry.path for entry in self.entries}
-        missing = [f"person {name!r}" for name in persons if name not in known[0]]
-        missing += [f"image {path!r}" for path in paths if path not in known[1]]
+        rows: dict[str, list[int]] = {}
+        for row, entry in enumerate(self.entries):
+            for name in {entry.path, str(entry.file)}:
+                rows.setdefault(name, []).append(row)
+        known = {entry.person for entry in self.entries} - {""}
+        missing = [f"person {name!r}" for name in persons if name not in known]
+        missing += [f"image {path!r}" for path in paths if path not in rows]
         if missing:
             raise InputError(f"Nothing was deleted; the index {self.folder} does not hold\n{join_findings(missing)}")
-        persons, paths = set(persons), set(paths)
-        keep = [i for i, entry in enumerate(self.entries) if entry.person not in persons and entry.path not in paths]
+        several = [str(self.entries[row].file) for path in paths if len(rows[path]) > 1 for row in rows[path]]
+        if several:
+            raise InputError(
+                f"Nothing was deleted; the index {self.folder} holds several images of this path. Give the whole "
+                f"path of each that is meant:\n{join_findings(several)}"
+            )
+        persons, images = set(persons), {row for path in paths for row in rows[path]}
+        keep = [row for row, entry in enumerate(self.entries) if entry.person not in persons and row not in images]
         if not keep:
             raise InputError(f"Nothing would be left in the index {self.folder}. Delete the whole folder instead.")
         blocks = (self.embeddings[keep[start : start + ROWS_TOGETHER]] for start in range(0, len(keep), ROWS_TOGETHER))

@@ -16,7 +16,7 @@ from icre_jax.data.plan import BalancedPlan, num_batches_per_epoch
 from icre_jax.data.prepared import PreparedDataset
 from icre_jax.datasets import Modality
 from icre_jax.engine.checkpoint.folder import Checkpoints
-from icre_jax.engine.evaluator import Evaluator, Measure
+from icre_jax.engine.evaluator import Evaluator, Measure, make_evaluators
 from icre_jax.engine.inherit import inherit, require_new_test_people, require_same_model
 from icre_jax.engine.optimizer import learning_rates
 from icre_jax.engine.parallel import local_rows, make_mesh, make_state, make_train_step
@@ -113,7 +113,7 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     program = build_program(settings, num_classes=plan.num_classes, steps_per_epoch=steps_per_epoch)
     rates = learning_rates(settings.optimizer, settings.schedule, steps_per_epoch)
     mesh = make_mesh(plan.batch_size, program.accumulate_steps)
-    evaluators = _make_evaluators(settings, prepared, program, mesh, Measure())
+    evaluators = make_evaluators(program.network, prepared, settings, mesh=mesh)
     return Run(
         settings=settings,
         workdir=workdir,
@@ -140,16 +140,6 @@ def assemble(settings: Settings, workdir: Path, prepared: PreparedDataset) -> Ru
     )
 
 
-def _make_evaluators(
-    settings: Settings, prepared: PreparedDataset, program: Program, mesh: Mesh, measure: Measure
-) -> tuple[Evaluator, ...]:
-    scored = (False, True) if settings.checkpoint.best_metric.startswith("val/") else (False,)
-    return tuple(
-        Evaluator(program.network, prepared, settings, measure, mesh=mesh, validation=validation)
-        for validation in scored
-    )
-
-
 def keep_galleries(run: Run, checkpoints: Checkpoints, step: int | None, listener: Listener) -> Run:
     """The run with the galleries that it began with: official draws that came since then are left aside.
 
@@ -171,7 +161,7 @@ def keep_galleries(run: Run, checkpoints: Checkpoints, step: int | None, listene
         "compare; icre_jax.evaluate scores its checkpoints with the official ones."
     )
     measure = Measure(gallery_source="python-random")
-    evaluators = _make_evaluators(run.settings, run.prepared, run.program, run.mesh, measure)
+    evaluators = make_evaluators(run.program.network, run.prepared, run.settings, measure, mesh=run.mesh)
     return dataclasses.replace(run, evaluators=evaluators, facts=run.facts | {"official_draws": None})
 
 
