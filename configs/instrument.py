@@ -1,6 +1,6 @@
 """The instrument: rendered people to compare configurations on, whose noise is known (docs/noise.md).
 
-    python -m icre_jax.convert --workdir synthetic --stem visible --to_safetensors data/start.safetensors
+    python -m icre_jax.convert --workdir instrument --stem visible --to_safetensors data/start.safetensors
     python -m icre_jax.noise --config configs/instrument.py --out runs/noise
     python -m icre_jax.ablate --config configs/instrument.py --out runs/ablation
 

@@ -93,14 +93,14 @@ def test_the_backbone_of_a_run(run, tmp_path):
 
 
 def test_the_backbone_of_a_network_in_the_box(tmp_path):
-    step, num_arrays = convert.export_weights("synthetic", tmp_path / "box.safetensors", stem="infrared")
+    step, num_arrays = convert.export_weights("instrument", tmp_path / "box.safetensors", stem="infrared")
     assert step > 0
-    stored = read_stored("synthetic")
+    stored = read_stored("instrument")
     written = load_file(tmp_path / "box.safetensors")
     assert len(written) == num_arrays
     kernel = stored.variables["params"]["backbone"]["infrared_stem"]["conv1"]["kernel"]
     np.testing.assert_array_equal(written["conv1.weight"], np.transpose(kernel, (3, 2, 0, 1)))
-    export = shutil.copytree(BOX / "synthetic", tmp_path / "export")
+    export = shutil.copytree(BOX / "instrument", tmp_path / "export")
     assert convert.export_weights(export, tmp_path / "again.safetensors", stem="infrared") == (step, num_arrays)
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "box.safetensors").read_bytes()
 

@@ -106,7 +106,7 @@ def test_a_gallery_is_indexed_as_the_network_embeds_it(made, people):
     index = GalleryIndex.open(made[0] / "gallery")
     net = icre_jax.load("synthetic")
     assert index.header.model_hash == net.model_hash
-    assert index.header.preprocessing == {"image_size": [96, 48], "flip": False}
+    assert index.header.preprocessing == {"image_size": [128, 64], "flip": False}
     assert {entry.person for entry in index.entries} == {str(int(folder)) for folder in test_folders(people)}
     assert {entry.camid for entry in index.entries} == {1, 2, 4, 5}
     assert all(entry.file.is_file() for entry in index.entries)
@@ -152,13 +152,14 @@ def test_who_is_not_there_is_said_not_to_be(made, find, people, tmp_path):
         there = search["best_similarity"] >= known.threshold
         assert search["answer"] == ("candidates" if there else "not in the gallery")
         assert all(candidate["similarity"] >= known.threshold for candidate in search["candidates"])
-    assert {search["answer"] for search in found["searches"]} == {"candidates", "not in the gallery"}
-    for words in ("NOT IN THE GALLERY", "rescaled from a gallery of 6 persons, ",
+    assert sum(search["answer"] == "candidates" for search in found["searches"]) > len(found["searches"]) / 2
+    for words in ("Candidates, not identifications", "rescaled from a gallery of 6 persons, ",
                   "Intervals of 95 %, over the 6 strangers and the 6 enrolled persons of one draw."):  # fmt: skip
         assert words in printed
 
     trained_on = [f"{int(pid):04d}" for pid in (people / "exp" / "train_id.txt").read_text().split(",")]
-    find("--images", *[people / "cam6" / person for person in trained_on], *flags)
+    printed = find("--images", *[people / "cam6" / person for person in trained_on], *flags)
+    assert "NOT IN THE GALLERY" in printed
     strangers = [search["answer"] for search in json.loads((tmp_path / "found.json").read_text())["searches"]]
     alarms = strangers.count("candidates") / len(strangers)
     assert alarms <= found["calibration"]["fpir"]["high"]

@@ -49,8 +49,8 @@ def test_they_differ_in_their_people_alone(variant):
 
 @each_file
 def test_the_start_is_the_backbone_in_the_box_and_its_people_are_others(file, tmp_path):
-    settings, stored = parse(config_of(file)), read_stored("synthetic")
-    export_weights("synthetic", tmp_path / "start.safetensors", stem="visible")
+    settings, stored = parse(config_of(file)), read_stored("instrument")
+    export_weights("instrument", tmp_path / "start.safetensors", stem="visible")
     assert settings.pretrained == "data/start.safetensors"
     like = {name: {"backbone": tree["backbone"]} for name, tree in stored.variables.items()}
     loaded = read_backbone(tmp_path / "start.safetensors", {name: tree["backbone"] for name, tree in like.items()})

@@ -134,7 +134,7 @@ def test_of_a_loaded_network(net):
     seen = net.explain(query, candidate)
     vectors = [net.embed([query], modality="infrared")[0], net.embed([candidate], modality="visible")[0]]
     assert seen.similarity == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)
-    assert (seen.heat.shape, seen.images.shape) == ((2, 6, 3), (2, 96, 48, 3))
+    assert (seen.heat.shape, seen.images.shape) == ((2, 8, 4), (2, 128, 64, 3))
     assert seen.heat.min() >= 0
     other_way = net.explain(candidate, query, modalities=("visible", "infrared"))
     np.testing.assert_allclose(other_way.heat, seen.heat[::-1], atol=1e-6)

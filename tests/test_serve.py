@@ -43,7 +43,8 @@ def made(tmp_path_factory):
     ) == 0  # fmt: skip
     index = GalleryIndex.open(folder / "gallery")
     facts = {"num_enrolled": index.num_persons, "num_images": float(len(index)), "threshold": 0.6}
-    calibrated(**facts, model_hash=index.header.model_hash, origin="synthetic").write(folder / "calibration.json")
+    known = calibrated(**facts, model_hash=index.header.model_hash, origin="synthetic")
+    (folder / "calibration.json").write_text(known.to_json())
     return folder
 
 
@@ -193,7 +194,7 @@ def test_as_a_user_starts_it(made, tmp_path):
                     answer = connection.getresponse()
                     assert answer.status == 200
                     seen = json.loads(answer.read())
-                    assert np.shape(seen["heat"]) == (2, 6, 3)
+                    assert np.shape(seen["heat"]) == (2, 8, 4)
             assert found["verdict"] in ("candidates", "not in the gallery")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)

@@ -46,7 +46,7 @@ class LoadedNetwork:
       >>> import icre_jax
       >>> net = icre_jax.load("synthetic")
       >>> net.image_size, net.size
-      ((96, 48), 128)
+      ((128, 64), 128)
       >>> net.provenance["data"]
       'synthetic people'
     """
@@ -210,7 +210,7 @@ class LoadedNetwork:
           >>> query, candidate = np.random.default_rng(0).integers(0, 256, (2, 128, 64, 3), np.uint8)
           >>> seen = net.explain(query, candidate, modalities=("infrared", "visible"))
           >>> seen.heat.shape, lay_over(seen.images[0], seen.heat[0]).shape
-          ((2, 6, 3), (96, 48, 3))
+          ((2, 8, 4), (128, 64, 3))
         """
         if not isinstance(modalities, tuple | list) or len(modalities) != 2:
             raise InputError(f"modalities is {modalities!r}; one for each of the two images is needed.")

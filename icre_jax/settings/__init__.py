@@ -18,7 +18,7 @@ from icre_jax.settings.fields import Settings
 LARGEST_CONFIG = 2**20  # bytes of a config.json; that of a run has 3,000
 _LONGEST_SHOWN = 200  # characters of a value in a message
 # Networks that come with the package, see `icre_jax.load`: `init_from` names them, or a place.
-IN_THE_BOX = ("synthetic",)
+IN_THE_BOX = ("synthetic", "instrument")
 
 # Fields that change how fast or how loudly a run goes, never what it computes (the door and `remat` up to rounding, as
 # the number of devices does): a run may continue with others.
