@@ -213,7 +213,7 @@ _ = axis.set_yticklabels(["in the gallery", "strangers"])
 # Grad-CAM of a pair: how much each place of the deep map adds to the similarity of the two images, as far as a linear
 # picture holds. Above, the first query whose first candidate is right; below, the first one whose first candidate is
 # wrong, if there is one. Heat says where the evidence for the similarity lies, not that the network is right, and it is
-# coarse: the deep map of this network has 6 by 3 places.
+# coarse: the deep map of this network has 8 by 4 places.
 
 # %%
 from icre_jax.figures.heat import lay_over

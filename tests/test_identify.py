@@ -23,6 +23,7 @@ from icre_jax.data.labelled import Source, list_labelled
 from icre_jax.engine.sources import Source as Learned
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
+from icre_jax.identify import enrolment
 from icre_jax.identify.calibrating import calibrate_on, require_unseen
 from icre_jax.identify.searching import percent
 from icre_jax.machine.screen import Screen
@@ -164,6 +165,21 @@ def test_who_is_not_there_is_said_not_to_be(made, find, people, tmp_path):
     alarms = strangers.count("candidates") / len(strangers)
     assert alarms <= found["calibration"]["fpir"]["high"]
     assert strangers.count("not in the gallery") > len(strangers) / 2
+
+
+def test_all_images_that_cannot_be_indexed_are_named(people, tmp_path, monkeypatch):
+    """Of a gallery that is embedded in several blocks."""
+    folder = tmp_path / "gallery" / "p"
+    folder.mkdir(parents=True)
+    for number, image in enumerate(sorted((people / "cam1").rglob("*.jpg"))[:5]):
+        shutil.copy(image, folder / f"{number}.jpg")
+    for number in (0, 3):
+        (folder / f"{number}.jpg").write_bytes(b"no image")
+    monkeypatch.setattr(enrolment, "_TOGETHER", 2)
+    source = Source(folder.parent)
+    with pytest.raises(InputError, match=r"2 of 5 images cannot be used:(?s:.*)p/0\.jpg(?s:.*)p/3\.jpg"):
+        enrolment.make_index(tmp_path / "index", source, "visible", network="synthetic", listener=Screen())
+    assert not (tmp_path / "index").exists()
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
     Raises:
       InputError: nothing of that kind is there, or it is damaged, was changed, or is of another network than it says.
     """
-    place = BOX / path if isinstance(path, str) and path in IN_THE_BOX else Path(path).expanduser()
+    place = place_of(path)
     if place.is_dir() and (place / "checkpoints").is_dir():
         return read_run(place, step=step)
     one = place.name in _FORM_OF and (place.parent / CONFIG).is_file()
@@ -107,6 +107,11 @@ def read_stored(path: str | Path, *, step: int | None = None) -> Stored:
     if step is not None:
         raise InputError(f"{path} is an export and holds one step; a step ({step}) can be chosen of a workdir only.")
     return _read_export(folder, forms[0])
+
+
+def place_of(path: str | Path) -> Path:
+    """Where a network lies that is given by its path or, as a string, by its name in the box."""
+    return BOX / path if isinstance(path, str) and path in IN_THE_BOX else Path(path).expanduser()
 
 
 def read_run(

@@ -10,7 +10,7 @@ from icre_jax.data.labelled import Source, list_labelled
 from icre_jax.data.listener import Listener
 from icre_jax.datasets import Modality
 from icre_jax.engine.loaded import LoadedNetwork
-from icre_jax.errors import InputError
+from icre_jax.errors import InputError, UnusableImagesError
 from icre_jax.machine.lock import lock_folder
 from icre_jax.retrieval.index import GalleryIndex
 from icre_jax.retrieval.storage import Entry
@@ -128,7 +128,15 @@ def _entries(source: Source, modality: Modality) -> list[Entry]:
 def _embed(
     net: LoadedNetwork, entries: Sequence[Entry], modality: Modality, flip: bool, listener: Listener
 ) -> Iterator[np.ndarray]:
+    findings: list[str] = []
     for start in range(0, len(entries), _TOGETHER):
         files = [entry.file for entry in entries[start : start + _TOGETHER]]
-        yield net.embed(files, modality=modality, flip=flip)
+        try:
+            vectors = net.embed(files, modality=modality, flip=flip)
+        except UnusableImagesError as error:  # nothing will be written; the others are looked at to be named as well
+            findings += error.findings
+        else:
+            yield vectors
         listener.advance("embedding images", start + len(files), len(entries))
+    if findings:
+        raise UnusableImagesError(findings, len(entries))

@@ -20,13 +20,12 @@ from icre_jax.engine.elsewhere import OtherData, open_elsewhere, open_to_score
 from icre_jax.engine.evaluator import Evaluator, Measure
 from icre_jax.engine.provenance import dataset_label
 from icre_jax.engine.sources import sources_of
-from icre_jax.engine.stored import BOX, first_variables, hash_network, read_stored
+from icre_jax.engine.stored import first_variables, hash_network, place_of, read_stored
 from icre_jax.engine.trained import Trained
 from icre_jax.engine.unseen import require_unseen
 from icre_jax.errors import InputError
 from icre_jax.evals.ranking import Embedded
 from icre_jax.evals.results import ProtocolResult
-from icre_jax.settings import IN_THE_BOX
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,7 +187,7 @@ def _untrained(subject: Subject) -> Subject | None:
 
 def _labels(places: Sequence[str]) -> list[str]:
     """The last name of each path, or as many of its names as tell it from the others."""
-    parts = [(BOX / place if place in IN_THE_BOX else Path(place).expanduser().resolve()).parts for place in places]
+    parts = [place_of(place).resolve().parts for place in places]
     repeated = sorted({place for place, own in zip(places, parts, strict=True) if parts.count(own) > 1})
     if repeated:
         raise InputError(f"{', '.join(repeated)} cannot be told apart. Give each network once, by its path.")
