@@ -87,7 +87,7 @@ READERS = (
     Reader("log of a run (json lines)", make_log, read_log, writes=True),
     Reader(
         "calibration (json)",
-        lambda folder, _: calibrated().write(folder / "calibration.json"),
+        lambda folder, _: (folder / "calibration.json").write_text(calibrated().to_json()),
         lambda folder: Calibration.read(folder / "calibration.json"),
     ),
     Reader("mark of a rendered tree (json)", make_mark, read_mark, attacked=(RENDERED_MARK,)),
