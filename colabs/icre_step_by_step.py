@@ -335,11 +335,15 @@ for step in range(31):
 # rows and the step gathers outputs before the loss, and averages BatchNorm's statistics and the gradient. Both act on
 # the global batch: the centers of ICG are those of all rows, wherever they lie.
 #
-# The two must agree up to rounding, in every number that is logged and in every weight; if not, the cell fails.
+# The two must agree up to rounding, in every number that is logged and in every weight; if not, the cell fails. ReLU,
+# max-pooling and the hinges of ICG have kinks: where rounding puts a value on the other side of one, the gradient jumps
+# a little. So its norm may differ by 1 %, and a weight by a fiftieth of the longest way that one takes in this step; a
+# step that forgot to gather its outputs would be off by several times that.
 
 # %%
 from icre_jax.engine.parallel import make_mesh, make_state, make_train_step
 from icre_jax.engine.program import build_program
+from jax.flatten_util import ravel_pytree
 
 program = build_program(settings, num_classes=plan.num_classes, steps_per_epoch=1)
 mesh = make_mesh(plan.batch_size)
@@ -350,10 +354,12 @@ for parallel in ("jit", "pmap"):
 print(f"{mesh.size} devices")
 for name, value in metrics["jit"].items():
     print(f"{name:18}  {value:.6f}  {metrics['pmap'][name]:.6f}")
-    np.testing.assert_allclose(value, metrics["pmap"][name], rtol=1e-4)
-for a, b in zip(*(jax.tree.leaves(state.params) for state in states.values()), strict=True):
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
-print("no weight differs by more than 0.00001")
+    np.testing.assert_allclose(value, metrics["pmap"][name], rtol=1e-2 if name == "gradient_norm" else 1e-4)
+weights = (state.params for state in (make_state(mesh, 0, program), *states.values()))
+start, jitted, pmapped = (ravel_pytree(tree)[0] for tree in weights)
+moved, difference = np.abs(jitted - start).max(), np.abs(jitted - pmapped).max()
+print(f"weights move by up to {moved:.1e}; the two ways differ by up to {difference:.1e}")
+assert difference < moved / 50
 
 # %% [markdown]
 # ## The same network in NNX
