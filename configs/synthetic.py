@@ -3,7 +3,8 @@
     python -m icre_jax.train --config configs/synthetic.py --workdir runs/synthetic
 
 Takes about four minutes on 2 CPU cores. Seed 0 gave an all-search single-shot Rank-1 of 31.6 % and an mAP of 32.7 %
-(chance 0.83 %) on one kind of CPU, seed 1 26.6 % and 27.2 %. Variants: see `configs/base.py`.
+(chance 0.83 %) on one kind of CPU, seeds 1 and 2 a Rank-1 of 20 to 27 % (docs/measured.md). Variants: see
+`configs/base.py`.
 """
 
 from ml_collections import ConfigDict
