@@ -45,16 +45,20 @@ def full(name: str) -> ConfigDict:
     config.data.data_dir = f"data/{name}/tree"
     config.data.prepared_dir = f"data/{name}/prepared"
     config.data.image_size = (96, 48)
+    config.data.store_resized = False
     config.data.synthetic.seed = SEED
     config.data.synthetic.difficulty = DIFFICULTY
     config.data.synthetic.num_train_ids = NUM_TRAIN_IDS
     config.data.synthetic.num_val_ids = NUM_VAL_IDS
     config.data.synthetic.num_test_ids = NUM_TEST_IDS
+    config.sampling.num_ids_per_batch = 16
     config.loss.icg_weight = 1.0
     config.optimizer.backbone_learning_rate = LEARNING_RATE
     config.optimizer.enhancement_learning_rate = LEARNING_RATE
+    config.optimizer.ema_decay = 0.98
     config.schedule.num_epochs = NUM_EPOCHS
     config.schedule.boundaries = BOUNDARIES
     config.schedule.factors = FACTORS
+    config.checkpoint.every_epochs = 1
     config.evaluation.every_epochs = NUM_EPOCHS  # the last step is what counts
     return config

@@ -121,6 +121,7 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
         num_workers=0,
     )
     config.data.image_size = (32, 16)
+    config.data.store_resized = False
     config.sampling.num_ids_per_batch = 4
     config.sampling.num_images_per_id = 8
     config.model.width = 4
@@ -133,6 +134,7 @@ def config(tree: Path, prepared: PreparedDataset) -> ConfigDict:
     config.schedule.warmup_epochs = 1
     config.schedule.boundaries = (2,)
     config.schedule.factors = (0.1,)
+    config.checkpoint.every_epochs = 1
     config.evaluation.every_epochs = 1
     config.evaluation.batch_size = 16
     config.evaluation.num_trials = 2

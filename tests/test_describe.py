@@ -104,7 +104,7 @@ def test_what_cannot_be_described_is_refused(flags, words):
 
 def test_a_batch_that_the_devices_cannot_share():
     process = run_command("icre_jax.describe", "--config", "configs/synthetic.py", num_devices=3)
-    refused(process, "32 visible-infrared pairs", "3 devices")
+    refused(process, "16 visible-infrared pairs", "3 devices")
 
 
 def test_identities_are_known_without_the_data(config, prepared):

@@ -1,7 +1,9 @@
 """The three configs of the instrument: alike but for their people, rows for all, and the whole way on small data."""
 
+import csv
 import importlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +91,26 @@ def test_they_train_on_as_many_people_for_as_long():
     steps = [num_steps(settings) for settings in all_three]
     # Which people never pass one of the cameras is left to chance.
     assert max(steps) - min(steps) < 0.02 * min(steps)
+
+
+@each_file
+def test_the_recipe_is_the_one_of_the_evidence(file):
+    """What the demo's config becomes must not change it: later runs would stand beside those of another recipe."""
+    settings = parse(config_of(file))
+    folder = Path("docs/evidence") / (file.removeprefix("instrument_"))
+    lines = list(csv.DictReader((folder / "ablation.csv").read_text().splitlines()))
+    assert {int(line["num_steps"]) for line in lines} == {num_steps(settings) * settings.schedule.num_epochs}
+    fields = flatten(settings)
+    recipe = {
+        "data.image_size": (96, 48), "sampling.num_ids_per_batch": 16, "sampling.num_images_per_id": 2,
+        "augment.pad": 4, "augment.channel_probability": 1.0, "augment.erasing_probability": 0.0,
+        "loss.icg_weight": 1.0, "optimizer.name": "adam", "optimizer.backbone_learning_rate": 1e-3,
+        "optimizer.enhancement_learning_rate": 1e-3, "optimizer.head_learning_rate": 1e-2,
+        "optimizer.backbone_weight_decay": 1e-4, "optimizer.enhancement_weight_decay": 0.0,
+        "optimizer.head_weight_decay": 1e-4, "optimizer.ema_decay": 0.98,
+        "schedule.num_epochs": 3, "schedule.boundaries": (2,), "schedule.factors": (0.1,),
+    }  # fmt: skip
+    assert {name: fields[name] for name in recipe} == recipe
 
 
 @each_file

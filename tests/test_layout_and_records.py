@@ -255,7 +255,7 @@ def test_it_is_said_when_records_are_read_for_a_tree_that_is_not_there(prepared,
     said: list[str] = []
     listener = types.SimpleNamespace(say=said.append, advance=lambda *_: None)
     places = {"data_dir": str(tmp_path / "gone"), "prepared_dir": str(prepared.folder.parent.parent)}
-    data = parse(synthetic.get_config()).data.model_copy(update={**places, "synthetic": None})
+    data = parse(synthetic.get_config()).data.model_copy(update={**places, "synthetic": None, "store_resized": False})
     assert prepare_data(data, listener).fingerprint == prepared.fingerprint
     assert said[0] == (
         f"{tmp_path / 'gone'} is not there: reading the records that were made from {prepared.made_from}."
