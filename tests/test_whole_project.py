@@ -18,6 +18,7 @@ from icre_jax.training.loop import train_and_evaluate
 def test_from_people_that_are_rendered_to_a_network_that_is_taken_away(config, tmp_path):
     # configs/synthetic.py with a network of a few thousand parameters (tests/conftest.py): full ICRE, two epochs.
     config.data.data_dir, config.data.prepared_dir = str(tmp_path / "people"), str(tmp_path / "records")
+    config.data.store_resized = True  # as the demo does
     config.schedule.num_epochs = 2
     settings = parse(config)
     assert settings.model.mpfr.enabled
