@@ -26,7 +26,10 @@ from icre_jax.settings import flatten, parse
 
 _NUM_IDS = {"num_train_ids": 16, "num_val_ids": 1, "num_test_ids": 4}
 # What of a config says how large a step is and what it computes.
-_OF_A_STEP = ("model.", "loss.", "sampling.", "optimizer.", "augment.", "data.image_size", "evaluation.batch_size")
+_OF_A_STEP = (
+    "model.", "loss.", "sampling.", "optimizer.", "augment.", "data.image_size", "data.store_resized",
+    "evaluation.batch_size",
+)  # fmt: skip
 
 
 def rows() -> dict[str, dict[str, Any]]:
@@ -77,7 +80,7 @@ def measure(fields: dict[str, Any], folder: Path, num_epochs: int) -> dict[str, 
 def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--epochs", type=int, default=2, help="of each run, of 3 to 4 steps; default: 2")
+    parser.add_argument("--epochs", type=int, default=2, help="of each run, of 4 to 8 steps; default: 2")
     parser.add_argument("--only", metavar="TEXT", default="", help="rows whose label holds TEXT; default: all")
     flags = parser.parse_args(arguments)
     if flags.epochs < 1:
